@@ -1,0 +1,441 @@
+"""Chips out of a tar archive: the stream of its members, their pixels, batches of them.
+
+An archive is a tar, plain or compressed with gzip, bzip2 or xz (told by its first bytes, not by its
+name). It is read once, front to back, and nothing is unpacked to disk. A chip is a member whose name
+ends in .jpg, .jpeg, .tif, .tiff or .png. Chips are numbered from 0 in the order of the archive; that
+number is what the rest of the task knows a chip by.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import posixpath
+import queue
+import tarfile
+import threading
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+# 8192 x 8192: hundreds of times the area of a chip, and 200 MB when decoded, so that a file that
+# declares more is refused before any memory is taken for it. OpenCV reads its own limit when it
+# is loaded.
+MAX_CHIP_PIXELS = 2**26
+os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_CHIP_PIXELS)
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+
+import cv2
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+# The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
+MAX_CHIP_BYTES = MAX_CHIP_PIXELS * 8
+
+CHIP_SUFFIXES = (".jpg", ".jpeg", ".tif", ".tiff", ".png")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+_DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+
+# What tarfile and the decompressors raise on damaged data. RecursionError and MemoryError come from
+# headers that announce endless further headers or impossibly long names.
+_DAMAGE = (
+    tarfile.TarError,
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+
+# Batches that may wait, decoded, for the model: enough that it never waits, few enough that memory
+# stays flat.
+BATCHES_AHEAD = 3
+
+# The TIFF tags that decide how OpenCV reads a file (TIFF 6.0, section 8, and its SampleFormat).
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLES_PER_PIXEL, _TIFF_SAMPLE_FORMAT = 258, 277, 339
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_BIT_DEPTH_AT = 24  # signature 8, chunk length 4, "IHDR" 4, width 4, height 4 (PNG, 11.2.2)
+
+
+class BrokenArchive(Exception):
+    """The archive cannot be read to its end; the message says after which member."""
+
+
+class UndecodableChip(Exception):
+    """A chip has no pixels to classify; the message is the reason, for unclassified.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One chip of an archive.
+
+    name: its path in the archive, without "./" and a leading "/".
+    data: the bytes of the image file, or None where there are none to decode (see the others).
+    problem: why it has no data, or None.
+    link: for a link in the archive, the path of the member that it points to, else None.
+    """
+
+    name: str
+    data: bytes | None = None
+    problem: str | None = None
+    link: str | None = None
+
+
+class _Header(tarfile.TarInfo):
+    """A tar header that notes on its archive what ended the reading.
+
+    tarfile takes a damaged header behind the first member for the end of the archive; the chips
+    behind it would be lost without a word.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            tar.ended_by = error
+            raise
+
+
+class Archive:
+    """A tar of chips on disk, to be read as a stream.
+
+    passed_over: after a reading, the members that are no chips: reason -> number.
+    left_behind: after a reading, whether data follows the end of the archive.
+    progress: the share of the file, 0 to 1, that the current reading has come to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Look at the archive's first bytes. Raises OSError if it cannot be read."""
+        self.path = path
+        self.size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(6)
+        self._decompress = next(
+            (opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None
+        )
+        self.passed_over: dict[str, int] = {}
+        self.left_behind = False
+        self.progress = 0.0
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether counting the chips takes decompressing the whole archive."""
+        return self._decompress is not None
+
+    def chips(self, skip: float = 0) -> Iterator[Chip]:
+        """Yield the chips in the order of the archive, the first `skip` of them without data.
+
+        Raises BrokenArchive where the archive is damaged, cut off or no tar at all: what was
+        yielded before is sound.
+        """
+        self.passed_over = {"hidden files": 0, "other files": 0}
+        last = None
+        try:
+            with self.path.open("rb") as file:
+                # A plain tar is read by position, so that skipped chips cost no reading.
+                stream = self._decompress(file) if self._decompress else file
+                mode = "r|" if self._decompress else "r:"
+                with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header) as tar:
+                    while (member := tar.next()) is not None:
+                        tar.members.clear()  # else tarfile keeps every header it has seen
+                        last = member_path(member.name)
+                        chip = self._chip(tar, member, unread=skip > 0)
+                        self.progress = file.tell() / max(self.size, 1)
+                        if chip is not None:
+                            skip -= 1
+                            yield chip
+                    if not isinstance(tar.ended_by, tarfile.EOFHeaderError):
+                        raise tarfile.ReadError("no end-of-archive marker")
+                    self.left_behind = self._drain(stream)
+        except _DAMAGE as error:
+            if last is None:
+                raise BrokenArchive(
+                    f"{self.path.name} is not a tar archive of chips that can be read ({error}): "
+                    "make it with 'tar -cvf chips.tar chips'."
+                ) from error
+            raise BrokenArchive(
+                f"{self.path.name} is cut off or damaged after the member '{last}' ({error}): "
+                "make or upload the archive again."
+            ) from error
+
+    def _chip(self, tar: tarfile.TarFile, member: tarfile.TarInfo, unread: bool) -> Chip | None:
+        """Make a Chip of a member; None, and a count in passed_over, if it is none."""
+        if member.isdir():
+            return None
+        path = member_path(member.name)
+        name = posixpath.basename(path)
+        if name.startswith("."):
+            self.passed_over["hidden files"] += 1
+            return None
+        is_link = member.issym() or member.islnk()
+        if not name.lower().endswith(CHIP_SUFFIXES) or not (member.isreg() or is_link):
+            self.passed_over["other files"] += 1
+            return None
+        if is_link:
+            # The target of a hard link is a path in the archive, that of a symbolic link is
+            # relative to the link's own directory.
+            base = posixpath.dirname(path) if member.issym() else ""
+            return Chip(
+                path, link=member_path(posixpath.normpath(posixpath.join(base, member.linkname)))
+            )
+        if unread:
+            return Chip(path)
+        if member.size > MAX_CHIP_BYTES:
+            return Chip(
+                path, problem=f"the file has {member.size:,} bytes, the limit is {MAX_CHIP_BYTES:,}"
+            )
+        return Chip(path, data=tar.extractfile(member).read())
+
+    def _drain(self, stream: BinaryIO) -> bool:
+        """Read what follows the end marker; True if it is more than padding.
+
+        Reading on also makes a decompressor compare its checksum.
+        """
+        padding_only = True
+        while block := stream.read(2**20):
+            padding_only = padding_only and not any(block)
+            if not self._decompress and not padding_only:
+                break
+        return not padding_only
+
+
+def member_path(name: str) -> str:
+    """Give a member's name as a plain relative path: "./chips//a.jpg" -> "chips/a.jpg".
+
+    Bytes that are no UTF-8, which tarfile hands over as lone surrogates, are written as \\xNN, so
+    that the name can stand in JSON and in a log.
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "/".join(part for part in text.split("/") if part not in ("", "."))
+
+
+def decode_chip(data: bytes) -> np.ndarray:
+    """Decode an image file as cv2.imread does by default.
+
+    Args:
+        data: the bytes of a jpeg, png or tif file.
+    Returns:
+        uint8 (H, W, 3), bands in the order B, G, R.
+    Raises:
+        UndecodableChip: the file is empty, damaged, cut off, of another kind or too large.
+    """
+    pixels = None
+    if data:
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:  # raised for a declared size above OPENCV_IO_MAX_IMAGE_PIXELS
+            pass
+    if pixels is None and data.startswith(_TIFF_MAGIC):
+        pixels = _decode_tiff_as_file(data)
+        if pixels is None:
+            pixels = _decode_tiff_with_pillow(data)
+    if pixels is None:
+        raise UndecodableChip(_why_undecodable(data))
+    return pixels
+
+
+def _decode_tiff_as_file(data: bytes) -> np.ndarray | None:
+    """Decode a tif with cv2.imread itself, from a file that exists in memory only.
+
+    OpenCV refuses uncompressed tiles in memory (its buffer for a tile is larger than the tile), but
+    reads the same bytes from a file. None where it does not, or where the system is not Linux.
+    """
+    if not hasattr(os, "memfd_create"):
+        return None
+    descriptor = os.memfd_create("chip.tif")
+    with open(descriptor, "wb", buffering=0) as file:
+        file.write(data)
+        return cv2.imread(f"/proc/self/fd/{descriptor}", cv2.IMREAD_COLOR)
+
+
+def _decode_tiff_with_pillow(data: bytes) -> np.ndarray | None:
+    """Decode a tif that OpenCV cannot read: ZSTD compression, which its libtiff lacks.
+
+    Pillow applies the orientation itself. None if it cannot read the file either.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+            if image.width * image.height > MAX_CHIP_PIXELS:
+                return None
+            if image.mode.startswith("I;16"):
+                grey = (np.asarray(image) >> 8).astype(np.uint8)
+                return np.repeat(grey[..., None], 3, axis=2)
+            if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
+                return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+            return None  # 32-bit values have no fixed range to make 8 bits of
+    except Exception:  # noqa: BLE001, Pillow raises whatever it comes upon in a damaged file
+        return None
+
+
+def _tiff_tags(data: bytes) -> dict[int, object]:
+    """Read the tags of a tif file's first image; empty if they are damaged."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if b"+" in data[:4] else 8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        return {
+            tag: tags[tag]
+            for tag in (_TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLES_PER_PIXEL, _TIFF_SAMPLE_FORMAT)
+            if tag in tags
+        }
+    except Exception:  # noqa: BLE001, as in _decode_tiff_with_pillow
+        return {}
+
+
+def has_16_bits(data: bytes) -> bool:
+    """Tell whether an image file holds 16-bit bands, which are read as value / 256."""
+    if data.startswith(_PNG_MAGIC):
+        return data[_PNG_BIT_DEPTH_AT : _PNG_BIT_DEPTH_AT + 1] == b"\x10"
+    if data.startswith(_TIFF_MAGIC):
+        return 16 in np.atleast_1d(_tiff_tags(data).get(_TIFF_BITS_PER_SAMPLE, 1))
+    return False
+
+
+def _why_undecodable(data: bytes) -> str:
+    """Say why a file that no decoder took was not read; may be slow."""
+    if not data:
+        return "the file is empty"
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        return f"the image has more pixels than the limit of {MAX_CHIP_PIXELS:,}"
+    except Exception:  # noqa: BLE001, as in _decode_tiff_with_pillow
+        width = height = 0
+    if width * height > MAX_CHIP_PIXELS:
+        return f"the image has {width} x {height} pixels, the limit is {MAX_CHIP_PIXELS:,}"
+    if data.startswith(_TIFF_MAGIC):
+        tags = _tiff_tags(data)
+        bands = tags.get(_TIFF_SAMPLES_PER_PIXEL, 1)
+        bits = np.atleast_1d(tags.get(_TIFF_BITS_PER_SAMPLE, 1))[0]
+        kind = {2: "signed", 3: "floating point"}.get(
+            np.atleast_1d(tags.get(_TIFF_SAMPLE_FORMAT, 1))[0], "unsigned"
+        )
+        if bands > 4 or bits > 16 or kind != "unsigned":
+            return (
+                f"the tif has {bands} band(s) of {bits} bits ({kind}): "
+                "write chips of 1 to 4 bands of 8 bits"
+            )
+    return "the file is damaged, cut off, or no jpeg, png or tif image"
+
+
+def warp(pixels: np.ndarray, out: np.ndarray) -> None:
+    """Warp a chip to the size of `out`, bilinear, all bands, as cv2.resize does.
+
+    Args:
+        pixels: uint8 (H, W, 3).
+        out: uint8 (rows, columns, 3), contiguous; receives the result.
+    """
+    if pixels.shape == out.shape:
+        out[...] = pixels
+    else:
+        cv2.resize(pixels, out.shape[1::-1], dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+@dataclass
+class Batch:
+    """The chips number `first`, first + 1, ... of the archive.
+
+    names, links: as in Answers; pixels: uint8 (N, rows, columns, 3), B, G, R, one row a chip, not
+    set for chips that have no pixels; preparing: one future a chip, or None if there is nothing to
+    decode; problems: chip number -> reason.
+    """
+
+    first: int
+    names: list[str] = field(default_factory=list)
+    links: dict[int, str] = field(default_factory=dict)
+    problems: dict[int, str] = field(default_factory=dict)
+    pixels: np.ndarray | None = None
+    preparing: list[Future | None] = field(default_factory=list)
+
+
+class Pipeline:
+    """Reads, decodes and warps chips on several threads, a few batches ahead of the model.
+
+    saw_16_bits: whether a chip with 16-bit bands came by.
+    """
+
+    def __init__(
+        self, archive: Archive, batch_size: int, size: tuple[int, int], answered: int
+    ) -> None:
+        """Start reading.
+
+        Args:
+            archive: where the chips come from.
+            batch_size: chips per batch; the last batch may have fewer.
+            size: rows and columns to warp the chips to.
+            answered: this many chips, whole batches of them, need no pixels any more.
+        """
+        self.saw_16_bits = False
+        self._archive, self._batch_size, self._size = archive, batch_size, size
+        self._answered = answered
+        threads = os.cpu_count() or 1
+        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        # Encoded chips that wait for a decoder are bounded too: they may be large.
+        self._waiting = threading.Semaphore(4 * threads)
+        self._batches: queue.Queue = queue.Queue(BATCHES_AHEAD)
+        threading.Thread(target=self._read, name="read", daemon=True).start()
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches in order, each with its pixels complete.
+
+        Raises BrokenArchive after the last sound batch if the archive is damaged.
+        """
+        while (batch := self._batches.get()) is not None:
+            if isinstance(batch, Exception):
+                raise batch
+            for number, future in enumerate(batch.preparing, batch.first):
+                if future is not None and (problem := future.result()):
+                    batch.problems[number] = problem
+            yield batch
+
+    def _read(self) -> None:
+        try:
+            batch = Batch(0)
+            for number, chip in enumerate(self._archive.chips(skip=self._answered)):
+                if len(batch.names) == self._batch_size:
+                    self._batches.put(batch)
+                    batch = Batch(number)
+                batch.names.append(chip.name)
+                if chip.link is not None:
+                    batch.links[number] = chip.link
+                elif chip.problem is not None:
+                    batch.problems[number] = chip.problem
+                batch.preparing.append(self._prepare(chip.data, batch))
+            if batch.names:
+                self._batches.put(batch)
+            self._batches.put(None)
+        except Exception as error:  # noqa: BLE001, __iter__ raises it
+            self._batches.put(error)
+
+    def _prepare(self, data: bytes | None, batch: Batch) -> Future | None:
+        if data is None:
+            return None
+        if batch.pixels is None:
+            batch.pixels = np.empty((self._batch_size, *self._size, 3), np.uint8)
+        self._waiting.acquire()
+        return self._decoders.submit(self._decode, data, batch.pixels[len(batch.preparing)])
+
+    def _decode(self, data: bytes, out: np.ndarray) -> str | None:
+        """Put a chip's pixels into `out`; return the reason if there are none."""
+        try:
+            warp(decode_chip(data), out)
+        except UndecodableChip as error:
+            return str(error)
+        finally:
+            self._waiting.release()
+        if not self.saw_16_bits and has_16_bits(data):
+            self.saw_16_bits = True
+        return None

@@ -1,0 +1,833 @@
+#!/usr/bin/env python3
+"""Run a trained Keras classifier over a tar of image chips.
+
+The task works in one directory, /mnt/work in the container:
+
+    input/ports.json      string ports, all optional: classes, size, deploy_batch,
+                          normalization_vector, normalization_value
+    input/chips/          one tar archive of jpeg, png and tif chips
+    input/model/          one Keras model: .h5, .hdf5 or .keras
+    output/results/       classified.json: chip name -> class and certainty;
+                          unclassified.json: chip name -> reason, if there is such a chip
+    output/logs/          out.log
+    status.json           {"status": "success" or "failed", "reason": a sentence or null}
+
+A run that was cut short is resumed by running the same command again.
+"""
+
+import argparse
+import errno
+import faulthandler
+import functools
+import json
+import logging
+import math
+import os
+import platform
+import re
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+# Errors only, and from the start: TensorFlow reads this when it is loaded.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+from chips import (
+    ARCHIVE_SUFFIXES,
+    MAX_CHIP_PIXELS,
+    Archive,
+    Batch,
+    BrokenArchive,
+    Pipeline,
+)
+from open_model import ModelError, OpenedModel, open_model
+from results import NO_CLASS, Answers, Journal, fingerprint_file
+
+VERSION = "1.0.0"
+
+MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
+
+# Ports that are absent mean these values (the task's documentation).
+DEFAULT_SIZE = 224
+DEFAULT_BATCH = 100
+# Mean of the R, G and B bands of ImageNet, as in keras.applications.imagenet_utils, mode "caffe".
+DEFAULT_VECTOR = (123.68, 116.779, 103.939)
+
+STRING_PORTS = ("classes", "size", "deploy_batch", "normalization_vector", "normalization_value")
+
+# How long to wait for the count of the chips before going on without it: long enough that an
+# archive without chips fails at once, short enough that a large one costs nothing.
+COUNTING_SECONDS = 0.5
+
+PROGRESS_SECONDS = {"terminal": 0.5, "log": 10.0}
+
+KILLED = (
+    "The task was ended from outside before it could finish (killed, out of memory or power); "
+    "run it again to resume where it stopped."
+)
+
+log = logging.getLogger("deploy-chip-classifier")
+
+
+class TaskError(Exception):
+    """The task cannot do what it was asked to; the message is one sentence for the user."""
+
+
+class Stopped(BaseException):
+    """The task was asked to stop by a signal."""
+
+
+# ---------------------------------------------------------------------------------------- ports
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The string ports, checked.
+
+    classes: names in the order of the model's outputs, or None for '0', '1', ...
+    size: rows and columns to warp chips to, or None for the model's own.
+    deploy_batch: chips per batch.
+    normalization_vector: what to subtract from the R, G and B band.
+    normalization_value: what to divide by after that, or None.
+    unknown: names in ports.json that are no string port of this task.
+    """
+
+    classes: tuple[str, ...] | None = None
+    size: int | None = None
+    deploy_batch: int = DEFAULT_BATCH
+    normalization_vector: tuple[float, float, float] = DEFAULT_VECTOR
+    normalization_value: float | None = None
+    unknown: tuple[str, ...] = ()
+
+
+def read_ports(path: Path) -> Ports:
+    """Read ports.json, a flat JSON object of strings; all defaults if there is none.
+
+    Raises TaskError if the file is no such object or a port has a value that it cannot take.
+    """
+    if not path.exists():
+        return Ports()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TaskError(f"ports.json is not valid JSON ({error}): correct it.") from error
+    if not isinstance(content, dict):
+        raise TaskError('ports.json must be one JSON object, such as {"size": "224"}.')
+    for name, value in content.items():
+        if name in STRING_PORTS and not isinstance(value, str):
+            raise TaskError(
+                f"The port {name} must be a string: write it in quotation marks in ports.json, "
+                f'as in "{name}": "{json.dumps(value)[:100]}".'
+            )
+    given = {name: content[name].strip() for name in STRING_PORTS if content.get(name, "").strip()}
+    parsers = {
+        "classes": parse_classes,
+        "size": parse_size,
+        "deploy_batch": parse_batch,
+        "normalization_vector": parse_vector,
+        "normalization_value": parse_value,
+    }
+    unknown = tuple(name for name in content if name not in STRING_PORTS)
+    return Ports(**{name: parsers[name](text) for name, text in given.items()}, unknown=unknown)
+
+
+def parse_classes(text: str) -> tuple[str, ...]:
+    """Parse the port classes: "No Buildings, Buildings" -> two names without blanks around them.
+
+    Raises TaskError if a name is empty.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    if "" in names:
+        raise TaskError(
+            f"The port classes has an empty name: '{text}'; separate the names by single commas."
+        )
+    return names
+
+
+def parse_size(text: str) -> int:
+    """Parse the port size, in pixels. Raises TaskError if it is no size of a chip."""
+    size = parse_whole_number("size", text)
+    if size * size > MAX_CHIP_PIXELS:
+        raise TaskError(
+            f"The port size must be at most {math.isqrt(MAX_CHIP_PIXELS)} pixels, not {text}."
+        )
+    return size
+
+
+def parse_batch(text: str) -> int:
+    """Parse the port deploy_batch, in chips. Raises TaskError if it is not positive."""
+    return parse_whole_number("deploy_batch", text)
+
+
+def parse_whole_number(port: str, text: str) -> int:
+    """Parse a positive whole number. Raises TaskError if it is none."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        raise TaskError(f"The port {port} must be a positive whole number, not '{text[:100]}'.")
+    return int(text)
+
+
+def parse_vector(text: str) -> tuple[float, float, float]:
+    """Parse the port normalization_vector: "R,G,B". Raises TaskError if it is not three numbers."""
+    numbers = tuple(parse_number(part) for part in text.split(","))
+    if len(numbers) != 3 or None in numbers:
+        raise TaskError(
+            "The port normalization_vector must be three numbers for R,G,B, such as "
+            f"'123.68,116.779,103.939', not '{text[:100]}'."
+        )
+    return numbers
+
+
+def parse_value(text: str) -> float | None:
+    """Parse the port normalization_value. Raises TaskError unless it is None or not 0."""
+    if text.lower() == "none":
+        return None
+    value = parse_number(text)
+    if not value:
+        raise TaskError(
+            "The port normalization_value must be a number other than 0, or 'None', "
+            f"not '{text[:100]}'."
+        )
+    return value
+
+
+def parse_number(text: str) -> float | None:
+    """Parse a number that float32 can hold; None if it is none."""
+    if not re.fullmatch(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*", text):
+        return None
+    with np.errstate(over="ignore"):
+        return float(text) if np.isfinite(np.float32(text)) else None
+
+
+# --------------------------------------------------------------------------------------- inputs
+
+
+def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
+    """Find the one file of a kind in an input directory.
+
+    Args:
+        directory: input/chips or input/model.
+        what: the kind of file, for the message.
+        suffixes: the endings that the file may have, lower case.
+    Raises:
+        TaskError: there is none, or more than one; the message names what was found.
+    """
+    try:
+        files = sorted(f.name for f in directory.iterdir() if f.is_file() and f.name[0] != ".")
+    except OSError as error:
+        raise TaskError(
+            f"The input directory {directory} cannot be read ({error.strerror}): put the {what} "
+            "there."
+        ) from error
+    found = [name for name in files if name.lower().endswith(tuple(suffixes))]
+    if len(found) == 1:
+        return directory / found[0]
+    listed = ", ".join((found or files)[:10]) + (", ..." if len(found or files) > 10 else "")
+    raise TaskError(
+        f"{directory} must hold exactly one {what} ({', '.join(suffixes)}), "
+        + (f"but holds {len(found)}: {listed}." if found else f"but holds {listed or 'no file'}.")
+    )
+
+
+def chip_size(ports: Ports, model: OpenedModel, model_name: str) -> tuple[int, int]:
+    """Decide on the rows and columns that chips are warped to.
+
+    The port's size, else the model's own, else 224. Raises TaskError if the model is of another
+    size than the port.
+    """
+    rows, columns = model.input_size
+    if ports.size is not None:
+        if (rows or ports.size, columns or ports.size) != (ports.size, ports.size):
+            raise TaskError(
+                f"The port size is {ports.size}, but {model_name} takes chips of "
+                f"{rows or 'any'} x {columns or 'any'} (rows x columns): set size to that, or "
+                "leave it out."
+            )
+        return ports.size, ports.size
+    return rows or DEFAULT_SIZE, columns or DEFAULT_SIZE
+
+
+def class_names(ports: Ports, outputs: int) -> tuple[str, ...]:
+    """Name the classes of a model with that many outputs; one (sigmoid) output means two classes.
+
+    Raises TaskError if the port classes has another number of names.
+    """
+    classes = max(outputs, 2)
+    if ports.classes is None:
+        return tuple(str(number) for number in range(classes))
+    if len(ports.classes) != classes:
+        raise TaskError(
+            f"The port classes has {len(ports.classes)} name(s), but the model has {outputs} "
+            f"output(s), for {classes} classes: give {classes} names in the order of training."
+        )
+    return ports.classes
+
+
+# ---------------------------------------------------------------------------------------- model
+
+
+class Classifier:
+    """A model with the task's preprocessing in front of it.
+
+    outputs: number of the model's outputs.
+    device: the device that it runs on, for the log.
+    """
+
+    def __init__(self, opened: OpenedModel, ports: Ports, size: tuple[int, int]) -> None:
+        """Load TensorFlow and the model.
+
+        Args:
+            opened: the model file.
+            ports: for the normalization.
+            size: rows and columns of the chips.
+        Raises:
+            ModelError: the file cannot be built into a model.
+            TaskError: the model does not take chips of this size.
+        """
+        import tensorflow as tf
+
+        self._tf = tf
+        gpus = tf.config.list_physical_devices("GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
+        self.device = ", ".join(f"GPU {name}" for name in names) or f"CPU, {os.cpu_count()} cores"
+        model = opened.build()
+        vector = tf.constant(ports.normalization_vector[::-1], tf.float32)
+
+        def classify(chips: tf.Tensor) -> tf.Tensor:
+            pixels = tf.cast(chips, tf.float32) - vector
+            if ports.normalization_value is not None:
+                pixels /= tf.constant(ports.normalization_value, tf.float32)
+            return tf.cast(model(pixels, training=False), tf.float32)
+
+        signature = tf.TensorSpec((None, *size, 3), tf.uint8)
+        try:
+            self._classify = tf.function(classify).get_concrete_function(signature)
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            raise TaskError(
+                f"The model does not take chips of {size[0]} x {size[1]}: set the port size to the "
+                f"size that it was trained with ({str(error).strip().splitlines()[-1][:200]})."
+            ) from error
+        shape = self._classify.outputs[0].shape
+        if len(self._classify.outputs) != 1 or shape.rank != 2 or not shape[1]:
+            raise TaskError(
+                f"The model's output has the shape {tuple(shape)}, but a classifier's is (chips, "
+                "classes): use a model that ends in one output per class."
+            )
+        self.outputs = int(shape[1])
+        self._largest = sys.maxsize
+
+    def __call__(self, chips: np.ndarray) -> np.ndarray:
+        """Classify chips.
+
+        Args:
+            chips: uint8 (N, rows, columns, 3), bands B, G, R.
+        Returns:
+            float32 (N, outputs).
+        Raises:
+            TaskError: the device's memory does not hold a single chip.
+        """
+        done = []
+        start = 0
+        while start < len(chips):
+            part = chips[start : start + self._largest]
+            try:
+                done.append(self._classify(self._tf.constant(part)).numpy())
+            except self._tf.errors.ResourceExhaustedError as error:
+                if len(part) == 1:
+                    raise TaskError(
+                        "The device has too little memory for a single chip: free some, or use "
+                        "one with more."
+                    ) from error
+                if self._largest == sys.maxsize:
+                    log.warning(
+                        "A batch of %d chips does not fit the device's memory: it is halved until "
+                        "it does; a smaller deploy_batch saves the attempts.",
+                        len(part),
+                    )
+                self._largest = len(part) // 2
+                continue
+            start += len(part)
+        return np.concatenate(done)
+
+
+def interpret(outputs: np.ndarray, is_logit: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Turn a model's outputs into classes and certainties.
+
+    Several outputs: the class of the largest one, and its value. One output: the second class if it
+    is above 0.5 (above 0 for a logit), and the probability of the class chosen (for a logit, its
+    value).
+
+    Args:
+        outputs: float32 (N, K).
+        is_logit: whether a single output is no probability, but was meant for a sigmoid.
+    Returns:
+        Classes int (N,), certainties float64 (N,), and whether each chip's outputs are finite (N,).
+    """
+    finite = np.isfinite(outputs).all(axis=1)
+    values = np.where(finite[:, None], outputs, 0).astype(np.float64)
+    if values.shape[1] > 1:
+        classes = values.argmax(axis=1)
+        return classes, values[np.arange(len(values)), classes], finite
+    value = values[:, 0]
+    if is_logit:
+        return (value > 0).astype(int), value, finite
+    second = value > 0.5
+    return second.astype(int), np.where(second, value, 1 - value), finite
+
+
+# ------------------------------------------------------------------------------------- progress
+
+
+class Progress:
+    """Tells on stdout how far the run is: a line that renews itself on a terminal, else a new line
+    every ten seconds."""
+
+    def __init__(self, archive: Archive, counted: Future, resumed: int) -> None:
+        """Begin the count.
+
+        Args:
+            archive: tells the share that was read, where the number of chips is not known.
+            counted: gives the number of chips in the archive, or None if it was not counted.
+            resumed: chips answered by an earlier run, which do not count for the rate.
+        """
+        self._archive, self._counted, self._resumed = archive, counted, resumed
+        self._live = sys.stdout.isatty()
+        self._interval = PROGRESS_SECONDS["terminal" if self._live else "log"]
+        self._started = self._shown = time.monotonic()
+
+    def show(self, done: int, at_end: bool = False) -> None:
+        """Report `done` chips of the archive, if it is time to."""
+        now = time.monotonic()
+        if now - self._shown < self._interval and not at_end:
+            return
+        self._shown = now
+        rate = (done - self._resumed) / max(now - self._started, 1e-9)
+        total = self._counted.result() if self._counted.done() else None
+        about = ""
+        if total is None and self._archive.progress:
+            total, about = max(round(done / self._archive.progress), done), "about "
+        line = f"{done:,} of {about}{total or '?':,} chips, {rate:,.1f} chips/s"
+        if total and rate and not at_end:
+            line += f", {duration((total - done) / rate)} left"
+        if self._live:
+            print(f"\r{line:<78}", end="\n" if at_end else "", flush=True)
+        else:
+            print(line, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Write a time in seconds as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+# ----------------------------------------------------------------------------------------- task
+
+
+def run_task(input_dir: Path, results: Path, trained_with: str) -> str | None:
+    """Classify the chips of a work directory and write the results.
+
+    Args:
+        input_dir: holds ports.json, chips/ and model/; nothing is written to it.
+        results: directory for classified.json and unclassified.json.
+        trained_with: backend that trained a Keras 1 model, "tensorflow" or "theano".
+    Returns:
+        A sentence for status.json if some chips could not be classified, else None.
+    Raises:
+        TaskError, BrokenArchive, ModelError: the input is at fault; the message says how.
+        OSError: a file cannot be read or written.
+    """
+    started = time.monotonic()
+    ports = read_ports(input_dir / "ports.json")
+    archive = Archive(find_input(input_dir / "chips", "tar archive", ARCHIVE_SUFFIXES))
+    model_path = find_input(input_dir / "model", "Keras model file", MODEL_SUFFIXES)
+    opened = open_model(model_path, trained_with)
+    size = chip_size(ports, opened, model_path.name)
+    if opened.outputs is not None:
+        class_names(ports, opened.outputs)
+    counted = count_chips(archive.path)
+    settings = settings_in_force(ports, opened, size)
+    log_settings(settings, archive, model_path, opened)
+    for name in ports.unknown:
+        log.warning("ports.json sets '%s', which is no string port of this task: ignored.", name)
+
+    answers = Answers()
+    journal = Journal(
+        results / "resume.jsonl",
+        {
+            "task": f"{VERSION}, trained with {trained_with}",
+            "archive": fingerprint_file(archive.path, whole=False),
+            "model": fingerprint_file(model_path, whole=True),
+            **settings,
+        },
+        answers,
+    )
+    resumed = len(answers)
+    if journal.note:
+        log.info(journal.note)
+        print(journal.note)
+    for number, problem in answers.problems.items():
+        log.warning("Chip number %d was not classified by the earlier run: %s", number, problem)
+
+    pipeline = Pipeline(archive, ports.deploy_batch, size, resumed)
+    loading = time.monotonic()
+    classifier = Classifier(opened, ports, size)
+    classes = class_names(ports, classifier.outputs)
+    log.info("Device: %s", classifier.device)
+    log.info("Time to load the model: %.2f s", time.monotonic() - loading)
+
+    progress = Progress(archive, counted, resumed)
+    classifying = time.monotonic()
+    for batch in pipeline:
+        if counted.done():
+            counted.result()  # raises what the count found wrong with the archive
+        answers.names += batch.names
+        answers.links |= batch.links
+        if batch.first >= resumed:
+            classify_batch(batch, classifier, opened.is_logit, answers, journal)
+        progress.show(len(answers.names))
+    seconds = time.monotonic() - classifying
+    rate = (len(answers) - resumed) / max(seconds, 1e-9)
+    log.info("Total classification time: %.2f s, %.1f chips/s", seconds, rate)
+    log_archive(archive, pipeline)
+
+    counts, reasons = answers.write(results, classes)
+    journal.remove()
+    return summarize(results, counts, reasons, rate, time.monotonic() - started)
+
+
+def count_chips(path: Path) -> Future:
+    """Count the chips of an archive in the background, but wait a moment for the result.
+
+    A plain tar is counted header by header, which takes seconds per million chips and finds a
+    damaged archive before any work was put into it. A compressed one is read up to its first chip.
+
+    Returns:
+        A future: the number of chips, or None for a compressed archive.
+    Raises:
+        TaskError, BrokenArchive: there is no chip, or the archive is damaged (if found at once;
+            otherwise the future raises them).
+    """
+    counted: Future = Future()
+
+    def count() -> None:
+        try:
+            archive = Archive(path)
+            number = 0
+            for _ in archive.chips(skip=math.inf):
+                number += 1
+                if archive.is_compressed:
+                    break
+            if number == 0:
+                others = ", ".join(f"{n} {what}" for what, n in archive.passed_over.items() if n)
+                raise TaskError(
+                    f"{path.name} holds no jpeg, png or tif chips ({others or 'it is empty'}): "
+                    "make it with 'tar -cvf chips.tar chips'."
+                )
+            counted.set_result(None if archive.is_compressed else number)
+        except Exception as error:  # noqa: BLE001, whoever asks for the result gets it
+            counted.set_exception(error)
+
+    threading.Thread(target=count, name="count", daemon=True).start()
+    try:
+        counted.result(timeout=COUNTING_SECONDS)
+    except TimeoutError:
+        pass  # a large archive: the count goes on
+    return counted
+
+
+def classify_batch(
+    batch: Batch, classifier: Classifier, is_logit: bool, answers: Answers, journal: Journal
+) -> None:
+    """Classify a batch, note its answers and write them to the journal.
+
+    A chip for which the model gives no finite value is not classified.
+    """
+    started = time.monotonic()
+    rows = [
+        row
+        for row, future in enumerate(batch.preparing)
+        if future is not None and batch.first + row not in batch.problems
+    ]
+    classes = np.full(len(batch.names), NO_CLASS)
+    certainties = np.zeros(len(batch.names))
+    if rows:
+        all_rows = len(rows) == len(batch.pixels)
+        outputs = classifier(batch.pixels if all_rows else batch.pixels[rows])
+        found, certainty, finite = interpret(outputs, is_logit)
+        classes[rows] = np.where(finite, found, NO_CLASS)
+        certainties[rows] = np.where(finite, certainty, 0)
+        for row in np.asarray(rows)[~finite]:
+            batch.problems[batch.first + int(row)] = "the model gives no finite value for this chip"
+        warn_once_about_values(outputs[finite])
+    for number, problem in batch.problems.items():
+        log.warning("Chip '%s' is not classified: %s", batch.names[number - batch.first], problem)
+    journal.add(batch.first, classes.tolist(), certainties.tolist(), batch.problems)
+    answers.add(classes.tolist(), certainties.tolist(), batch.problems)
+    log.info(
+        "Chips %d to %d: %.3f s",
+        batch.first,
+        batch.first + len(batch.names) - 1,
+        time.monotonic() - started,
+    )
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Log a warning that holds for the whole run."""
+    log.warning(message)
+
+
+def warn_once_about_values(outputs: np.ndarray) -> None:
+    """Warn if outputs, float32 (N, K), are no probabilities, which a softmax or sigmoid gives."""
+    if ((outputs < 0) | (outputs > 1)).any():
+        warn_once(
+            "The model's outputs are no probabilities (values below 0 or above 1): the certainties "
+            "are its values as they are."
+        )
+
+
+def settings_in_force(ports: Ports, opened: OpenedModel, size: tuple[int, int]) -> dict[str, str]:
+    """Write the ports in force as text, for the log and for the journal."""
+    return {
+        "classes": ", ".join(ports.classes) if ports.classes else "numbers",
+        "size": f"{size[0]} x {size[1]}",
+        "deploy_batch": str(ports.deploy_batch),
+        "normalization_vector": ",".join(f"{number:g}" for number in ports.normalization_vector),
+        "normalization_value": str(ports.normalization_value),
+    }
+
+
+def log_settings(
+    settings: Mapping[str, str], archive: Archive, model_path: Path, opened: OpenedModel
+) -> None:
+    """Log what the run is made of: versions, inputs, ports in force."""
+    packages = ("tensorflow", "keras", "tf_keras", "h5py", "numpy", "opencv-python-headless")
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    log.info("deploy-chip-classifier %s, Python %s", VERSION, platform.python_version())
+    log.info(versions)
+    log.info("Chips: %s, %d bytes", archive.path.name, archive.size)
+    log.info("Model: %s, %s", model_path.name, opened.description)
+    for port, value in settings.items():
+        log.info("Port %s: %s", port, value)
+    for warning in opened.warnings:
+        log.warning(warning)
+
+
+def log_archive(archive: Archive, pipeline: Pipeline) -> None:
+    """Log what was noticed about the archive and its chips while they were read."""
+    for what, number in archive.passed_over.items():
+        log.info("Passed over in the archive: %d %s", number, what)
+    if archive.left_behind:
+        log.warning(
+            "Data follows the end of the archive %s and was not read: if archives were joined "
+            "with cat, join them with 'tar --concatenate' instead.",
+            archive.path.name,
+        )
+    if pipeline.saw_16_bits:
+        log.warning(
+            "Some chips have 16-bit bands, which are read as value / 256: chips with 11 "
+            "significant bits, as of most satellites, turn almost black; stretch them to 8 bits."
+        )
+
+
+def summarize(
+    results: Path, counts: Counter, reasons: Counter, rate: float, seconds: float
+) -> str | None:
+    """Print the summary of a run.
+
+    Args:
+        results: where the results lie.
+        counts: number of chips of each class.
+        reasons: number of chips for each reason why chips are not classified.
+        rate: chips per second while classifying.
+        seconds: time of the whole run.
+    Returns:
+        A sentence for status.json if some chips are not classified, else None.
+    Raises:
+        TaskError: no chip at all is classified.
+    """
+    missing, total = reasons.total(), counts.total() + reasons.total()
+    if missing == total:
+        raise TaskError(
+            f"None of the {total:,} chips could be classified, most often because: "
+            f"{reasons.most_common(1)[0][0]}; see unclassified.json."
+        )
+    print(f"Classified {counts.total():,} of {total:,} chips in {duration(seconds)}", end="")
+    print(f" ({rate:,.1f} chips/s without start-up).")
+    for name, number in counts.most_common():
+        print(f"{number:>12,}  {name}")
+    if missing:
+        print(f"{missing:>12,}  not classified, see unclassified.json")
+    print(f"Results: {results}")
+    if not missing:
+        return None
+    return f"{missing:,} of {total:,} chips could not be classified: see unclassified.json."
+
+
+# ------------------------------------------------------------------------------- logs and status
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log records; control characters, which names of chips may hold, are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = record.message.replace("\n", "\\n")
+        return super().formatMessage(record)
+
+
+def start_logging(path: Path) -> None:
+    """Begin out.log, and send all that libraries write to stderr into it.
+
+    TensorFlow, libpng and others write to the file descriptor itself, so that is what is replaced.
+    """
+    stream = path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    os.dup2(stream.fileno(), 2)
+    faulthandler.enable(stream)
+    logging.raiseExceptions = False  # a full disk is reported once, by the results
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
+def write_status(work_dir: Path, status: str, reason: str | None) -> None:
+    """Write status.json, whole if possible. Raises OSError if it cannot be written at all."""
+    path = work_dir / "status.json"
+    text = json.dumps({"status": status, "reason": reason}) + "\n"
+    temporary = work_dir / "status.json.part"
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError:
+        # On a full disk the old file's block is still there to be written over.
+        temporary.unlink(missing_ok=True)
+        path.write_text(text)
+
+
+def explain(error: BaseException) -> str:
+    """Turn an exception into the sentence for status.json; unexpected ones also go to out.log."""
+    if isinstance(error, TaskError | BrokenArchive | ModelError):
+        return str(error)
+    if isinstance(error, Stopped):
+        return f"The task was stopped by {error}: run it again to resume where it stopped."
+    log.error("The task failed", exc_info=error)
+    if isinstance(error, MemoryError):
+        return "The task ran out of memory: give it more, or set a smaller deploy_batch."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk with the output directory is full: free space and run the task again."
+    if isinstance(error, OSError):
+        return f"A file cannot be read or written ({error}): mend that and run the task again."
+    return f"Unexpected error, {type(error).__name__}: {error} (out.log has the details)."
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=Path("/mnt/work"),
+        metavar="DIR",
+        help="work directory (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trained-with",
+        choices=("tensorflow", "theano"),
+        default="tensorflow",
+        help="Keras backend that the model was trained with; files of Keras 2 and later record it "
+        "themselves (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the task; returns the exit code: 0 for success, 1 for failure."""
+    arguments = parse_arguments()
+    work_dir = arguments.work_dir
+    stderr = os.fdopen(os.dup(2), "w", errors="backslashreplace")
+    sys.stdout.reconfigure(errors="backslashreplace")
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise Stopped(signal.Signals(number).name)
+
+    outcome: Future = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(run_task(work_dir / "input", results, arguments.trained_with))
+        except BaseException as error:  # noqa: BLE001, the main thread reports it
+            outcome.set_exception(error)
+
+    results = work_dir / "output" / "results"
+    status, reason = "success", None
+    try:
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        prepare_output(work_dir)
+        # The main thread only waits, so that a signal is answered while the model computes.
+        threading.Thread(target=work, name="task", daemon=True).start()
+        reason = outcome.result()
+    except BaseException as error:  # noqa: BLE001, a status is written whatever happens
+        status, reason = "failed", explain(error)
+    try:
+        write_status(work_dir, status, reason)
+    except OSError as error:
+        status = "failed"
+        reason = reason or f"status.json cannot be written ({error}): make {work_dir} writable."
+    if status == "failed":
+        log.error(reason)
+        print(reason, file=stderr)
+    stderr.flush()
+    sys.stdout.flush()
+    return int(status == "failed")
+
+
+def prepare_output(work_dir: Path) -> None:
+    """Make the output directories, without results of an earlier run, and begin out.log.
+
+    status.json says "failed" from here on: a process that is killed cannot write it any more.
+    Raises TaskError if they cannot be written to.
+    """
+    if not work_dir.is_dir():
+        raise TaskError(
+            f"The work directory {work_dir} does not exist: mount it there, or give another one "
+            "with --work-dir."
+        )
+    try:
+        write_status(work_dir, "failed", KILLED)
+        results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
+        results.mkdir(parents=True, exist_ok=True)
+        logs.mkdir(parents=True, exist_ok=True)
+        for name in ("classified.json", "unclassified.json"):
+            (results / name).unlink(missing_ok=True)
+        start_logging(logs / "out.log")
+    except OSError as error:
+        raise TaskError(
+            f"The work directory {work_dir} cannot be written to ({error}): make it writable."
+        ) from error
+
+
+if __name__ == "__main__":
+    code = main()
+    # Threads of TensorFlow and of an unfinished run are left where they are.
+    os._exit(code)
