@@ -1,0 +1,15 @@
+FROM python:3.13-slim
+
+# tensorflow[and-cuda] brings the CUDA libraries, for a GPU. For machines without one, build with
+# --build-arg TENSORFLOW=tensorflow: the image is 2.8 GB smaller. The version is in requirements.txt.
+ARG TENSORFLOW=tensorflow[and-cuda]
+
+# What NVIDIA's container runtime hands to the container where it is not asked with --gpus.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+COPY requirements.txt /
+RUN pip install --no-cache-dir -r /requirements.txt "$TENSORFLOW"
+
+COPY deploy-chip-classifier.py chips.py open_model.py results.py /
+
+CMD ["python", "/deploy-chip-classifier.py"]
