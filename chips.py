@@ -36,6 +36,20 @@ from PIL import Image, TiffImagePlugin
 # The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
 MAX_CHIP_BYTES = MAX_CHIP_PIXELS * 8
 
+# A member's long name and its pax records are read into memory; real ones have a few hundred bytes.
+MAX_METADATA_BYTES = 2**26
+_METADATA_TYPES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+# How much is read behind the end of a compressed archive, to compare its checksum: the padding of
+# any real one, but no bomb.
+MAX_PADDING_BYTES = 2**30
+
 CHIP_SUFFIXES = (".jpg", ".jpeg", ".tif", ".tiff", ".png")
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -99,7 +113,16 @@ class _Header(tarfile.TarInfo):
     """
 
     @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        """Parse a header; refuse one that announces metadata beyond reason, before it is read."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _METADATA_TYPES and header.size > MAX_METADATA_BYTES:
+            raise tarfile.HeaderError(f"{header.size:,} bytes of metadata for one member")
+        return header
+
+    @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """Read the next header, as tarfile does."""
         try:
             return super().fromtarfile(tar)
         except tarfile.HeaderError as error:
@@ -202,12 +225,13 @@ class Archive:
 
         Reading on also makes a decompressor compare its checksum.
         """
-        padding_only = True
-        while block := stream.read(2**20):
-            padding_only = padding_only and not any(block)
-            if not self._decompress and not padding_only:
+        only_padding, read = True, 0
+        while (block := stream.read(2**20)) and read < MAX_PADDING_BYTES:
+            read += len(block)
+            only_padding = only_padding and not any(block)
+            if not only_padding and not self.is_compressed:
                 break
-        return not padding_only
+        return not only_padding
 
 
 def member_path(name: str) -> str:
@@ -229,13 +253,15 @@ def decode_chip(data: bytes) -> np.ndarray:
         uint8 (H, W, 3), bands in the order B, G, R.
     Raises:
         UndecodableChip: the file is empty, damaged, cut off, of another kind or too large.
+        MemoryError: memory is short; the chip may be sound.
     """
     pixels = None
     if data:
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:  # raised for a declared size above OPENCV_IO_MAX_IMAGE_PIXELS
-            pass
+        except cv2.error as error:  # a declared size above OPENCV_IO_MAX_IMAGE_PIXELS, and others
+            if error.code == cv2.Error.StsNoMem:
+                raise MemoryError(error.err) from error
     if pixels is None and data.startswith(_TIFF_MAGIC):
         pixels = _decode_tiff_as_file(data)
         if pixels is None:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 NO_CLASS = -1
+JOURNAL = "resume.jsonl"
 
 
 class Answers:
@@ -227,13 +228,8 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the journal and leave it for the next run."""
+        """Close the journal; the file stays until the run's success is on record."""
         self._file.close()
-
-    def remove(self) -> None:
-        """Take the journal away: the run has come to its end."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
 
 
 def _difference(found: bytes, header: bytes) -> str:

@@ -1,0 +1,338 @@
+"""Measure the task against what the machine can do, and against what one would write today.
+
+    python tests/benchmark.py            about an hour on two cores: 3 rounds
+    python tests/benchmark.py --quick    a minute's look: few chips, 1 round
+
+Chips (JPEG) and models are made from fixed seeds. In each round every party runs once, one after
+the other, so that a slow minute of the machine strikes all of them. The parties:
+
+    task       deploy-chip-classifier.py as a process
+    peer       as a process: tar to disk, keras.utils.image_dataset_from_directory,
+               resnet50.preprocess_input, model.predict, JSON
+    ceilings   decode and warp alone, on all cores; the model alone on ready arrays, through
+               predict_on_batch and through the fastest execution known (variables frozen into
+               constants); all with what the task itself uses
+
+The table has the ratios first. A ratio is the median over the rounds, with the smallest and the
+largest behind it.
+"""
+
+import argparse
+import io
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+SCRIPT = Path(__file__).parents[1] / "deploy-chip-classifier.py"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is classified: name, number of chips, their size, the model's size, the kind of model."""
+
+    name: str
+    chips: int
+    chip_size: int
+    model_size: int
+    model: str
+
+
+WORKLOADS = (
+    Workload("a", 2000, 256, 224, "ResNet50"),
+    Workload("b", 20000, 128, 96, "small CNN"),
+    Workload("c", 200, 256, 224, "ResNet50"),
+)
+QUICK_WORKLOADS = (
+    Workload("b", 4000, 128, 96, "small CNN"),
+    Workload("c", 50, 256, 224, "ResNet50"),
+)
+
+
+# ------------------------------------------------------------------------------------- materials
+
+
+def make_work_dir(folder: Path, workload: Workload) -> Path:
+    """Make a work directory with a tar of seeded JPEG chips and a model."""
+    import cv2
+
+    work = folder / workload.name
+    (work / "input" / "chips").mkdir(parents=True)
+    (work / "input" / "model").mkdir()
+    rng = np.random.default_rng(4)
+    size = workload.chip_size
+    # 64 different chips, repeated: the time to decode a chip does not depend on having seen it.
+    jpegs = []
+    for _ in range(64):
+        noise = cv2.GaussianBlur(rng.normal(0, 400, (size, size, 3)), (0, 0), 4)
+        chip = np.clip(noise + 128 + rng.normal(0, 6, noise.shape), 0, 255).astype(np.uint8)
+        jpegs.append(cv2.imencode(".jpg", chip, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+    with tarfile.open(work / "input" / "chips" / "chips.tar", "w") as tar:
+        for number in range(workload.chips):
+            member = tarfile.TarInfo(f"chips/chip{number:07}.jpg")
+            member.size = len(jpegs[number % 64])
+            tar.addfile(member, io.BytesIO(jpegs[number % 64]))
+    code = f"import benchmark; benchmark.save_model({workload.model!r}, {workload.model_size}, "
+    path = work / "input" / "model" / "model.h5"
+    run_python(["-c", code + f"{str(path)!r})"])
+    return work
+
+
+def save_model(kind: str, size: int, path: str) -> None:
+    """Save a model with seeded random weights: "ResNet50" or "small CNN" (15,000 parameters)."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(4)
+    if kind == "ResNet50":
+        model = keras.applications.ResNet50(weights=None)
+    else:
+        model = keras.Sequential([keras.Input((size, size, 3)), layers.Rescaling(1 / 128)])
+        for filters in (8, 16, 24, 40):
+            model.add(layers.Conv2D(filters, 3, padding="same", activation="relu"))
+            model.add(layers.MaxPooling2D())
+        model.add(layers.GlobalAveragePooling2D())
+        model.add(layers.Dense(32, activation="relu"))
+        model.add(layers.Dense(10, activation="softmax"))
+    model.save(path)
+
+
+# --------------------------------------------------------------------------------------- parties
+
+
+@dataclass(frozen=True)
+class Run:
+    """A process that ran: wall time in seconds, peak memory in MiB, its stdout."""
+
+    seconds: float
+    memory: float
+    output: str
+
+
+def run_python(arguments: list[str], expected: int = 0) -> Run:
+    """Run Python in a process of its own, and measure it."""
+    environment = {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    with tempfile.TemporaryFile("w+") as output:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=output,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        if process.returncode != expected:
+            raise RuntimeError(f"{arguments} ended with {process.returncode}: {output.read()}")
+        return Run(seconds, usage.ru_maxrss / 1024, output.read())
+
+
+def run_task(work: Path) -> dict[str, float]:
+    """Run the task and measure the whole of it."""
+    run = run_python([str(SCRIPT), "--work-dir", str(work)])
+    written = [p.stat().st_size for p in (work / "output").rglob("*") if p.is_file()]
+    log = (work / "output" / "logs" / "out.log").read_text()
+    classifying = float(re.search(r"Total classification time: ([0-9.]+) s", log)[1])
+    return {
+        "seconds": run.seconds,
+        "memory": run.memory,
+        "written": sum(written) / 2**20,
+        "classifying": classifying,
+    }
+
+
+def run_peer(work: Path) -> dict[str, float]:
+    """Run the peer and measure the whole of it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run = run_python([__file__, "--peer", str(work), scratch])
+        written = [p.stat().st_size for p in Path(scratch).rglob("*") if p.is_file()]
+        return {
+            "seconds": run.seconds,
+            "memory": run.memory,
+            "written": sum(written) / 2**20,
+        }
+
+
+def peer(work: Path, scratch: Path) -> None:
+    """Classify the chips as one would with Keras alone."""
+    import keras
+
+    with tarfile.open(next((work / "input" / "chips").iterdir())) as tar:
+        tar.extractall(scratch, filter="data")
+    model = keras.saving.load_model(next((work / "input" / "model").iterdir()), compile=False)
+    dataset = keras.utils.image_dataset_from_directory(
+        scratch,
+        labels=None,
+        image_size=model.input_shape[1:3],
+        batch_size=100,
+        shuffle=False,
+        verbose=False,
+    )
+    outputs = model.predict(dataset.map(keras.applications.resnet50.preprocess_input), verbose=0)
+    classified = {
+        Path(path).stem: {"class": str(row.argmax()), "certainty": round(float(row.max()), 10)}
+        for path, row in zip(dataset.file_paths, outputs, strict=True)
+    }
+    (scratch / "classified.json").write_text(json.dumps(classified))
+
+
+def run_ceilings(work: Path, workload: Workload) -> dict[str, float]:
+    """Measure the ceilings in a process of their own, in chips per second."""
+    run = run_python([__file__, "--ceilings", str(work), str(workload.model_size)])
+    return json.loads(run.output)
+
+
+def ceilings(work: Path, size: int) -> dict[str, float]:
+    """Measure decoding alone and the model alone, in chips per second."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    import cv2
+    import keras
+    import tensorflow as tf
+    from chips import Archive, decode_chip, warp
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    cv2.setNumThreads(1)
+    chips = Archive(work / "input" / "chips" / "chips.tar").chips()
+    jpegs = [chip.data for chip, _ in zip(chips, range(4000), strict=False)]
+    pixels = np.empty((len(jpegs), size, size, 3), np.uint8)
+
+    def prepare(number: int) -> None:
+        warp(decode_chip(jpegs[number]), pixels[number])
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(prepare, range(len(jpegs)), chunksize=50))
+    decode = len(jpegs) / (time.monotonic() - started)
+
+    model = keras.saving.load_model(work / "input" / "model" / "model.h5", compile=False)
+    mean = tf.constant((103.939, 116.779, 123.68))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])
+    def classify(batch: tf.Tensor) -> tf.Tensor:
+        return model(tf.cast(batch, tf.float32) - mean, training=False)
+
+    frozen = convert_variables_to_constants_v2(classify.get_concrete_function())
+    batches = [pixels[first : first + 100] for first in range(0, min(len(pixels), 2000), 100)]
+    ready = [keras.applications.resnet50.preprocess_input(b.astype(np.float32)) for b in batches]
+
+    def rate(execute: Callable[[np.ndarray], object], inputs: list[np.ndarray]) -> float:
+        execute(inputs[0])
+        started = time.monotonic()
+        for _ in range(1 if len(inputs) < 20 or workload_is_slow else 5):
+            for batch in inputs:
+                execute(batch)
+        runs = 1 if len(inputs) < 20 or workload_is_slow else 5
+        return runs * sum(map(len, inputs)) / (time.monotonic() - started)
+
+    workload_is_slow = size > 100
+    limit = 5 if workload_is_slow else None
+    return {
+        "decode": decode,
+        "predict": rate(model.predict_on_batch, ready[:limit]),
+        "best": rate(lambda batch: frozen(tf.constant(batch))[0].numpy(), batches[:limit]),
+    }
+
+
+def run_bad_input(folder: Path) -> float:
+    """Measure the seconds to a failed status: a port that is wrong, beside a good model."""
+    work = folder / "d"
+    (work / "input").mkdir(parents=True, exist_ok=True)
+    for name in ("chips", "model"):
+        if not (work / "input" / name).exists():
+            (work / "input" / name).symlink_to(folder / "c" / "input" / name)
+    (work / "input" / "ports.json").write_text('{"size": "240"}')
+    return run_python([str(SCRIPT), "--work-dir", str(work)], expected=1).seconds
+
+
+# --------------------------------------------------------------------------------------- results
+
+
+def figures(
+    workload: Workload, task: dict[str, float], peer: dict[str, float], top: dict[str, float]
+) -> Iterator[tuple[str, float]]:
+    """Yield (figure, value) for one round of one workload, ratios first."""
+    least = workload.chips / top["decode"] + workload.chips / top["best"]
+    steady = workload.chips / task["classifying"]
+    yield "wall time of the whole process, over the peer's", task["seconds"] / peer["seconds"]
+    yield "chips/s of the whole process, over the peer's", peer["seconds"] / task["seconds"]
+    yield "steady rate, over the model's best execution alone", steady / top["best"]
+    yield "wall time after start-up, over the sum of the ceilings", task["classifying"] / least
+    yield "peak memory, over the peer's", task["memory"] / peer["memory"]
+    yield "task: wall time, s", task["seconds"]
+    yield "task: time after start-up, s", task["classifying"]
+    yield "task: chips/s of the whole process", workload.chips / task["seconds"]
+    yield "task: steady rate, chips/s", steady
+    yield "task: peak memory, MiB", task["memory"]
+    yield "task: written, MiB", task["written"]
+    yield "peer: wall time, s", peer["seconds"]
+    yield "peer: chips/s of the whole process", workload.chips / peer["seconds"]
+    yield "peer: peak memory, MiB", peer["memory"]
+    yield "peer: written, MiB", peer["written"]
+    yield "ceiling: decode and warp on all cores, chips/s", top["decode"]
+    yield "ceiling: model, predict_on_batch, chips/s", top["predict"]
+    yield "ceiling: model, best execution, chips/s", top["best"]
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few chips, one round")
+    parser.add_argument("--only", help="letters of the workloads to run, such as ac")
+    parser.add_argument("--peer", nargs=2, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--ceilings", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peer:
+        peer(*arguments.peer)
+        return
+    if arguments.ceilings:
+        print(json.dumps(ceilings(Path(arguments.ceilings[0]), int(arguments.ceilings[1]))))
+        return
+    workloads = QUICK_WORKLOADS if arguments.quick else WORKLOADS
+    workloads = [w for w in workloads if w.name in (arguments.only or "abc")]
+    rounds = 1 if arguments.quick else 3
+    measured: dict[tuple[str, str], list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        works = {w.name: make_work_dir(folder, w) for w in workloads}
+        for _ in range(rounds):
+            for workload in workloads:
+                work = works[workload.name]
+                task, other = run_task(work), run_peer(work)
+                top = run_ceilings(work, workload)
+                for name, value in figures(workload, task, other, top):
+                    measured.setdefault((workload.name, name), []).append(value)
+            if "c" in works:
+                name = "wrong port: time to a failed status, s"
+                measured.setdefault(("d", name), []).append(run_bad_input(folder))
+    for workload in workloads:
+        print(f"{workload.name}: {workload.chips:,} chips, {workload.model}")
+    print(f"\n| workload | figure | median of {rounds} | smallest | largest |")
+    print("| --- | --- | --- | --- | --- |")
+    for (workload_name, name), values in sorted(measured.items(), key=lambda item: item[0][0]):
+        numbers = (statistics.median(values), min(values), max(values))
+        print(f"| {workload_name} | {name} | " + " | ".join(f"{n:,.2f}" for n in numbers) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What the test files share: the modules under test and models that are made once."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import chip_files
+
+
+@pytest.fixture(scope="session")
+def task() -> ModuleType:
+    """The entry script as a module; its name has hyphens, so that it cannot be imported."""
+    spec = importlib.util.spec_from_file_location("deploy_chip_classifier", chip_files.SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for models that several tests use."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def checksum_model(models: Path) -> Path:
+    """A model for 16 x 16 chips that answers with a checksum of its input."""
+    return chip_files.save_checksum_model(models / "checksum.h5", 16, 16)
+
+
+@pytest.fixture(scope="session")
+def bands_model(models: Path) -> Path:
+    """A model for 4 x 4 chips with three outputs: the largest value of each band."""
+    return chip_files.save_bands_model(models / "bands.h5")
+
+
+@pytest.fixture(scope="session")
+def softmax_model(models: Path) -> Path:
+    """A model for 4 x 4 chips with two classes: more blue than red, or the other way round."""
+    kernel = [[0.1, 0], [0, 0], [0, 0.1]]
+    return chip_files.save_dense_model(models / "softmax.h5", kernel, [0, 0], "softmax")
