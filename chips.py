@@ -16,7 +16,7 @@ import queue
 import tarfile
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,14 +69,16 @@ _DAMAGE = (
     MemoryError,
 )
 
-# Batches that may wait, decoded, for the model: enough that it never waits, few enough that memory
-# stays flat.
-BATCHES_AHEAD = 3
+# Batches that may wait, decoded, for the model, at least one: enough that it never waits, few enough
+# that memory stays flat.
+MOST_BATCHES_AHEAD = 3
+MOST_BYTES_AHEAD = 2**29
 
 # The TIFF tags that decide how OpenCV reads a file (TIFF 6.0, section 8, and its SampleFormat).
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLES_PER_PIXEL, _TIFF_SAMPLE_FORMAT = 258, 277, 339
 
+_JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH_AT = 24  # signature 8, chunk length 4, "IHDR" 4, width 4, height 4 (PNG, 11.2.2)
 
@@ -255,13 +257,13 @@ def decode_chip(data: bytes) -> np.ndarray:
         UndecodableChip: the file is empty, damaged, cut off, of another kind or too large.
         MemoryError: memory is short; the chip may be sound.
     """
-    pixels = None
-    if data:
-        try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error as error:  # a declared size above OPENCV_IO_MAX_IMAGE_PIXELS, and others
-            if error.code == cv2.Error.StsNoMem:
-                raise MemoryError(error.err) from error
+    if not data:
+        raise UndecodableChip("the file is empty")
+    if not data.startswith((_JPEG_MAGIC, _PNG_MAGIC, *_TIFF_MAGIC)):
+        raise UndecodableChip("the file is no jpeg, png or tif image, whatever its name says")
+    if data.startswith(_PNG_MAGIC) and not _holds_its_chunks(data):
+        raise UndecodableChip("the file is cut off or damaged")
+    pixels = _read_with_opencv(cv2.imdecode, np.frombuffer(data, np.uint8))
     if pixels is None and data.startswith(_TIFF_MAGIC):
         pixels = _decode_tiff_as_file(data)
         if pixels is None:
@@ -269,6 +271,34 @@ def decode_chip(data: bytes) -> np.ndarray:
     if pixels is None:
         raise UndecodableChip(_why_undecodable(data))
     return pixels
+
+
+def _holds_its_chunks(data: bytes) -> bool:
+    """Tell whether each chunk of a PNG file lies within the file (PNG, 5.3).
+
+    OpenCV takes memory for as much as a chunk declares, up to 4 GiB, before it reads it.
+    """
+    at = len(_PNG_MAGIC)
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4])
+        if at + length + 12 > len(data):
+            return False
+        if data[at + 4 : at + 8] == b"IEND":
+            break
+        at += length + 12  # length 4, type 4, checksum 4
+    return True
+
+
+def _read_with_opencv(
+    reader: Callable[[object, int], np.ndarray | None], source: object
+) -> np.ndarray | None:
+    """Call cv2.imdecode or cv2.imread; None if it does not read the image."""
+    try:
+        return reader(source, cv2.IMREAD_COLOR)
+    except cv2.error as error:  # among others for a size above OPENCV_IO_MAX_IMAGE_PIXELS
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from error
+        return None
 
 
 def _decode_tiff_as_file(data: bytes) -> np.ndarray | None:
@@ -282,7 +312,7 @@ def _decode_tiff_as_file(data: bytes) -> np.ndarray | None:
     descriptor = os.memfd_create("chip.tif")
     with open(descriptor, "wb", buffering=0) as file:
         file.write(data)
-        return cv2.imread(f"/proc/self/fd/{descriptor}", cv2.IMREAD_COLOR)
+        return _read_with_opencv(cv2.imread, f"/proc/self/fd/{descriptor}")
 
 
 def _decode_tiff_with_pillow(data: bytes) -> np.ndarray | None:
@@ -304,20 +334,23 @@ def _decode_tiff_with_pillow(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _tiff_tags(data: bytes) -> dict[int, object]:
-    """Read the tags of a tif file's first image; empty if they are damaged."""
+def _tiff_layout(data: bytes) -> tuple[int, int, int]:
+    """Read the bands, bits per band and sample format of a tif file's first image.
+
+    The defaults of TIFF 6.0, (1, 1, 1), stand for what is absent or damaged.
+    """
     try:
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if b"+" in data[:4] else 8])
         file = io.BytesIO(data)
         file.seek(tags.next)
         tags.load(file)
-        return {
-            tag: tags[tag]
-            for tag in (_TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLES_PER_PIXEL, _TIFF_SAMPLE_FORMAT)
-            if tag in tags
-        }
+        bands, bits, sample_format = (
+            int(np.max(tags.get(tag, 1)))
+            for tag in (_TIFF_SAMPLES_PER_PIXEL, _TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLE_FORMAT)
+        )
     except Exception:  # noqa: BLE001, as in _decode_tiff_with_pillow
-        return {}
+        return 1, 1, 1
+    return bands, bits, sample_format
 
 
 def has_16_bits(data: bytes) -> bool:
@@ -325,14 +358,12 @@ def has_16_bits(data: bytes) -> bool:
     if data.startswith(_PNG_MAGIC):
         return data[_PNG_BIT_DEPTH_AT : _PNG_BIT_DEPTH_AT + 1] == b"\x10"
     if data.startswith(_TIFF_MAGIC):
-        return 16 in np.atleast_1d(_tiff_tags(data).get(_TIFF_BITS_PER_SAMPLE, 1))
+        return _tiff_layout(data)[1] == 16
     return False
 
 
 def _why_undecodable(data: bytes) -> str:
     """Say why a file that no decoder took was not read; may be slow."""
-    if not data:
-        return "the file is empty"
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
@@ -343,18 +374,14 @@ def _why_undecodable(data: bytes) -> str:
     if width * height > MAX_CHIP_PIXELS:
         return f"the image has {width} x {height} pixels, the limit is {MAX_CHIP_PIXELS:,}"
     if data.startswith(_TIFF_MAGIC):
-        tags = _tiff_tags(data)
-        bands = tags.get(_TIFF_SAMPLES_PER_PIXEL, 1)
-        bits = np.atleast_1d(tags.get(_TIFF_BITS_PER_SAMPLE, 1))[0]
-        kind = {2: "signed", 3: "floating point"}.get(
-            np.atleast_1d(tags.get(_TIFF_SAMPLE_FORMAT, 1))[0], "unsigned"
-        )
+        bands, bits, sample_format = _tiff_layout(data)
+        kind = {2: "signed", 3: "floating point"}.get(sample_format, "unsigned")
         if bands > 4 or bits > 16 or kind != "unsigned":
             return (
                 f"the tif has {bands} band(s) of {bits} bits ({kind}): "
                 "write chips of 1 to 4 bands of 8 bits"
             )
-    return "the file is damaged, cut off, or no jpeg, png or tif image"
+    return "the file is cut off or damaged"
 
 
 def warp(pixels: np.ndarray, out: np.ndarray) -> None:
@@ -386,6 +413,17 @@ class Batch:
     pixels: np.ndarray | None = None
     preparing: list[Future | None] = field(default_factory=list)
 
+    def decoded_rows(self) -> np.ndarray:
+        """Give the rows of `pixels` that hold a chip, int (M,), once the batch is complete."""
+        return np.array(
+            [
+                row
+                for row, future in enumerate(self.preparing)
+                if future is not None and self.first + row not in self.problems
+            ],
+            dtype=int,
+        )
+
 
 class Pipeline:
     """Reads, decodes and warps chips on several threads, a few batches ahead of the model.
@@ -411,7 +449,9 @@ class Pipeline:
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         # Encoded chips that wait for a decoder are bounded too: they may be large.
         self._waiting = threading.Semaphore(4 * threads)
-        self._batches: queue.Queue = queue.Queue(BATCHES_AHEAD)
+        batch_bytes = batch_size * size[0] * size[1] * 3
+        ahead = min(MOST_BATCHES_AHEAD, max(1, MOST_BYTES_AHEAD // batch_bytes))
+        self._batches: queue.Queue = queue.Queue(ahead)
         threading.Thread(target=self._read, name="read", daemon=True).start()
 
     def __iter__(self) -> Iterator[Batch]:

@@ -9,7 +9,7 @@ The task works in one directory, /mnt/work in the container:
     input/model/          one Keras model: .h5, .hdf5 or .keras
     output/results/       classified.json: chip name -> class and certainty;
                           unclassified.json: chip name -> reason, if there is such a chip
-    output/logs/          out.log
+    output/logs/          out.log; preview.html, a page to look at the results
     status.json           {"status": "success" or "failed", "reason": a sentence or null}
 
 A run that was cut short is resumed by running the same command again.
@@ -30,10 +30,12 @@ import signal
 import sys
 import threading
 import time
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -52,9 +54,12 @@ from chips import (
     Pipeline,
 )
 from open_model import ModelError, OpenedModel, open_model
+from preview import Preview, RunFacts
 from results import JOURNAL, NO_CLASS, Answers, Journal, fingerprint_file
 
 VERSION = "1.0.0"
+
+PREVIEW = "preview.html"
 
 MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
 
@@ -457,12 +462,13 @@ def duration(seconds: float) -> str:
 # ----------------------------------------------------------------------------------------- task
 
 
-def run_task(input_dir: Path, results: Path, trained_with: str) -> str | None:
+def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> str | None:
     """Classify the chips of a work directory and write the results.
 
     Args:
         input_dir: holds ports.json, chips/ and model/; nothing is written to it.
         results: directory for classified.json and unclassified.json.
+        logs: directory for preview.html.
         trained_with: backend that trained a Keras 1 model, "tensorflow" or "theano".
     Returns:
         A sentence for status.json if some chips could not be classified, else None.
@@ -470,7 +476,7 @@ def run_task(input_dir: Path, results: Path, trained_with: str) -> str | None:
         TaskError, BrokenArchive, ModelError: the input is at fault; the message says how.
         OSError: a file cannot be read or written.
     """
-    started = time.monotonic()
+    started, started_at = time.monotonic(), datetime.now().astimezone()
     ports = read_ports(input_dir / "ports.json")
     archive = Archive(find_input(input_dir / "chips", "tar archive", ARCHIVE_SUFFIXES))
     model_path = find_input(input_dir / "model", "Keras model file", MODEL_SUFFIXES)
@@ -479,7 +485,7 @@ def run_task(input_dir: Path, results: Path, trained_with: str) -> str | None:
     if opened.outputs is not None:
         class_names(ports, opened.outputs)
     counted = count_chips(archive.path)
-    settings = settings_in_force(ports, opened, size)
+    settings = settings_in_force(ports, size)
     log_settings(settings, archive, model_path, opened)
     for name in ports.unknown:
         log.warning("ports.json sets '%s', which is no string port of this task: ignored.", name)
@@ -502,14 +508,18 @@ def run_task(input_dir: Path, results: Path, trained_with: str) -> str | None:
     for number, problem in answers.problems.items():
         log.warning("Chip number %d was not classified by the earlier run: %s", number, problem)
 
-    pipeline = Pipeline(archive, ports.deploy_batch, size, resumed)
+    chips = counted.result() if counted.done() else None
+    batch_size = min(ports.deploy_batch, chips or ports.deploy_batch)
+    pipeline = Pipeline(archive, batch_size, size, resumed)
     loading = time.monotonic()
-    chips = counted.result() if counted.done() else math.inf
-    classifier = Classifier(opened, ports, size, chips or archive.size / TYPICAL_CHIP_BYTES)
+    if archive.is_compressed:
+        chips = archive.size / TYPICAL_CHIP_BYTES
+    classifier = Classifier(opened, ports, size, math.inf if chips is None else chips)
     classes = class_names(ports, classifier.outputs)
     log.info("Device: %s", classifier.device)
     log.info("Time to load the model: %.2f s", time.monotonic() - loading)
 
+    preview = Preview(len(classes))
     progress = Progress(archive, counted, resumed)
     classifying = time.monotonic()
     for batch in pipeline:
@@ -518,7 +528,7 @@ def run_task(input_dir: Path, results: Path, trained_with: str) -> str | None:
         answers.names += batch.names
         answers.links |= batch.links
         if batch.first >= resumed:
-            classify_batch(batch, classifier, opened.is_logit, answers, journal)
+            classify_batch(batch, classifier, opened.is_logit, answers, journal, preview)
         progress.show(len(answers.names))
     seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
@@ -527,6 +537,19 @@ def run_task(input_dir: Path, results: Path, trained_with: str) -> str | None:
 
     counts, reasons = answers.write(results, classes)
     journal.close()
+    run = RunFacts(
+        archive=archive.path.name,
+        model=model_path.name,
+        model_description=opened.description,
+        classes=classes,
+        ports=settings,
+        device=classifier.device,
+        seconds=seconds,
+        chips_per_second=rate,
+        started=started_at.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        version=VERSION,
+    )
+    write_preview(logs / PREVIEW, preview, run, answers, reasons)
     return summarize(results, counts, reasons, rate, time.monotonic() - started)
 
 
@@ -571,29 +594,34 @@ def count_chips(path: Path) -> Future:
 
 
 def classify_batch(
-    batch: Batch, classifier: Classifier, is_logit: bool, answers: Answers, journal: Journal
+    batch: Batch,
+    classifier: Classifier,
+    is_logit: bool,
+    answers: Answers,
+    journal: Journal,
+    preview: Preview,
 ) -> None:
-    """Classify a batch, note its answers and write them to the journal.
+    """Classify a batch, note its answers, write them to the journal, show them to the preview.
 
     A chip for which the model gives no finite value is not classified.
     """
     started = time.monotonic()
-    rows = [
-        row
-        for row, future in enumerate(batch.preparing)
-        if future is not None and batch.first + row not in batch.problems
-    ]
     classes = np.full(len(batch.names), NO_CLASS)
     certainties = np.zeros(len(batch.names))
-    if rows:
-        all_rows = len(rows) == len(batch.pixels)
-        outputs = classifier(batch.pixels if all_rows else batch.pixels[rows])
+    rows = batch.decoded_rows()
+    if len(rows):
+        pixels = batch.pixels if len(rows) == len(batch.pixels) else batch.pixels[rows]
+        outputs = classifier(pixels)
         found, certainty, finite = interpret(outputs, is_logit)
-        classes[rows] = np.where(finite, found, NO_CLASS)
-        certainties[rows] = np.where(finite, certainty, 0)
-        for row in np.asarray(rows)[~finite]:
+        for row in rows[~finite]:
             batch.problems[batch.first + int(row)] = "the model gives no finite value for this chip"
-        warn_once_about_values(outputs[finite])
+        if not finite.all():
+            rows, pixels, outputs = rows[finite], pixels[finite], outputs[finite]
+            found, certainty = found[finite], certainty[finite]
+        classes[rows], certainties[rows] = found, certainty
+        warn_once_about_values(outputs)
+        with harmless("the preview"):
+            preview.add(batch.first + rows, pixels, found, certainty)
     for number, problem in batch.problems.items():
         log.warning("Chip '%s' is not classified: %s", batch.names[number - batch.first], problem)
     journal.add(batch.first, classes.tolist(), certainties.tolist(), batch.problems)
@@ -604,6 +632,39 @@ def classify_batch(
         batch.first + len(batch.names) - 1,
         time.monotonic() - started,
     )
+
+
+def write_preview(
+    path: Path, preview: Preview, run: RunFacts, answers: Answers, reasons: Mapping[str, int]
+) -> None:
+    """Write preview.html; a warning is logged if that fails.
+
+    Args:
+        path: where to.
+        preview: has seen the batches of this run.
+        run: what the page says of the run.
+        answers: of all chips.
+        reasons: number of chips for each reason why chips are not classified.
+    """
+    with harmless("preview.html"):
+        shown, names = preview.chip_ids(), {}
+        classes, certainties = array("i"), array("d")
+        for number, name, answering in answers.final():
+            if answering >= 0 and answers.classes[answering] != NO_CLASS:
+                classes.append(answers.classes[answering])
+                certainties.append(answers.certainties[answering])
+                if number in shown:
+                    names[number] = name
+        preview.write(path, run, names.get, np.asarray(classes), np.asarray(certainties), reasons)
+
+
+@contextlib.contextmanager
+def harmless(what: str) -> Iterator[None]:
+    """Turn an exception into a warning in the log: the run matters more than this part of it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001, whatever it is, the results are not at fault
+        warn_once(f"Could not make {what} ({type(error).__name__}: {error}): the results are whole")
 
 
 @functools.cache
@@ -621,7 +682,7 @@ def warn_once_about_values(outputs: np.ndarray) -> None:
         )
 
 
-def settings_in_force(ports: Ports, opened: OpenedModel, size: tuple[int, int]) -> dict[str, str]:
+def settings_in_force(ports: Ports, size: tuple[int, int]) -> dict[str, str]:
     """Write the ports in force as text, for the log and for the journal."""
     return {
         "classes": ", ".join(ports.classes) if ports.classes else "numbers",
@@ -797,11 +858,11 @@ def main() -> int:
 
     def work() -> None:
         try:
-            outcome.set_result(run_task(work_dir / "input", results, arguments.trained_with))
+            outcome.set_result(run_task(work_dir / "input", results, logs, arguments.trained_with))
         except BaseException as error:  # noqa: BLE001, the main thread reports it
             outcome.set_exception(error)
 
-    results = work_dir / "output" / "results"
+    results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
     status, reason = "success", None
     try:
         signal.signal(signal.SIGTERM, stop)
@@ -846,8 +907,8 @@ def prepare_output(work_dir: Path) -> None:
         results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
         results.mkdir(parents=True, exist_ok=True)
         logs.mkdir(parents=True, exist_ok=True)
-        for name in ("classified.json", "unclassified.json"):
-            (results / name).unlink(missing_ok=True)
+        for stale in (results / "classified.json", results / "unclassified.json", logs / PREVIEW):
+            stale.unlink(missing_ok=True)
         start_logging(logs / "out.log")
     except OSError as error:
         raise TaskError(

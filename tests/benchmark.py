@@ -205,10 +205,11 @@ def ceilings(work: Path, size: int) -> dict[str, float]:
     import cv2
     import keras
     import tensorflow as tf
-    from chips import Archive, decode_chip, warp
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
+
+    from chips import Archive, decode_chip, warp
 
     cv2.setNumThreads(1)
     chips = Archive(work / "input" / "chips" / "chips.tar").chips()

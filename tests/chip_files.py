@@ -417,6 +417,7 @@ def unreadable_chips() -> dict[str, bytes]:
         "no_lines.png": png_file(20, 24, b""),
         "too_many_pixels.png": png_file(8192, 8193, too_large, colour=0),
         "declares_too_many_pixels.png": png_file(100_000, 100_000, b""),
+        "too_many_pixels.tif": tif(np.zeros((8193, 8193), np.uint8), compression="zlib"),
         "eight_bands.tif": tif(scene(7, 24, 20, 8), planarconfig="contig", **bands),
         "eight_bands_planar.tif": tif(scene(7, 8, 24, 20), planarconfig="separate", **bands),
         "float.tif": tif(rgb[..., 0].astype(np.float32)),
@@ -502,6 +503,32 @@ def save_dense_model(
         [keras.Input((size, size, 3)), keras.layers.GlobalAveragePooling2D(), dense]
     )
     dense.set_weights([np.asarray(kernel, np.float32), np.asarray(bias, np.float32)])
+    return save_model(path, model)
+
+
+def edge_kernels() -> np.ndarray:
+    """Give two kernels, float32 (3, 3, 3, 2), of small whole numbers, so that sums are exact."""
+    return np.random.default_rng(3).integers(-3, 4, (3, 3, 3, 2)).astype(np.float32)
+
+
+def edges(pixels: np.ndarray) -> list[float]:
+    """Give the outputs of the model of save_edges_model for preprocessed pixels (H, W, 3)."""
+    windows = np.lib.stride_tricks.sliding_window_view(pixels.astype(np.float64), (3, 3), (0, 1))
+    return np.einsum("xybij,ijbk->xyk", windows, edge_kernels()).max(axis=(0, 1)).tolist()
+
+
+def save_edges_model(path: Path) -> Path:
+    """Save a model for chips of any size: the largest answer to each of two 3 x 3 kernels.
+
+    The neighbourhood of every pixel takes part, so that the size of the chip decides.
+    """
+    import keras
+
+    convolution = keras.layers.Conv2D(2, 3, use_bias=False)
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), convolution, keras.layers.GlobalMaxPooling2D()]
+    )
+    convolution.set_weights([edge_kernels()])
     return save_model(path, model)
 
 

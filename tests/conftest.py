@@ -1,5 +1,6 @@
 """What the test files share: the modules under test and models that are made once."""
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ from types import ModuleType
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+# First of all: it sets the limits that OpenCV reads when it is loaded.
+importlib.import_module("chips")
 
 import chip_files
 
