@@ -127,7 +127,7 @@ def assert_failed(run: Run) -> str:
     assert run.code == 1
     assert run.stderr.splitlines()[-1] == reason
     assert reason.endswith((".", ")"))
-    assert "\n" not in reason
+    assert reason.isprintable()
     assert reason in run.log
     assert run.classified is None
     assert "Traceback" not in run.stderr

@@ -80,11 +80,12 @@ def default_run(bands_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     work_dir = make_work_dir(folder / "w", make_tar(members), bands_model)
     (work_dir / "gbdx_runtime.json").write_text("{}")
     write_stale_results(work_dir)
-    (folder / "tmp").mkdir()
+    elsewhere = {"TMPDIR": str(folder / "tmp"), "HOME": str(folder / "home")}
+    for path in elsewhere.values():
+        Path(path).mkdir()
     before = snapshot(work_dir / "input")
-    run = run_task(work_dir, environment={"TMPDIR": str(folder / "tmp")})
+    run = run_task(work_dir, environment=elsewhere)
     assert snapshot(work_dir / "input") == before
-    assert files_below(folder / "tmp") == []
     return assert_succeeded(run)
 
 
@@ -95,6 +96,11 @@ def test_run_without_ports_writes_the_documented_files_only(default_run: Run) ->
         "output/logs/out.log",
         "status.json",
     }
+
+
+@pytest.mark.parametrize("place", ["tmp", "home"])
+def test_run_leaves_nothing_outside_its_work_directory(place: str, default_run: Run) -> None:
+    assert files_below(default_run.work_dir.parent / place) == []
 
 
 def test_preprocessing_is_that_of_resnet50(default_run: Run) -> None:
@@ -289,6 +295,18 @@ def test_model_that_is_not_square_gets_its_own_size(tmp_path: Path) -> None:
         assert "24 x 40" in reason
 
 
+def test_settings_that_keras_keeps_in_the_home_directory_do_not_matter(
+    bands_model: Path, tmp_path: Path
+) -> None:
+    # What Keras 1 and 2 wrote there for those who trained with Theano.
+    settings = {"backend": "theano", "image_data_format": "channels_first", "floatx": "float64"}
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text(json.dumps(settings))
+    work_dir = make_work_dir(tmp_path / "w", ONE_CHIP, bands_model, UNIT_PORTS)
+    run = assert_succeeded(run_task(work_dir, environment={"HOME": str(tmp_path)}))
+    assert run.classified == {"a": {"class": "0", "certainty": 30.0}}
+
+
 # ------------------------------------------------------------------------------------------ heads
 
 
@@ -406,6 +424,7 @@ def test_model_that_is_no_classifier_of_chips_fails_naming_the_shape(
     reason = assert_failed(run_task(make_work_dir(tmp_path / "w", ONE_CHIP, model)))
     for shape in shapes:
         assert re.search(shape, reason)
+    assert "set the port size" not in reason
 
 
 # --------------------------------------------------------------------------------- failures, early
