@@ -397,6 +397,13 @@ def warp(pixels: np.ndarray, out: np.ndarray) -> None:
         cv2.resize(pixels, out.shape[1::-1], dst=out, interpolation=cv2.INTER_LINEAR)
 
 
+def usable_cores() -> int:
+    """Give the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux; respects what a container was given
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass
 class Batch:
     """The chips number `first`, first + 1, ... of the archive.
@@ -445,7 +452,7 @@ class Pipeline:
         self.saw_16_bits = False
         self._archive, self._batch_size, self._size = archive, batch_size, size
         self._answered = answered
-        threads = os.cpu_count() or 1
+        threads = usable_cores()
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         # Encoded chips that wait for a decoder are bounded too: they may be large.
         self._waiting = threading.Semaphore(4 * threads)

@@ -52,6 +52,7 @@ from chips import (
     Batch,
     BrokenArchive,
     Pipeline,
+    usable_cores,
 )
 from open_model import ModelError, OpenedModel, open_model
 from preview import Preview, RunFacts
@@ -60,6 +61,17 @@ from results import JOURNAL, NO_CLASS, Answers, Journal, fingerprint_file
 VERSION = "1.0.0"
 
 PREVIEW = "preview.html"
+
+# Those whose versions decide on the numbers, for the log.
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "h5py",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+)
 
 MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
 
@@ -316,7 +328,7 @@ class Classifier:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
         names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
-        self.device = ", ".join(f"GPU {name}" for name in names) or f"CPU, {os.cpu_count()} cores"
+        self.device = ", ".join(f"GPU {name}" for name in names) or f"CPU, {usable_cores()} cores"
         model = opened.build()
         vector = tf.constant(ports.normalization_vector[::-1], tf.float32)
 
@@ -332,7 +344,7 @@ class Classifier:
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise TaskError(
                 f"The model does not take chips of {size[0]} x {size[1]}: set the port size to the "
-                f"size that it was trained with ({str(error).strip().splitlines()[-1][:200]})."
+                f"size that it was trained with ({' '.join(str(error).split())[:300]})."
             ) from error
         shape = function.outputs[0].shape
         if len(function.outputs) != 1 or shape.rank != 2 or not shape[1]:
@@ -433,24 +445,26 @@ class Progress:
         self._interval = PROGRESS_SECONDS["terminal" if self._live else "log"]
         self._started = self._shown = time.monotonic()
 
-    def show(self, done: int, at_end: bool = False) -> None:
+    def show(self, done: int) -> None:
         """Report `done` chips of the archive, if it is time to."""
         now = time.monotonic()
-        if now - self._shown < self._interval and not at_end:
+        if now - self._shown < self._interval:
             return
         self._shown = now
-        rate = (done - self._resumed) / max(now - self._started, 1e-9)
+        rate = (done - self._resumed) / (now - self._started)
         total = self._counted.result() if self._counted.done() else None
         about = ""
-        if total is None and self._archive.progress:
-            total, about = max(round(done / self._archive.progress), done), "about "
-        line = f"{done:,} of {about}{total or '?':,} chips, {rate:,.1f} chips/s"
-        if total and rate and not at_end:
-            line += f", {duration((total - done) / rate)} left"
+        if total is None:
+            total, about = round(done / max(self._archive.progress, 1e-9)), "about "
+        line = f"{done:,} of {about}{max(total, done):,} chips, {rate:,.1f} chips/s"
+        if rate:
+            line += f", {duration(max(total - done, 0) / rate)} left"
+        print(f"\r{line:<78}" if self._live else line, end="" if self._live else "\n", flush=True)
+
+    def clear(self) -> None:
+        """Take the line off the terminal: the summary comes next."""
         if self._live:
-            print(f"\r{line:<78}", end="\n" if at_end else "", flush=True)
-        else:
-            print(line, flush=True)
+            print(f"\r{'':<78}\r", end="", flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -530,6 +544,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         if batch.first >= resumed:
             classify_batch(batch, classifier, opened.is_logit, answers, journal, preview)
         progress.show(len(answers.names))
+    progress.clear()
     seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
     log.info("Total classification time: %.2f s, %.1f chips/s", seconds, rate)
@@ -688,7 +703,7 @@ def settings_in_force(ports: Ports, size: tuple[int, int]) -> dict[str, str]:
         "classes": ", ".join(ports.classes) if ports.classes else "numbers",
         "size": f"{size[0]} x {size[1]}",
         "deploy_batch": str(ports.deploy_batch),
-        "normalization_vector": ",".join(f"{number:g}" for number in ports.normalization_vector),
+        "normalization_vector": ",".join(map(str, ports.normalization_vector)),
         "normalization_value": str(ports.normalization_value),
     }
 
@@ -697,10 +712,8 @@ def log_settings(
     settings: Mapping[str, str], archive: Archive, model_path: Path, opened: OpenedModel
 ) -> None:
     """Log what the run is made of: versions, inputs, ports in force."""
-    packages = ("tensorflow", "keras", "tf_keras", "h5py", "numpy", "opencv-python-headless")
-    versions = ", ".join(f"{package} {version(package)}" for package in packages)
     log.info("deploy-chip-classifier %s, Python %s", VERSION, platform.python_version())
-    log.info(versions)
+    log.info(", ".join(f"{package} {version(package)}" for package in PACKAGES))
     log.info("Chips: %s, %d bytes", archive.path.name, archive.size)
     log.info("Model: %s, %s", model_path.name, opened.description)
     for port, value in settings.items():
@@ -817,7 +830,8 @@ def explain(error: BaseException) -> str:
         return "The disk with the output directory is full: free space and run the task again."
     if isinstance(error, OSError):
         return f"A file cannot be read or written ({error}): mend that and run the task again."
-    return f"Unexpected error, {type(error).__name__}: {error} (out.log has the details)."
+    text = " ".join(str(error).split())[:500]
+    return f"Unexpected error, {type(error).__name__}: {text} (out.log has the details)."
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -873,6 +887,8 @@ def main() -> int:
         reason = outcome.result()
     except BaseException as error:  # noqa: BLE001, a status is written whatever happens
         status, reason = "failed", explain(error)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if status == "failed":
         with contextlib.suppress(OSError):
             (results / "classified.json").unlink(missing_ok=True)

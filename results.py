@@ -1,8 +1,10 @@
 """The answers of a run: kept while it goes on, safe against its sudden end, written as JSON.
 
 A chip is known by its number in the archive. While the task runs, each classified batch is appended
-to a journal beside the results: a line of JSON that is on the disk before the next batch begins. A
-run that dies leaves the journal behind, and the next run of the same task goes on from it.
+to a journal beside the results: a line of JSON that the system has before the next batch begins, so
+that a process that is killed loses nothing else, and that is on the disk moments later, for a power
+failure. A run that dies leaves the journal behind, and the next run of the same task goes on from
+it.
 
 Journal: the first line is the task's fingerprint (what must be the same for a resume to be right),
 each further line a batch: {"first": number of its first chip, "classes": [...], "certainties":
@@ -16,6 +18,7 @@ import posixpath
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 NO_CLASS = -1
@@ -174,6 +177,9 @@ class Journal:
         """
         self.path = path
         self.note = ""
+        self._syncing = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._synced: Future = Future()
+        self._synced.set_result(None)
         header = json.dumps(dict(fingerprint), sort_keys=True).encode() + b"\n"
         sound = self._replay(header, answers) if path.exists() else 0
         if sound:
@@ -213,7 +219,7 @@ class Journal:
         certainties: Sequence[float],
         problems: Mapping[int, str],
     ) -> None:
-        """Write one batch through to the disk. Raises OSError if the disk does not take it."""
+        """Write one batch. Raises OSError if the disk does not take it, or not the ones before."""
         batch = {
             "first": first,
             "classes": list(classes),
@@ -225,10 +231,14 @@ class Journal:
     def _append(self, line: bytes) -> None:
         self._file.write(line)
         self._file.flush()
-        os.fsync(self._file.fileno())
+        # A disk may take longer to sync than a GPU to classify a batch: only one sync at a time.
+        if self._synced.done():
+            self._synced.result()
+            self._synced = self._syncing.submit(os.fsync, self._file.fileno())
 
     def close(self) -> None:
         """Close the journal; the file stays until the run's success is on record."""
+        self._synced.result()
         self._file.close()
 
 

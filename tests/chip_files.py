@@ -411,6 +411,8 @@ def unreadable_chips() -> dict[str, bytes]:
         "empty.jpg": b"",
         "random.png": np.random.default_rng(8).bytes(900),
         "text.tif": b"<html>404 Not Found</html>",
+        "gif_inside.png": pillow(rgb, "gif"),
+        "bmp_inside.jpg": pillow(rgb, "bmp"),
         "signature_only.png": b"\x89PNG\r\n\x1a\n",
         "signature_only.tif": b"II*\0",
         "no_pixels.png": png_file(0, 0, b""),

@@ -218,6 +218,10 @@ def test_unreadable_chip_is_unclassified_with_a_reason(
     reason = chip_run.unclassified[reported]
     parts = {
         "empty.jpg": "empty",
+        "random.png": "no jpeg, png or tif",
+        "text.tif": "no jpeg, png or tif",
+        "gif_inside.png": "no jpeg, png or tif",
+        "bmp_inside.jpg": "no jpeg, png or tif",
         "too_many_pixels.png": f"{MAX_CHIP_PIXELS:,}",
         "too_many_pixels.tif": f"{MAX_CHIP_PIXELS:,}",
         "declares_too_many_pixels.png": f"{MAX_CHIP_PIXELS:,}",

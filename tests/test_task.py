@@ -94,6 +94,7 @@ def test_run_without_ports_writes_the_documented_files_only(default_run: Run) ->
     assert {name for name in written if not name.startswith("input/")} == {
         "output/results/classified.json",
         "output/logs/out.log",
+        "output/logs/preview.html",
         "status.json",
     }
 
