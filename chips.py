@@ -77,6 +77,8 @@ MOST_BYTES_AHEAD = 2**29
 # The TIFF tags that decide how OpenCV reads a file (TIFF 6.0, section 8, and its SampleFormat).
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLES_PER_PIXEL, _TIFF_SAMPLE_FORMAT = 258, 277, 339
+_TIFF_PLANAR_CONFIGURATION = 284
+_TIFF_OFFSETS_AND_COUNTS = ((273, 279), (324, 325))  # of strips, of tiles
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -264,9 +266,14 @@ def decode_chip(data: bytes) -> np.ndarray:
     if data.startswith(_PNG_MAGIC) and not _holds_its_chunks(data):
         raise UndecodableChip("the file is cut off or damaged")
     pixels = _read_with_opencv(cv2.imdecode, np.frombuffer(data, np.uint8))
-    if pixels is None and data.startswith(_TIFF_MAGIC):
-        pixels = _decode_tiff_as_file(data)
+    if data.startswith(_TIFF_MAGIC):
+        layout = _tiff_layout(data)
+        # libtiff leaves the bands black that lie behind the end of a file that was cut off.
+        if layout.is_planar and not layout.is_whole:
+            raise UndecodableChip("the file is cut off or damaged")
         if pixels is None:
+            pixels = _decode_tiff_as_file(data)
+        if pixels is None and layout.bands <= 4:
             pixels = _decode_tiff_with_pillow(data)
     if pixels is None:
         raise UndecodableChip(_why_undecodable(data))
@@ -334,23 +341,41 @@ def _decode_tiff_with_pillow(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _tiff_layout(data: bytes) -> tuple[int, int, int]:
-    """Read the bands, bits per band and sample format of a tif file's first image.
+@dataclass(frozen=True)
+class _TiffLayout:
+    """What a tif file's first image declares; the defaults of TIFF 6.0 where nothing sound is.
 
-    The defaults of TIFF 6.0, (1, 1, 1), stand for what is absent or damaged.
+    is_whole: False if a strip or tile lies outside the file.
     """
+
+    bands: int = 1
+    bits: int = 1
+    sample_format: int = 1
+    is_planar: bool = False
+    is_whole: bool = True
+
+
+def _tiff_layout(data: bytes) -> _TiffLayout:
+    """Read the layout of a tif file's first image."""
     try:
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if b"+" in data[:4] else 8])
         file = io.BytesIO(data)
         file.seek(tags.next)
         tags.load(file)
-        bands, bits, sample_format = (
-            int(np.max(tags.get(tag, 1)))
-            for tag in (_TIFF_SAMPLES_PER_PIXEL, _TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLE_FORMAT)
+        ends = [
+            np.asarray(tags[offsets]) + np.asarray(tags[counts])
+            for offsets, counts in _TIFF_OFFSETS_AND_COUNTS
+            if offsets in tags and counts in tags
+        ]
+        return _TiffLayout(
+            bands=int(np.max(tags.get(_TIFF_SAMPLES_PER_PIXEL, 1))),
+            bits=int(np.max(tags.get(_TIFF_BITS_PER_SAMPLE, 1))),
+            sample_format=int(np.max(tags.get(_TIFF_SAMPLE_FORMAT, 1))),
+            is_planar=tags.get(_TIFF_PLANAR_CONFIGURATION, 1) == 2,
+            is_whole=all((end <= len(data)).all() for end in ends),
         )
     except Exception:  # noqa: BLE001, as in _decode_tiff_with_pillow
-        return 1, 1, 1
-    return bands, bits, sample_format
+        return _TiffLayout()
 
 
 def has_16_bits(data: bytes) -> bool:
@@ -358,7 +383,7 @@ def has_16_bits(data: bytes) -> bool:
     if data.startswith(_PNG_MAGIC):
         return data[_PNG_BIT_DEPTH_AT : _PNG_BIT_DEPTH_AT + 1] == b"\x10"
     if data.startswith(_TIFF_MAGIC):
-        return _tiff_layout(data)[1] == 16
+        return _tiff_layout(data).bits == 16
     return False
 
 
@@ -374,11 +399,11 @@ def _why_undecodable(data: bytes) -> str:
     if width * height > MAX_CHIP_PIXELS:
         return f"the image has {width} x {height} pixels, the limit is {MAX_CHIP_PIXELS:,}"
     if data.startswith(_TIFF_MAGIC):
-        bands, bits, sample_format = _tiff_layout(data)
-        kind = {2: "signed", 3: "floating point"}.get(sample_format, "unsigned")
-        if bands > 4 or bits > 16 or kind != "unsigned":
+        layout = _tiff_layout(data)
+        kind = {2: "signed", 3: "floating point"}.get(layout.sample_format, "unsigned")
+        if layout.bands > 4 or layout.bits > 16 or kind != "unsigned":
             return (
-                f"the tif has {bands} band(s) of {bits} bits ({kind}): "
+                f"the tif has {layout.bands} band(s) of {layout.bits} bits ({kind}): "
                 "write chips of 1 to 4 bands of 8 bits"
             )
     return "the file is cut off or damaged"

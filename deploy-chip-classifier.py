@@ -36,7 +36,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
@@ -102,6 +102,7 @@ KILLED = (
 )
 
 log = logging.getLogger("deploy-chip-classifier")
+log.addHandler(logging.NullHandler())  # what comes before out.log is there is not printed twice
 
 
 class TaskError(Exception):
@@ -217,7 +218,7 @@ def parse_value(text: str) -> float | None:
     if text.lower() == "none":
         return None
     value = parse_number(text)
-    if not value:
+    if value is None or abs(value) < np.finfo(np.float32).tiny:
         raise TaskError(
             "The port normalization_value must be a number other than 0, or 'None', "
             f"not '{text[:100]}'."
@@ -340,7 +341,7 @@ class Classifier:
 
         signature = tf.TensorSpec((None, *size, 3), tf.uint8)
         try:
-            function = tf.function(classify).get_concrete_function(signature)
+            function = tf.function(classify, autograph=False).get_concrete_function(signature)
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise TaskError(
                 f"The model does not take chips of {size[0]} x {size[1]}: set the port size to the "
@@ -504,54 +505,51 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
     for name in ports.unknown:
         log.warning("ports.json sets '%s', which is no string port of this task: ignored.", name)
 
+    fingerprint = {
+        "task": f"{VERSION}, trained with {trained_with}",
+        "archive": fingerprint_file(archive.path, whole=False),
+        "model": fingerprint_file(model_path, whole=True),
+        **settings,
+    }
     answers = Answers()
-    journal = Journal(
-        results / JOURNAL,
-        {
-            "task": f"{VERSION}, trained with {trained_with}",
-            "archive": fingerprint_file(archive.path, whole=False),
-            "model": fingerprint_file(model_path, whole=True),
-            **settings,
-        },
-        answers,
-    )
-    resumed = len(answers)
-    if journal.note:
-        log.info(journal.note)
-        print(journal.note)
-    for number, problem in answers.problems.items():
-        log.warning("Chip number %d was not classified by the earlier run: %s", number, problem)
+    with contextlib.closing(Journal(results / JOURNAL, fingerprint, answers)) as journal:
+        resumed = len(answers)
+        log_resume(journal, answers)
+        chips = counted.result() if counted.done() else None
+        # Decoding goes on while TensorFlow is loaded.
+        pipeline = Pipeline(archive, min(ports.deploy_batch, chips or sys.maxsize), size, resumed)
+        loading = time.monotonic()
+        if archive.is_compressed:
+            chips = archive.size / TYPICAL_CHIP_BYTES
+        classifier = Classifier(opened, ports, size, math.inf if chips is None else chips)
+        classes = class_names(ports, classifier.outputs)
+        log.info("Device: %s", classifier.device)
+        log.info("Time to load the model: %.2f s", time.monotonic() - loading)
 
-    chips = counted.result() if counted.done() else None
-    batch_size = min(ports.deploy_batch, chips or ports.deploy_batch)
-    pipeline = Pipeline(archive, batch_size, size, resumed)
-    loading = time.monotonic()
-    if archive.is_compressed:
-        chips = archive.size / TYPICAL_CHIP_BYTES
-    classifier = Classifier(opened, ports, size, math.inf if chips is None else chips)
-    classes = class_names(ports, classifier.outputs)
-    log.info("Device: %s", classifier.device)
-    log.info("Time to load the model: %.2f s", time.monotonic() - loading)
-
-    preview = Preview(len(classes))
-    progress = Progress(archive, counted, resumed)
-    classifying = time.monotonic()
-    for batch in pipeline:
-        if counted.done():
-            counted.result()  # raises what the count found wrong with the archive
-        answers.names += batch.names
-        answers.links |= batch.links
-        if batch.first >= resumed:
-            classify_batch(batch, classifier, opened.is_logit, answers, journal, preview)
-        progress.show(len(answers.names))
-    progress.clear()
-    seconds = time.monotonic() - classifying
+        preview = Preview(len(classes))
+        progress = Progress(archive, counted, resumed)
+        classifying = time.monotonic()
+        for batch in pipeline:
+            if counted.done():
+                counted.result()  # raises what the count found wrong with the archive
+            answers.names += batch.names
+            answers.links |= batch.links
+            if batch.first >= resumed:
+                classify_batch(batch, classifier, opened.is_logit, answers, journal, preview)
+            progress.show(len(answers.names))
+        progress.clear()
+        seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
     log.info("Total classification time: %.2f s, %.1f chips/s", seconds, rate)
     log_archive(archive, pipeline)
 
     counts, reasons = answers.write(results, classes)
-    journal.close()
+    if not counts.total():
+        (results / JOURNAL).unlink()  # another run would come to the same end
+        raise TaskError(
+            f"None of the {reasons.total():,} chips could be classified, most often because: "
+            f"{reasons.most_common(1)[0][0]}; see unclassified.json."
+        )
     run = RunFacts(
         archive=archive.path.name,
         model=model_path.name,
@@ -713,13 +711,24 @@ def log_settings(
 ) -> None:
     """Log what the run is made of: versions, inputs, ports in force."""
     log.info("deploy-chip-classifier %s, Python %s", VERSION, platform.python_version())
-    log.info(", ".join(f"{package} {version(package)}" for package in PACKAGES))
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            log.info("%s %s", package, version(package))
     log.info("Chips: %s, %d bytes", archive.path.name, archive.size)
     log.info("Model: %s, %s", model_path.name, opened.description)
     for port, value in settings.items():
         log.info("Port %s: %s", port, value)
     for warning in opened.warnings:
         log.warning(warning)
+
+
+def log_resume(journal: Journal, answers: Answers) -> None:
+    """Log and print what the journal of an earlier run meant for this one."""
+    if journal.note:
+        log.info(journal.note)
+        print(journal.note, flush=True)
+    for number, problem in answers.problems.items():
+        log.warning("Chip number %d was not classified by the earlier run: %s", number, problem)
 
 
 def log_archive(archive: Archive, pipeline: Pipeline) -> None:
@@ -752,15 +761,8 @@ def summarize(
         seconds: time of the whole run.
     Returns:
         A sentence for status.json if some chips are not classified, else None.
-    Raises:
-        TaskError: no chip at all is classified.
     """
     missing, total = reasons.total(), counts.total() + reasons.total()
-    if missing == total:
-        raise TaskError(
-            f"None of the {total:,} chips could be classified, most often because: "
-            f"{reasons.most_common(1)[0][0]}; see unclassified.json."
-        )
     print(f"Classified {counts.total():,} of {total:,} chips in {duration(seconds)}", end="")
     print(f" ({rate:,.1f} chips/s without start-up).")
     for name, number in counts.most_common():
@@ -777,15 +779,16 @@ def summarize(
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats log records; control characters, which names of chips may hold, are escaped."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    """Formats log records so that names of chips, which may hold anything, forge no lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = record.message.replace("\n", "\\n")
+        record.message = printable(record.message)
         return super().formatMessage(record)
+
+
+def printable(text: str) -> str:
+    """Escape control characters, line breaks among them, as Python does in a literal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def start_logging(path: Path) -> None:
@@ -820,7 +823,7 @@ def write_status(work_dir: Path, status: str, reason: str | None) -> None:
 def explain(error: BaseException) -> str:
     """Turn an exception into the sentence for status.json; unexpected ones also go to out.log."""
     if isinstance(error, TaskError | BrokenArchive | ModelError):
-        return str(error)
+        return printable(str(error))
     if isinstance(error, Stopped):
         return f"The task was stopped by {error}: run it again to resume where it stopped."
     log.error("The task failed", exc_info=error)
@@ -829,8 +832,9 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "The disk with the output directory is full: free space and run the task again."
     if isinstance(error, OSError):
-        return f"A file cannot be read or written ({error}): mend that and run the task again."
-    text = " ".join(str(error).split())[:500]
+        text = printable(str(error))
+        return f"A file cannot be read or written ({text}): mend that and run the task again."
+    text = printable(" ".join(str(error).split())[:500])
     return f"Unexpected error, {type(error).__name__}: {text} (out.log has the details)."
 
 

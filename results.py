@@ -12,6 +12,7 @@ each further line a batch: {"first": number of its first chip, "classes": [...],
 """
 
 import hashlib
+import itertools
 import json
 import os
 import posixpath
@@ -108,12 +109,12 @@ class Answers:
                 reasons[reason] += 1
                 yield name, reason
 
-        if self.problems or self.links:
-            write_json_object(folder / "unclassified.json", unclassified())
-        if not reasons:
-            (folder / "unclassified.json").unlink(missing_ok=True)
-        if any(index != NO_CLASS for index in self.classes):
-            write_json_object(folder / "classified.json", classified())
+        for file_name, items in (
+            ("unclassified.json", unclassified() if self.problems or self.links else iter(())),
+            ("classified.json", classified()),
+        ):
+            if first := next(items, None):
+                write_json_object(folder / file_name, itertools.chain([first], items))
         return counts, reasons
 
 
@@ -177,6 +178,7 @@ class Journal:
         """
         self.path = path
         self.note = ""
+        self._is_empty = True
         self._syncing = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._synced: Future = Future()
         self._synced.set_result(None)
@@ -199,14 +201,11 @@ class Journal:
                 return 0
             sound = len(found)
             for line in file:
-                try:
-                    batch = json.loads(line)
-                except ValueError:
+                batch = _parse_batch(line, len(answers))
+                if batch is None:  # the crash cut it off
                     break
-                if not line.endswith(b"\n") or batch.get("first") != len(answers):
-                    break
-                problems = {int(number): reason for number, reason in batch["problems"].items()}
-                answers.add(batch["classes"], batch["certainties"], problems)
+                answers.add(*batch)
+                self._is_empty = False
                 sound += len(line)
         if len(answers):
             self.note = f"Resuming an earlier run of the same task after {len(answers):,} chips."
@@ -226,6 +225,7 @@ class Journal:
             "certainties": list(certainties),
             "problems": dict(problems),
         }
+        self._is_empty = False
         self._append(json.dumps(batch, separators=(",", ":")).encode() + b"\n")
 
     def _append(self, line: bytes) -> None:
@@ -237,9 +237,27 @@ class Journal:
             self._synced = self._syncing.submit(os.fsync, self._file.fileno())
 
     def close(self) -> None:
-        """Close the journal; the file stays until the run's success is on record."""
-        self._synced.result()
+        """Close the journal and leave it for the next run, unless it holds no batch yet."""
         self._file.close()
+        if self._is_empty:
+            self.path.unlink(missing_ok=True)
+
+
+def _parse_batch(line: bytes, first: int) -> tuple[list[int], list[float], dict[int, str]] | None:
+    """Parse a line of the journal; None if it is not the batch that begins with chip `first`."""
+    try:
+        batch = json.loads(line)
+        classes, certainties, problems = (
+            batch[key] for key in ("classes", "certainties", "problems")
+        )
+        if not line.endswith(b"\n") or batch["first"] != first:
+            return None
+        problems = {int(number): str(reason) for number, reason in problems.items()}
+        if len(classes) != len(certainties):
+            return None
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+    return classes, certainties, problems
 
 
 def _difference(found: bytes, header: bytes) -> str:

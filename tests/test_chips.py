@@ -8,12 +8,12 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-import chip_files
 import cv2
 import numpy as np
 import pytest
-from chip_files import make_tar, make_work_dir, readable_chips, scene, unreadable_chips
 
+import chip_files
+from chip_files import make_tar, make_work_dir, readable_chips, scene, unreadable_chips
 from chips import (
     MAX_CHIP_PIXELS,
     Archive,
@@ -27,8 +27,9 @@ from chips import (
     warp,
 )
 
-# Pillow warns about the tags of files that are cut off; what counts is what it returns.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+# Pillow warns about the tags of files that are cut off, and about sizes that damaged ones declare;
+# what counts is what it returns.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::RuntimeWarning:PIL")
 
 READABLE, UNREADABLE = sorted(readable_chips()), sorted(unreadable_chips())
 

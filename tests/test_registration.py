@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+
 from chip_files import REPOSITORY
 
 NAMES = ("deploy-chip-classifier", "deploy-chip-classifier-theano")
