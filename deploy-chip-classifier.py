@@ -40,8 +40,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
-# Errors only, and from the start: TensorFlow reads this when it is loaded.
+# TensorFlow, and Keras, which it loads, read these when they are loaded: report errors only; be the
+# backend whatever the user's own settings for Keras say; read and write no settings (a directory
+# that cannot be).
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["KERAS_HOME"] = os.devnull
 
 import numpy as np
 

@@ -200,8 +200,9 @@ def test_signals_are_answered_while_a_batch_is_computed(tmp_path: Path) -> None:
     assert "SIGTERM" in status["reason"]
     assert kill_run.read_journal(journal) == 30
 
-    process = kill_run.start(work_dir)
     log = work_dir / "output" / "logs" / "out.log"
+    log.unlink()
+    process = kill_run.start(work_dir)
     wait_until(lambda: log.exists() and "Time to load the model" in log.read_text(), process)
     time.sleep(0.3)  # the second batch takes longer than that
     process.send_signal(signal.SIGINT)
@@ -219,6 +220,24 @@ def test_signals_are_answered_while_a_batch_is_computed(tmp_path: Path) -> None:
         answer, same = run.classified[str(number)], run.classified[str(number % 3)]
         assert answer["class"] == same["class"]
         assert answer["certainty"] == pytest.approx(same["certainty"], rel=1e-4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_the_script_loads_is_answered(
+    number: signal.Signals, bands_model: Path, tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    (work_dir / "status.json").write_text('{"status": "success", "reason": null}')
+    process = kill_run.start(work_dir)
+    maps = Path(f"/proc/{process.pid}/maps")
+    wait_until(lambda: "numpy" in maps.read_text(), process)  # OpenCV and others come after it
+    process.send_signal(number)
+    sent = time.monotonic()
+    assert process.wait(chip_files.TIMEOUT_SECONDS) == 1
+    assert time.monotonic() - sent < 2
+    status = chip_files.read_json(work_dir / "status.json")
+    assert status["status"] == "failed"
+    assert number.name in status["reason"]
 
 
 # ----------------------------------------------------------------------------- hostile archives
@@ -284,7 +303,9 @@ def opened_files(work_dir: Path, folder: Path) -> tuple[Run, dict[str, bool]]:
         "sys.addaudithook(note)\n"
     )
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-    run = run_task(work_dir, environment={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"})
+    # Libraries try whether they could write a temporary file.
+    environment = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder)}
+    run = run_task(work_dir, environment=environment)
     opened: dict[str, bool] = {}
     for line in seen.read_text().splitlines():
         write, _, name = line.partition(" ")
