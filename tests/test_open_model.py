@@ -307,7 +307,7 @@ def test_damaged_bytes_never_end_in_another_exception(tmp_path: Path) -> None:
                 (layer("Dense", "two", units=3), after("flatten")),
                 outputs=["dense", "two"],
             ),
-            ["2 outputs", "dense, two"],
+            ["2 outputs", "[None, 3]"],
         ),
         (graph((DENSE, after("input"))), ["(None, 4, 4, 2)"]),
         (sequential(layer("UpSampling2D", "up", size=[9999, 9999])), ["'up'", "too large"]),
