@@ -67,15 +67,7 @@ VERSION = "1.0.0"
 PREVIEW = "preview.html"
 
 # Those whose versions decide on the numbers, for the log.
-PACKAGES = (
-    "tensorflow",
-    "keras",
-    "tf_keras",
-    "h5py",
-    "numpy",
-    "pillow",
-    "opencv-python-headless",
-)
+PACKAGES = ("tensorflow", "h5py", "numpy", "opencv-python-headless", "pillow")
 
 MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
 

@@ -97,6 +97,8 @@ def _relu(c: Config, w: Weights, x: Array) -> Array:
     """max_value if x >= max_value; x if x >= threshold; else slope * (x - threshold)."""
     slope, top = c.get("negative_slope") or 0.0, c.get("max_value")
     threshold = c.get("threshold") or 0.0
+    if slope == threshold == 0 and top in (None, 6):  # TensorFlow joins these with a convolution
+        return tf.nn.relu(x) if top is None else tf.nn.relu6(x)
     y = tf.where(x >= threshold, x, slope * (x - threshold))
     return y if top is None else tf.minimum(y, top)
 
@@ -113,7 +115,9 @@ def _srelu(c: Config, w: Weights, x: Array) -> Array:
 
 def _finish(c: Config, w: Weights, y: Array, bias: str = "bias") -> Array:
     """Add the bias, apply the activation."""
-    return _activation({"activation": "linear", **c}, w, y + w[bias] if bias in w else y)
+    if bias in w:  # one for each channel, except for LocallyConnected2D
+        y = tf.nn.bias_add(y, w[bias]) if len(w[bias].shape) == 1 else y + w[bias]
+    return _activation({"activation": "linear", **c}, w, y)
 
 
 def _dense(c: Config, w: Weights, x: Array) -> Array:
@@ -359,11 +363,22 @@ def _scale_and_shift(w: Weights, y: Array, axes: list[int]) -> Array:
 
 def _batch_normalization(c: Config, w: Weights, x: Array) -> Array:
     axes = _axes(c, x)
-    scale = tf.math.rsqrt(w["moving_variance"] + c["epsilon"])
+    mean, variance = w["moving_mean"], w["moving_variance"]
+    if len(x.shape) == 4 and axes == [3]:  # TensorFlow joins this with the convolution before it
+        gamma = w.get("gamma", tf.ones_like(mean))
+        beta = w.get("beta", tf.zeros_like(mean))
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=gamma,
+            offset=beta,
+            mean=mean,
+            variance=variance,
+            epsilon=c["epsilon"],
+            is_training=False,
+        ).y
+    scale = tf.math.rsqrt(variance + c["epsilon"])
     scale = scale * w["gamma"] if "gamma" in w else scale
-    shift = w.get("beta", 0.0) - w["moving_mean"] * scale
-    if axes == [len(x.shape) - 1]:
-        return x * scale + shift
+    shift = w.get("beta", 0.0) - mean * scale
     return x * _along(scale, axes, x) + _along(shift, axes, x)
 
 
@@ -477,11 +492,11 @@ def _operation(c: Config, w: Weights, *args: Any, **kwargs: Any) -> Array:
     if c["function"] == "getitem":
         spec = args[1] if len(args) > 1 else kwargs["slice_spec"]
         return args[0][tuple(spec) if isinstance(spec, list) else spec]
-    if c["constants"]:
-        args = args[0] if isinstance(args[0], list) else args
-        places = iter(args)
-        count = len(args) + len(c["constants"])
-        args = [c["constants"][i] if i in c["constants"] else next(places) for i in range(count)]
+    if c["constants"] is not None:
+        tensors = iter(args[0] if isinstance(args[0], list) else args)
+        count = len(c["constants"]) + (len(args[0]) if isinstance(args[0], list) else 1)
+        args = [c["constants"][i] if i in c["constants"] else next(tensors) for i in range(count)]
+        args = [args[:-1], args[-1]] if c["function"] == "concat" else args
     function = functools.reduce(getattr, c["function"].split("."), tf)
     return function(*args, **c["arguments"], **kwargs)
 

@@ -204,8 +204,12 @@ GRAPH_OPERATIONS = {
     "Add": "math.add",
     "AddV2": "math.add",
     "BiasAdd": "nn.bias_add",
+    "ConcatV2": "concat",
     "Exp": "math.exp",
+    "ExpandDims": "expand_dims",
+    "Max": "math.reduce_max",
     "Maximum": "math.maximum",
+    "Mean": "math.reduce_mean",
     "Minimum": "math.minimum",
     "Mul": "math.multiply",
     "Neg": "math.negative",
@@ -213,12 +217,16 @@ GRAPH_OPERATIONS = {
     "RealDiv": "math.truediv",
     "Relu": "nn.relu",
     "Relu6": "nn.relu6",
+    "Reshape": "reshape",
+    "Rsqrt": "math.rsqrt",
     "Sigmoid": "math.sigmoid",
     "Softmax": "nn.softmax",
     "Sqrt": "math.sqrt",
     "Square": "math.square",
     "Sub": "math.subtract",
+    "Sum": "math.reduce_sum",
     "Tanh": "math.tanh",
+    "Transpose": "transpose",
 }
 
 KERAS1_LAYERS = {
@@ -628,7 +636,7 @@ def _check_call(call: Call, era: Era) -> None:
             "the other chips of its batch: call it without and save the model again"
         )
     if layer.kind == "Operation":
-        kwargs.pop("name", None)
+        call.kwargs = {k: v for k, v in kwargs.items() if k != "name" and v is not None}
         return
     if layer.kind == "MultiHeadAttention":
         call.args += [kwargs.pop(key) for key in ("value", "key") if key in kwargs]
@@ -728,10 +736,10 @@ def _mend_operation(layer: Layer) -> None:
     """Operations of tf.keras and of Keras 3 -> an Operation that names a function of TensorFlow.
 
     `function` is then one of OPERATIONS, `arguments` are those known beforehand, `constants` those
-    by their place among the tensors.
+    by their place among the tensors, or None where the call has all in their places.
     """
     config, kind = layer.config, layer.kind
-    arguments, constants = {}, {}
+    arguments, constants = {}, None
     if kind in KERAS3_ACTIVATIONS:
         layer.kind, layer.config = "Activation", {"activation": KERAS3_ACTIVATIONS[kind]}
         return
@@ -749,8 +757,11 @@ def _mend_operation(layer: Layer) -> None:
         if function == "reverse" and isinstance(arguments["axis"], int):
             arguments["axis"] = [arguments["axis"]]
     elif kind == "TensorFlowOpLayer":
-        operation = json.loads(config["node_def"])["op"]
-        function = GRAPH_OPERATIONS.get(operation, f"raw_ops.{operation}")
+        node = config["node_def"]
+        node = json.loads(node) if isinstance(node, str) else node
+        function = GRAPH_OPERATIONS.get(node["op"], f"raw_ops.{node['op']}")
+        if "keep_dims" in node.get("attr", {}):
+            arguments["keepdims"] = node["attr"]["keep_dims"].get("b", False)
         constants = {int(place): value for place, value in config["constants"].items()}
     else:
         function = OPERATORS.get(config["function"], config["function"])
@@ -958,7 +969,8 @@ def _count_outputs(network: Network, tensor: Tensor | None = None) -> int | None
             return _count_outputs(call.layer.network)
         if call.layer.kind == "Dense":
             return call.layer.config["units"]
-        if call.layer.kind not in {"Activation", "BatchNormalization", *ACTIVATION_LAYERS}:
+        same = call.layer.kind in {"Activation", "BatchNormalization", *ACTIVATION_LAYERS}
+        if not same and call.layer.config.get("function") not in ("nn.softmax", "math.sigmoid"):
             return None
         tensor = call.args[0]
     return None
