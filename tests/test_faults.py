@@ -159,6 +159,35 @@ def test_no_change_of_a_port_is_too_small_for_starting_anew(
     assert first != second
 
 
+def test_model_is_prepared_alike_however_long_the_count_of_the_chips_takes(
+    checksum_model: Path, tmp_path: Path
+) -> None:
+    # Else a run that is resumed on a busy machine ends with other decimals.
+    program = (
+        "import importlib.util, os, sys\n"
+        f"spec = importlib.util.spec_from_file_location('task', {str(chip_files.SCRIPT)!r})\n"
+        "sys.modules['task'] = task = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(task)\n"
+        "task.COUNTING_SECONDS = float(sys.argv.pop(1))\n"
+        "os._exit(task.main())\n"
+    )
+    archive, _ = colour_archive(3000)
+    runs = []
+    for seconds in ("0", "60"):
+        work_dir = make_work_dir(tmp_path / seconds, archive, checksum_model)
+        arguments = ["-c", program, seconds, "--work-dir", work_dir]
+        path = os.pathsep.join(
+            filter(None, (str(chip_files.REPOSITORY), os.environ.get("PYTHONPATH")))
+        )
+        environment = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run([sys.executable, *arguments], check=False, env=environment)
+        runs.append(Run(work_dir, done.returncode, "", ""))
+    hasty, patient = runs
+    assert hasty.code == patient.code == 0
+    assert ("frozen" in hasty.log) == ("frozen" in patient.log)
+    assert hasty.classified == patient.classified
+
+
 def test_results_of_an_earlier_run_are_gone_when_a_new_one_begins(
     bands_model: Path, tmp_path: Path
 ) -> None:

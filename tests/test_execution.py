@@ -1,0 +1,124 @@
+"""The answers do not depend on how they are computed: batch size, threads, execution, memory."""
+
+import json
+import logging
+import os
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from chip_files import (
+    assert_succeeded,
+    command,
+    make_tar,
+    make_work_dir,
+    png,
+    run_task,
+    scene,
+)
+from open_model import open_model
+
+MODEL = Path(__file__).parent / "models" / "keras3151_effblock.h5"
+SIZE = (48, 48)
+CHIPS = 150
+# What the task promises; float32 rounding through such a network stays well below it.
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def archive() -> bytes:
+    """Make an archive of chips of several sizes."""
+    return make_tar([(f"chips/{i}.png", png(scene(i, 40 + i % 17, 48, 3))) for i in range(CHIPS)])
+
+
+@pytest.fixture(scope="module")
+def answers(archive: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    """Classify the archive with the defaults."""
+    work_dir = make_work_dir(
+        tmp_path_factory.mktemp("default") / "w", archive, MODEL, {"size": "48"}
+    )
+    return assert_succeeded(run_task(work_dir)).classified
+
+
+def assert_same(answers: dict[str, dict], others: dict[str, dict]) -> None:
+    """Compare two classified.json: the same chips in the same order, classes and certainties."""
+    assert list(answers) == list(others)
+    for name, answer in answers.items():
+        assert answer["class"] == others[name]["class"]
+        assert answer["certainty"] == pytest.approx(others[name]["certainty"], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("batch", ["1", "7", "149", "100000"])
+def test_batch_size_does_not_matter(
+    batch: str, archive: bytes, answers: dict[str, dict], tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", archive, MODEL, {"size": "48", "deploy_batch": batch})
+    assert_same(answers, assert_succeeded(run_task(work_dir)).classified)
+
+
+def test_number_of_threads_does_not_matter(
+    archive: bytes, answers: dict[str, dict], tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", archive, MODEL, {"size": "48"})
+    core = str(min(os.sched_getaffinity(0)))
+    subprocess.run(["taskset", "--cpu-list", core, *command(work_dir)], check=True, timeout=300)
+    assert "CPU, 1 cores" in (work_dir / "output" / "logs" / "out.log").read_text()
+    classified = work_dir / "output" / "results" / "classified.json"
+    assert_same(answers, json.loads(classified.read_text()))
+
+
+def test_frozen_model_gives_the_same_outputs(task: ModuleType) -> None:
+    chips = scene(1, 30, *SIZE, 3)
+    opened = open_model(MODEL)
+    plain = task.Classifier(opened, task.Ports(), SIZE, chips=0)
+    frozen = task.Classifier(opened, task.Ports(), SIZE, chips=1e12)
+    np.testing.assert_allclose(frozen(chips), plain(chips), rtol=0, atol=TOLERANCE)
+
+
+def test_last_batch_is_not_traced_again(task: ModuleType) -> None:
+    """One function serves every number of chips: a second compilation would show as a new one."""
+    classifier = task.Classifier(open_model(MODEL), task.Ports(), SIZE, chips=0)
+    chips = scene(2, 9, *SIZE, 3)
+    whole = classifier(chips)
+    assert whole.shape == (9, 4)
+    np.testing.assert_allclose(classifier(chips[:1]), whole[:1], rtol=0, atol=TOLERANCE)
+
+
+def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
+    task: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model in whose place stands a device with room for 10 chips.
+
+    On the CPU TensorFlow ends the process where memory is short, so that no real one can be used.
+    """
+    import tensorflow as tf
+
+    classifier = task.Classifier(open_model(MODEL), task.Ports(), SIZE, chips=0)
+    chips = scene(3, 75, *SIZE, 3)
+    expected = classifier(chips)
+    model, sizes = classifier._function, []
+
+    def small_device(batch: tf.Tensor) -> tf.Tensor:
+        if len(batch) > 10:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        sizes.append(len(batch))
+        return model(batch)
+
+    classifier._function = small_device
+    with caplog.at_level(logging.WARNING):
+        outputs = [classifier(chips), classifier(chips)]
+    for again in outputs:
+        np.testing.assert_allclose(again, expected, rtol=0, atol=TOLERANCE)
+    assert len(caplog.records) == 1
+    assert "does not fit" in caplog.text
+    assert max(sizes) == 9  # 75, 37, 18, 9
+
+    def no_room(batch: tf.Tensor) -> tf.Tensor:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    classifier._function = no_room
+    with pytest.raises(task.TaskError, match="too little memory"):
+        classifier(chips)
