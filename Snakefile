@@ -37,8 +37,8 @@ FOLDER = Path(setting("archives")).absolute()  # holds the archives themselves, 
 MODEL = Path(setting("model")).absolute()
 PORTS = Path(setting("ports")).absolute() if setting("ports") else None  # one ports.json for all
 OUT = Path(setting("out", "deployed")).absolute()
-# Numbers of this machine's GPUs, "0,1,2,3": each task gets one to itself. To be left out where there
-# is none, and on a cluster, whose scheduler gives each task its GPU.
+# Numbers of this machine's GPUs, "0,1,2,3": each task gets one to itself. To be left out where
+# there is none, and on a cluster, whose scheduler gives each task its GPU.
 GPUS = setting("gpus")
 IMAGE = setting("image")  # container image to run with Docker; without it, the script is run
 PROGRAM = Path(workflow.basedir) / "run_archive.py"

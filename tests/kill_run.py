@@ -133,7 +133,7 @@ def examine(work_dir: Path, whole: Path, answered: int, tally: Tally) -> int:
     log = work_dir / "output" / "logs" / "out.log"
     text = log.read_text(encoding="utf-8") if log.exists() else ""
     if status.exists() and json.loads(status.read_text())["status"] != "failed":
-        tally.broken.append("the status of a killed run is not 'failed'")
+        tally.broken.append("the status of a killed run is neither 'failed' nor 'success'")
     for name in RESULTS:
         path = results / name
         # Between the last batch and the status the results are there already, but only whole.
@@ -220,7 +220,16 @@ def kill_run(folder: Path, kills: int, chips: int, seed: int) -> Tally:
             tally.resumed += "Resuming an earlier run" in log
             if not ended:
                 done += 1
-                before, answered = answered, examine(work_dir, whole, answered, tally)
+                before = answered
+                if (chip_files.read_json(work_dir / "status.json") or {}).get(
+                    "status"
+                ) == "success":
+                    # Its success is on record: the kill came between that and the exit.
+                    tally.phases["exiting"] += 1
+                    (work_dir / "output" / "results" / "resume.jsonl").unlink(missing_ok=True)
+                    ended = True
+                else:
+                    answered = examine(work_dir, whole, answered, tally)
                 print(
                     f"kill {done}: {answered:,} of {total:,} chips, {before:,} before", flush=True
                 )

@@ -122,9 +122,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="many-archives-"))
     count, tasks = arguments.archives, arguments.tasks
     make_folder(folder, count, arguments.chips)
-    print(
-        f"{count} archives of {arguments.chips} chips, {tasks} tasks at a time, {os.cpu_count()} cores"
-    )
+    print(f"{count} archives of {arguments.chips} chips, {tasks} tasks at a time")
 
     seconds = measure_engine(folder, tasks)
     print(f"The engine alone: {seconds:.1f} s, {seconds / count:.2f} s per task")

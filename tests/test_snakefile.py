@@ -191,7 +191,7 @@ def single_run(folder: Path, name: str, data: bytes, model: Path, ports: Mapping
     return work_dir / "output" / "results"
 
 
-# ---------------------------------------------------------------------- the engine, with a stand-in
+# --------------------------------------------------------------------- the engine, with a stand-in
 
 # Reads its "archive", {"seconds": how long it takes, "fails": a reason}, and notes its runs.
 STAND_IN = """
@@ -207,7 +207,8 @@ time.sleep(order.get("seconds", 0))
 with open(work_dir / "runs", "a") as runs:
     print(json.dumps({**note, "end": time.time()}), file=runs)
 if "fails" in order:
-    (work_dir / "status.json").write_text(json.dumps({"status": "failed", "reason": order["fails"]}))
+    failed = {"status": "failed", "reason": order["fails"]}
+    (work_dir / "status.json").write_text(json.dumps(failed))
     sys.exit(1)
 results = work_dir / "output" / "results"
 results.mkdir(parents=True, exist_ok=True)
