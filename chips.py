@@ -36,6 +36,10 @@ from PIL import Image, TiffImagePlugin
 # The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
 MAX_CHIP_BYTES = MAX_CHIP_PIXELS * 8
 
+# More than any decoder needs on top of the file: four 16-bit bands and a copy of them.
+DECODING_BYTES_PER_PIXEL = 16
+DECODING_BYTES = 2**24
+
 # A member's long name and its pax records are read into memory; real ones have a few hundred bytes.
 MAX_METADATA_BYTES = 2**26
 _METADATA_TYPES = (
@@ -266,6 +270,8 @@ def decode_chip(data: bytes) -> np.ndarray:
     if data.startswith(_PNG_MAGIC) and not _holds_its_chunks(data):
         raise UndecodableChip("the file is cut off or damaged")
     pixels = _read_with_opencv(cv2.imdecode, np.frombuffer(data, np.uint8))
+    if pixels is None:
+        _require_memory(data)
     if data.startswith(_TIFF_MAGIC):
         layout = _tiff_layout(data)
         # libtiff leaves the bands black that lie behind the end of a file that was cut off.
@@ -308,6 +314,23 @@ def _read_with_opencv(
         return None
 
 
+def _require_memory(data: bytes) -> None:
+    """Raise MemoryError if memory is too short to decode an image.
+
+    The libraries behind OpenCV do not tell that from a damaged file, and a sound chip is not to be
+    called damaged.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            pixels = image.width * image.height
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001, as in _decode_tiff_with_pillow
+        return
+    if pixels <= MAX_CHIP_PIXELS:
+        np.empty(DECODING_BYTES + pixels * DECODING_BYTES_PER_PIXEL, np.uint8)
+
+
 def _decode_tiff_as_file(data: bytes) -> np.ndarray | None:
     """Decode a tif with cv2.imread itself, from a file that exists in memory only.
 
@@ -337,6 +360,8 @@ def _decode_tiff_with_pillow(data: bytes) -> np.ndarray | None:
             if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
                 return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
             return None  # 32-bit values have no fixed range to make 8 bits of
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001, Pillow raises whatever it comes upon in a damaged file
         return None
 
@@ -374,6 +399,8 @@ def _tiff_layout(data: bytes) -> _TiffLayout:
             is_planar=tags.get(_TIFF_PLANAR_CONFIGURATION, 1) == 2,
             is_whole=all((end <= len(data)).all() for end in ends),
         )
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001, as in _decode_tiff_with_pillow
         return _TiffLayout()
 
@@ -394,6 +421,8 @@ def _why_undecodable(data: bytes) -> str:
             width, height = image.size
     except Image.DecompressionBombError:
         return f"the image has more pixels than the limit of {MAX_CHIP_PIXELS:,}"
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001, as in _decode_tiff_with_pillow
         width = height = 0
     if width * height > MAX_CHIP_PIXELS:

@@ -47,6 +47,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["KERAS_HOME"] = os.devnull
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+if __name__ == "__main__":
+    # A signal that comes while libraries are loaded waits until main can answer it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
 import numpy as np
 
 from chips import (
@@ -83,7 +88,7 @@ STRING_PORTS = ("classes", "size", "deploy_batch", "normalization_vector", "norm
 # its weights for the processor. It costs seconds for ResNet50 (26 million weights), which is gained
 # back after about 1,000 chips.
 FREEZE_FROM_CHIPS_TIMES_WEIGHTS = 1000 * 26e6
-# To guess at the number of chips in a compressed archive.
+# To guess at the number of chips in an archive.
 TYPICAL_CHIP_BYTES = 20_000
 
 # How long to wait for the count of the chips before going on without it: long enough that an
@@ -515,9 +520,8 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         # Decoding goes on while TensorFlow is loaded.
         pipeline = Pipeline(archive, min(ports.deploy_batch, chips or sys.maxsize), size, resumed)
         loading = time.monotonic()
-        if archive.is_compressed:
-            chips = archive.size / TYPICAL_CHIP_BYTES
-        classifier = Classifier(opened, ports, size, math.inf if chips is None else chips)
+        # Not by the count, which may come late: a resumed run must prepare the model alike.
+        classifier = Classifier(opened, ports, size, archive.size / TYPICAL_CHIP_BYTES)
         classes = class_names(ports, classifier.outputs)
         log.info("Device: %s", classifier.device)
         log.info("Time to load the model: %.2f s", time.monotonic() - loading)
@@ -881,6 +885,7 @@ def main() -> int:
     try:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         prepare_output(work_dir)
         # The main thread only waits, so that a signal is answered while the model computes.
         threading.Thread(target=work, name="task", daemon=True).start()
