@@ -1,9 +1,9 @@
 """Chips out of a tar archive: the stream of its members, their pixels, batches of them.
 
 An archive is a tar, plain or compressed with gzip, bzip2 or xz (told by its first bytes, not by its
-name). It is read once, front to back, and nothing is unpacked to disk. A chip is a member whose name
-ends in .jpg, .jpeg, .tif, .tiff or .png. Chips are numbered from 0 in the order of the archive; that
-number is what the rest of the task knows a chip by.
+name). It is read once, front to back, and nothing is unpacked to disk. A chip is a member whose
+name ends in .jpg, .jpeg, .tif, .tiff or .png. Chips are numbered from 0 in the order of the
+archive; that number is what the rest of the task knows a chip by.
 """
 
 import bz2
@@ -73,8 +73,8 @@ _DAMAGE = (
     MemoryError,
 )
 
-# Batches that may wait, decoded, for the model, at least one: enough that it never waits, few enough
-# that memory stays flat.
+# Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
+# enough that memory stays flat.
 MOST_BATCHES_AHEAD = 3
 MOST_BYTES_AHEAD = 2**29
 

@@ -84,9 +84,9 @@ DEFAULT_VECTOR = (123.68, 116.779, 103.939)
 
 STRING_PORTS = ("classes", "size", "deploy_batch", "normalization_vector", "normalization_value")
 
-# Freezing a model's variables into constants lets TensorFlow fold its batch normalisation and lay out
-# its weights for the processor. It costs seconds for ResNet50 (26 million weights), which is gained
-# back after about 1,000 chips.
+# Freezing a model's variables into constants lets TensorFlow fold its batch normalisation and lay
+# out its weights for the processor. It costs seconds for ResNet50 (26 million weights), which is
+# gained back after about 1,000 chips.
 FREEZE_FROM_CHIPS_TIMES_WEIGHTS = 1000 * 26e6
 # To guess at the number of chips in an archive.
 TYPICAL_CHIP_BYTES = 20_000
@@ -782,6 +782,7 @@ class PrintableFormatter(logging.Formatter):
     """Formats log records so that names of chips, which may hold anything, forge no lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        """Format the line of a record; a traceback below it keeps its lines."""
         record.message = printable(record.message)
         return super().formatMessage(record)
 

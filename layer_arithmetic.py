@@ -590,7 +590,7 @@ AXIAL = {"BatchNormalization", "Concatenate"}
 
 
 class ChannelsFirst:
-    """An array (N, channels, rows, columns) that is kept as `last`, (N, rows, columns, channels)."""
+    """An array (N, channels, rows, columns), kept as `last`, (N, rows, columns, channels)."""
 
     def __init__(self, last: Array) -> None:
         self.last = last

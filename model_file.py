@@ -42,7 +42,7 @@ DAMAGE = (
 
 
 class ModelError(Exception):
-    """A model cannot be used: one sentence that names the file, the layer, the cause, the way out."""
+    """A model cannot be used: one sentence with the file, the layer, the cause, the way out."""
 
 
 @contextmanager

@@ -49,7 +49,8 @@ LAYER_WEIGHTS = {
         words(
             "Activation ActivityRegularization Add Average AveragePooling1D AveragePooling2D "
             "AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D ELU Flatten "
-            "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D GlobalMaxPooling1D "
+            "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D "
+            "GlobalMaxPooling1D "
             "GlobalMaxPooling2D GlobalMaxPooling3D InputLayer LeakyReLU MaxPooling1D MaxPooling2D "
             "MaxPooling3D Maximum Minimum Multiply Operation Permute ReLU RepeatVector Rescaling "
             "Reshape Resizing Softmax Subtract ThresholdedReLU TimeDistributed UnitNormalization "
@@ -333,7 +334,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Era:
-    """What wrote a file: `keras` is 1, 2 or 3; `data_format` is that of its first layer with one."""
+    """What wrote a file: `keras` is 1, 2 or 3; `data_format` that of its first layer with one."""
 
     keras: int
     version: str
@@ -632,7 +633,7 @@ def _check_call(call: Call, era: Era) -> None:
     layer, kwargs = call.layer, call.kwargs
     if kwargs.pop("training", None) and era.keras < 3 and _acts_in_training(layer):
         raise ModelError(
-            f"{layer} is called with training=True, so a chip's result would depend on chance or on "
+            f"{layer} is called with training=True, so a result would depend on chance or on "
             "the other chips of its batch: call it without and save the model again"
         )
     if layer.kind == "Operation":
@@ -725,7 +726,7 @@ def _mend_keras1(layer: Layer, era: Era) -> None:
     if layer.kind == "BatchNormalization" and config.get("mode", 0) != 0:
         if config["mode"] == 2:
             raise ModelError(
-                f"{layer} has mode=2, statistics over the batch, so a chip's result would depend on "
+                f"{layer} has mode=2, statistics over the batch, so a result would depend on "
                 "the other chips: train the model with mode=0"
             )
         layer.kind = "SampleNormalization"
@@ -775,7 +776,7 @@ def _mend_operation(layer: Layer) -> None:
 
 
 def _mend_activation(value: Any, layer: Layer, era: Era) -> str | Layer:
-    """The name of an activation, or the Layer that stands for it (such as LeakyReLU with a slope)."""
+    """The name of an activation, or the Layer that stands for it (a LeakyReLU with a slope)."""
     if isinstance(value, dict) and value.get("class_name") in ACTIVATION_LAYERS:
         return _read_layer(value, era)
     if isinstance(value, dict):

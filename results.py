@@ -37,6 +37,7 @@ class Answers:
     """
 
     def __init__(self) -> None:
+        """Begin without any answer."""
         self.names: list[str] = []
         self.classes = array("i")
         self.certainties = array("d")

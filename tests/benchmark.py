@@ -40,7 +40,7 @@ SCRIPT = Path(__file__).parents[1] / "deploy-chip-classifier.py"
 
 @dataclass(frozen=True)
 class Workload:
-    """What is classified: name, number of chips, their size, the model's size, the kind of model."""
+    """What is classified: name, number and size of the chips, the model's size and kind."""
 
     name: str
     chips: int

@@ -138,7 +138,8 @@ def fuzz(folder: Path, count: int, seed: int) -> list[str]:
     seen = [*answers["classified"], *answers["unclassified"]]
     print(f"seed {seed}: archive of {len(names):,} chips, sha256 {digest}")
     print(
-        f"classified {len(answers['classified']):,}, unclassified {len(answers['unclassified']):,}, "
+        f"classified {len(answers['classified']):,}, "
+        f"unclassified {len(answers['unclassified']):,}, "
         f"lost {len(set(names) - set(seen)):,}, {seconds:.0f} s, "
         f"peak memory {memory:.0f} MiB (one sound chip: {quiet_memory:.0f} MiB)"
     )

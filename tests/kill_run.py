@@ -2,12 +2,12 @@
 
     python tests/kill_run.py --kills 20 --seed 1
 
-One long job is killed with SIGKILL, run again, killed again, until it ends by itself; then a new job
-begins, until the kills are used up and the last job has ended. The moments are random: within the
-start-up, at a random chip of those that are left, and while the results are being written. After
-each kill the files that the task left behind are examined; at the end of each job its results must
-be those of a run that nobody disturbed, byte for byte. Prints what was found; the exit code is 1 if
-a promise is broken.
+One long job is killed with SIGKILL, run again, killed again, until it ends by itself; then a new
+job begins, until the kills are used up and the last job has ended. The moments are random: within
+the start-up, at a random chip of those that are left, and while the results are being written.
+After each kill the files that the task left behind are examined; at the end of each job its results
+must be those of a run that nobody disturbed, byte for byte. Prints what was found; the exit code is
+1 if a promise is broken.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def make_job(folder: Path, archive: bytes, model: Path) -> Path:
 
 
 def make_archive(chips: int, seed: int) -> bytes:
-    """Make an archive of different jpegs of 256 x 256, some of them broken, replaced or linked to."""
+    """Make an archive of different jpegs of 256 x 256, some of them broken, replaced, linked to."""
     members: list[chip_files.Member] = []
     for number in range(chips):
         smooth = cv2.resize(chip_files.scene(seed * chips + number, 6, 6, 3), (256, 256))

@@ -2,9 +2,9 @@
 
     python tests/make_sample.py
 
-Everything is drawn and trained from fixed seeds: fields, woods, bare soil and water with tracks, and
-on every other chip one to four houses with a two-sided roof and a shadow. The name of a chip says
-what it shows (b = buildings, n = none); the task does not look at it.
+Everything is drawn and trained from fixed seeds: fields, woods, bare soil and water with tracks,
+and on every other chip one to four houses with a two-sided roof and a shadow. The name of a chip
+says what it shows (b = buildings, n = none); the task does not look at it.
 """
 
 import io

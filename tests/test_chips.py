@@ -258,7 +258,7 @@ def test_16_bit_chips_are_warned_about_once(chip_run: chip_files.Run) -> None:
     assert len(chip_run.warnings("16-bit")) == 1
 
 
-# ------------------------------------------------------------------------------ archives, one by one
+# ----------------------------------------------------------------------------- archives, one by one
 
 PIXELS = chip_files.uniform_png(10, 20, 30)
 

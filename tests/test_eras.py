@@ -1,4 +1,4 @@
-"""Files that old versions of Keras saved, through the whole task: PNG chips in, classified.json out.
+"""Files that old versions of Keras saved, through the whole task: PNGs in, classified.json out.
 
 The reference is what the version that saved a file predicted for the same chips, after the task's
 default preprocessing (see tests/models). The files in ../shared/models are tried too, if they are

@@ -76,7 +76,7 @@ def journal_of(work_dir: Path) -> Path:
 
 
 def kill_after(work_dir: Path, lines: int, number: int = signal.SIGKILL) -> float:
-    """Run the task, end it when its journal has so many lines; give the seconds until it was gone."""
+    """Run the task, end it when its journal has so many lines; give the seconds it took to end."""
     journal = journal_of(work_dir)
     process = kill_run.start(work_dir)
     wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= lines, process)

@@ -1,4 +1,4 @@
-"""Names of chips, answers, the journal of a run, and results that are written whole or not at all."""
+"""Names of chips, answers, the journal of a run, and results written whole or not at all."""
 
 import itertools
 import json
@@ -70,7 +70,7 @@ def test_names_are_unique_and_short_where_they_can_be() -> None:
 def answers_for(
     names: list[str], classes: list[int], links: dict[int, str] | None = None
 ) -> Answers:
-    """Make answers with the certainties 0.0, 0.1, ...; chips without a class have the problem "bad"."""
+    """Make answers with the certainties 0.0, 0.1, ...; chips without a class are "bad"."""
     answers = Answers()
     answers.names, answers.links = names, links or {}
     problems = {
