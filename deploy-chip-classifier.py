@@ -71,8 +71,8 @@ VERSION = "1.0.0"
 
 PREVIEW = "preview.html"
 
-# Those whose versions decide on the numbers, for the log.
-PACKAGES = ("tensorflow", "h5py", "numpy", "opencv-python-headless", "pillow")
+# Those whose versions are in the log.
+PACKAGES = ("tensorflow", "keras", "h5py", "numpy", "opencv-python-headless", "pillow")
 
 MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
 
