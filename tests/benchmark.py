@@ -1,7 +1,7 @@
 """Measure the task against what the machine can do, and against what one would write today.
 
-    python tests/benchmark.py            about an hour on two cores: 3 rounds
-    python tests/benchmark.py --quick    a minute's look: few chips, 1 round
+    python tests/benchmark.py            3 rounds
+    python tests/benchmark.py --quick    few chips, 1 round
 
 Chips (JPEG) and models are made from fixed seeds. In each round every party runs once, one after
 the other, so that a slow minute of the machine strikes all of them. The parties:
