@@ -12,8 +12,10 @@ layers and backend), at prediction: Dropout and its kin pass their input on.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +23,13 @@ import numpy as np
 import tensorflow as tf
 
 from model_file import ModelError
-from open_model import Call, Layer, Network, Tensor, words
+from open_model import Call, Layer, Network, Tensor, tensors_in, words
 
 MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
 
 Config = dict[str, Any]
 Weights = dict[str, tf.Variable]
+Arrays = dict[str, np.ndarray]
 Array = tf.Tensor
 
 
@@ -362,9 +365,11 @@ def _scale_and_shift(w: Weights, y: Array, axes: list[int]) -> Array:
 
 
 def _batch_normalization(c: Config, w: Weights, x: Array) -> Array:
+    if not w:  # it is in the weights of the layer before, see _join_normalizations
+        return x
     axes = _axes(c, x)
     mean, variance = w["moving_mean"], w["moving_variance"]
-    if len(x.shape) == 4 and axes == [3]:  # TensorFlow joins this with the convolution before it
+    if len(x.shape) == 4 and axes == [3]:  # faster than the formula below
         gamma = w.get("gamma", tf.ones_like(mean))
         beta = w.get("beta", tf.zeros_like(mean))
         return tf.raw_ops.FusedBatchNormV3(
@@ -588,6 +593,14 @@ POINTWISE = words(
 )
 AXIAL = {"BatchNormalization", "Concatenate"}
 
+BATCH_NORMALIZATIONS = {"BatchNormalization", "SyncBatchNormalization"}
+# Convolutions that can take one in: the kernel whose last axes count the channels of the result.
+CHANNEL_KERNELS = {
+    "Conv2D": "kernel",
+    "DepthwiseConv2D": "depthwise_kernel",
+    "SeparableConv2D": "pointwise_kernel",
+}
+
 
 class ChannelsFirst:
     """An array (N, channels, rows, columns), kept as `last`, (N, rows, columns, channels)."""
@@ -641,13 +654,17 @@ class Model:
         return tf.cast(y.first if isinstance(y, ChannelsFirst) else y, tf.float32)
 
     def _load(self, network: Network, read_weight: Callable[[Layer, str], np.ndarray]) -> None:
+        arrays: dict[int, Arrays] = {}
         for layer in network.layers:
             if layer.network:
                 self._load(layer.network, read_weight)
-            self._weights[id(layer)] = {
-                role: tf.Variable(read_weight(layer, role), trainable=False)
-                for role in layer.places
-                if role != "count"
+            arrays[id(layer)] = {
+                role: read_weight(layer, role) for role in layer.places if role != "count"
+            }
+        _join_normalizations(network, arrays)
+        for key, weights in arrays.items():
+            self._weights[key] = {
+                role: tf.Variable(array, trainable=False) for role, array in weights.items()
             }
 
     def _compute(self, network: Network, inputs: list[Value]) -> list[Value]:
@@ -693,6 +710,62 @@ class Model:
         y = y.first if isinstance(y, ChannelsFirst) else y
         sizes = [_size(y, axis) for axis in range(1, len(y.shape))]
         return tf.reshape(y, [-1, _size(x, 1), *sizes])
+
+
+def _join_normalizations(network: Network, arrays: dict[int, Arrays]) -> None:
+    """Put batch normalizations into the weights of the convolutions before them, where they can be.
+
+    A convolution with kernel k and bias b and the normalization of its result are, per channel,
+        s (k * x + b - mean) + beta = (s k) * x + s (b - mean) + beta
+    with s = gamma / sqrt(variance + epsilon): a convolution alone, which TensorFlow computes in one
+    step with the activation.
+
+    Args:
+        network: not changed; networks within it are left alone.
+        arrays: weights by the id of the layer, changed in place: a normalization that is part of a
+            convolution has none left.
+    """
+    made = {Tensor(call.name, call.number, 0): call.layer for call in network.calls}
+    calls = Counter(id(call.layer) for call in network.calls)
+    uses = Counter(network.outputs)
+    for call in network.calls:
+        uses.update(tensors_in([call.args, call.kwargs]))
+    for call in network.calls:
+        tensors = list(tensors_in(call.args))
+        convolution = made.get(tensors[0]) if len(tensors) == 1 else None
+        if convolution is None or not _are_joinable(convolution, call.layer):
+            continue
+        if uses[tensors[0]] == calls[id(convolution)] == calls[id(call.layer)] == 1:
+            # A layer that its file describes wrongly stays as it is, for its formula to refuse.
+            with contextlib.suppress(LookupError, TypeError, ValueError):
+                _join(convolution, call.layer, arrays[id(convolution)], arrays[id(call.layer)])
+
+
+def _are_joinable(layer: Layer, norm: Layer) -> bool:
+    """Whether a layer is a convolution without activation, and `norm` is over its channels."""
+    if layer.kind not in CHANNEL_KERNELS or norm.kind not in BATCH_NORMALIZATIONS:
+        return False
+    axis = norm.config.get("axis", -1)
+    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
+    own = (1, -3) if layer.config["data_format"] == "channels_first" else (3, -1)
+    return axis in own and layer.config.get("activation", "linear") == "linear"
+
+
+def _join(layer: Layer, norm: Layer, weights: Arrays, statistics: Arrays) -> None:
+    """Change the weights of a convolution, and take those of the normalization away."""
+    kernel = weights[CHANNEL_KERNELS[layer.kind]]
+    channels = kernel.shape[2:] if layer.kind == "DepthwiseConv2D" else kernel.shape[3:]
+    vectors = [*statistics.values(), *([weights["bias"]] if "bias" in weights else [])]
+    if any(vector.shape != (math.prod(channels),) for vector in vectors):
+        raise ValueError("not one value for each channel")
+    with np.errstate(all="ignore"):  # chips for which the model gives no finite value are reported
+        variance = statistics["moving_variance"].astype(np.float64)
+        scale = statistics.get("gamma", 1.0) / np.sqrt(variance + norm.config["epsilon"])
+        bias = (weights.get("bias", 0.0) - statistics["moving_mean"]) * scale
+        bias += statistics.get("beta", 0.0)
+        weights[CHANNEL_KERNELS[layer.kind]] = np.float32(kernel * scale.reshape(channels))
+        weights["bias"] = np.float32(bias)
+    statistics.clear()
 
 
 def _fill(value: Any, values: dict[Tensor, Value]) -> Any:

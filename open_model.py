@@ -375,8 +375,8 @@ class OpenedModel:
         Returns:
             `model(x, training=False)` with x (N, rows, columns, 3) float32, channels last, bands in
             the order of the training: a tensor (N, outputs) float32. `training` has no effect. The
-            function may be called in a tf.function and be frozen. It has `output_shape`, (None,
-            outputs), and `input_shape`, (None, rows, columns, 3).
+            function may be called in a tf.function. It has `output_shape`, (None, outputs), and
+            `input_shape`, (None, rows, columns, 3).
 
         Raises:
             ModelError: the weights do not fit the layers, or the output is not (N, classes).
@@ -538,20 +538,20 @@ def _read_node(node: Any, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
     if isinstance(node, dict):
         return _plain(node["args"]), _plain(node["kwargs"])
     starts = [node] if isinstance(node[0], str) else node
-    kwargs = _with_tensors(starts[0][3]) if len(starts[0]) > 3 else {}
+    kwargs = _withtensors_in(starts[0][3]) if len(starts[0]) > 3 else {}
     values = [start[2] if start[0] == "_CONSTANT_VALUE" else Tensor(*start[:3]) for start in starts]
     alone = len(values) == 1 and layer.config.get("function") not in ("concat", "stack")
     return [values[0] if alone else values], kwargs
 
 
-def _with_tensors(value: Any) -> Any:
+def _withtensors_in(value: Any) -> Any:
     """Plain values in which tf.keras wrote a tensor as [layer, call, output]."""
     if isinstance(value, list):
         if len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int):
             return Tensor(*value[:3])
-        return [_with_tensors(item) for item in value]
+        return [_withtensors_in(item) for item in value]
     if isinstance(value, dict) and "class_name" not in value and not value.keys() >= {"start"}:
-        return {key: _with_tensors(item) for key, item in value.items()}
+        return {key: _withtensors_in(item) for key, item in value.items()}
     return _plain(value)
 
 
@@ -573,19 +573,19 @@ def _plain(value: Any) -> Any:
     if kind == "__tuple__":
         return _plain(value["items"])
     if value.keys() == {"start", "stop", "step"}:
-        return slice(*(_with_tensors(value[key]) for key in ("start", "stop", "step")))
+        return slice(*(_withtensors_in(value[key]) for key in ("start", "stop", "step")))
     return {key: _plain(item) for key, item in value.items()}
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
     """All Tensors among the arguments of a call."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, dict)):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, slice):
-        yield from _tensors([value.start, value.stop, value.step])
+        yield from tensors_in([value.start, value.stop, value.step])
 
 
 def _renumber_calls(calls: list[Call], outputs: list[Tensor]) -> None:
@@ -595,7 +595,7 @@ def _renumber_calls(calls: list[Call], outputs: list[Tensor]) -> None:
     outside of this model (a nested model was called once when it was made). The order is the same.
     """
     wanted: dict[str, set[int]] = {}
-    for tensor in [*outputs, *_tensors([[call.args, call.kwargs] for call in calls])]:
+    for tensor in [*outputs, *tensors_in([[call.args, call.kwargs] for call in calls])]:
         wanted.setdefault(tensor.layer, set()).add(tensor.call)
     made: dict[str, list[Call]] = {}
     for call in calls:
@@ -613,7 +613,7 @@ def _order_calls(pending: list[Call], inputs: list[Tensor]) -> list[Call]:
     while pending:
         waiting = []
         for call in pending:
-            needs = {(tensor.layer, tensor.call) for tensor in _tensors([call.args, call.kwargs])}
+            needs = {(tensor.layer, tensor.call) for tensor in tensors_in([call.args, call.kwargs])}
             if needs <= done:
                 done.add((call.name, call.number))
                 ordered.append(call)

@@ -70,17 +70,23 @@ def test_number_of_threads_does_not_matter(
     assert_same(answers, json.loads(classified.read_text()))
 
 
-def test_frozen_model_gives_the_same_outputs(task: ModuleType) -> None:
+def test_parts_and_joined_layers_give_what_keras_predicts(task: ModuleType) -> None:
+    """The same chips through Keras itself, all at once and layer by layer."""
+    import keras
+
     chips = scene(1, 30, *SIZE, 3)
-    opened = open_model(MODEL)
-    plain = task.Classifier(opened, task.Ports(), SIZE, chips=0)
-    frozen = task.Classifier(opened, task.Ports(), SIZE, chips=1e12)
-    np.testing.assert_allclose(frozen(chips), plain(chips), rtol=0, atol=TOLERANCE)
+    model = keras.saving.load_model(MODEL, compile=False)
+    pixels = chips.astype(np.float32) - np.float32(task.DEFAULT_VECTOR[::-1])
+    expected = np.asarray(model.predict_on_batch(pixels))
+    classifier = task.Classifier(open_model(MODEL), task.Ports(), SIZE)
+    for largest in (1, 7, 30):
+        classifier._largest = largest
+        np.testing.assert_allclose(classifier(chips), expected, rtol=0, atol=TOLERANCE)
 
 
 def test_last_batch_is_not_traced_again(task: ModuleType) -> None:
     """One function serves every number of chips: a second compilation would show as a new one."""
-    classifier = task.Classifier(open_model(MODEL), task.Ports(), SIZE, chips=0)
+    classifier = task.Classifier(open_model(MODEL), task.Ports(), SIZE)
     chips = scene(2, 9, *SIZE, 3)
     whole = classifier(chips)
     assert whole.shape == (9, 4)
@@ -96,7 +102,7 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
     """
     import tensorflow as tf
 
-    classifier = task.Classifier(open_model(MODEL), task.Ports(), SIZE, chips=0)
+    classifier = task.Classifier(open_model(MODEL), task.Ports(), SIZE)
     chips = scene(3, 75, *SIZE, 3)
     expected = classifier(chips)
     model, sizes = classifier._function, []

@@ -119,7 +119,56 @@ def attention(L: Any, x: Any) -> Any:
     return L.MultiHeadAttention(2, 4, value_dim=5, output_shape=7)(x, L.Dense(3)(x), key=x)
 
 
+def normalizations() -> dict[str, tuple[int, Build]]:
+    """Batch normalizations behind something: how many of them stay computed on their own."""
+    both = {"padding": "same", "strides": 2}
+
+    def norm(L: Any, **arguments: Any) -> Any:
+        return L.BatchNormalization(epsilon=0.05, **arguments)
+
+    def used_twice(L: Any, x: Any) -> Any:
+        y = L.Conv2D(4, 3)(x)
+        return L.Add()([y, norm(L)(y)])
+
+    def convolution_twice(L: Any, x: Any) -> Any:
+        layer = L.Conv2D(3, 1)
+        return norm(L)(layer(layer(x)))
+
+    def normalization_twice(L: Any, x: Any) -> Any:
+        layer = norm(L)
+        return L.Add()([layer(L.Conv2D(4, 1)(x)), layer(L.Conv2D(4, 1)(x))])
+
+    def block(L: Any, x: Any) -> Any:
+        y = L.ReLU()(norm(L)(L.Conv2D(4, 1, use_bias=False)(x)))
+        y = L.ReLU(6)(norm(L)(L.DepthwiseConv2D(3, padding="same")(y)))
+        return L.ReLU()(L.Add()([norm(L)(L.Conv2D(4, 1)(y)), norm(L)(L.Conv2D(4, 1)(x))]))
+
+    return {
+        "Conv2D": (0, lambda L, x: norm(L)(L.Conv2D(4, 3, **both)(x))),
+        "Conv2D without bias": (0, lambda L, x: norm(L)(L.Conv2D(4, 3, use_bias=False)(x))),
+        "Conv2D in groups": (0, lambda L, x: norm(L)(L.Conv2D(6, 3, groups=3)(x))),
+        "DepthwiseConv2D": (0, lambda L, x: norm(L)(L.DepthwiseConv2D(3, **both)(x))),
+        "DepthwiseConv2D by 2": (
+            0,
+            lambda L, x: norm(L)(L.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)(x)),
+        ),
+        "SeparableConv2D": (0, lambda L, x: norm(L)(L.SeparableConv2D(4, 3, **both)(x))),
+        "without scale": (0, lambda L, x: norm(L, scale=False)(L.Conv2D(4, 3)(x))),
+        "without center": (0, lambda L, x: norm(L, center=False)(L.Conv2D(4, 3)(x))),
+        "block": (0, block),
+        "twice in a row": (1, lambda L, x: norm(L)(norm(L)(L.Conv2D(4, 3)(x)))),
+        "of an activation": (1, lambda L, x: norm(L)(L.Conv2D(4, 3, activation="relu")(x))),
+        "of the input": (1, lambda L, x: L.Conv2D(4, 3)(norm(L)(x))),
+        "of rows": (1, lambda L, x: norm(L, axis=1)(L.Conv2D(16, (1, 5))(x))),
+        "of a Dense layer": (1, lambda L, x: norm(L)(L.Dense(4)(x))),
+        "of a result used twice": (1, used_twice),
+        "of a convolution called twice": (1, convolution_twice),
+        "called twice": (2, normalization_twice),
+    }
+
+
 CASES = cases()
+NORMALIZATIONS = normalizations()
 
 
 def compare(keras: Any, build: Build, path: Path) -> None:
@@ -145,6 +194,40 @@ def compare(keras: Any, build: Build, path: Path) -> None:
 @pytest.mark.parametrize("library", ["keras", "tf_keras"])
 def test_layer(library: str, name: str, tmp_path: Path) -> None:
     compare(pytest.importorskip(library), CASES[name], tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_normalization_joins_the_convolution_before_it(
+    library: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import layer_arithmetic
+
+    left, build = NORMALIZATIONS[name]
+    formula, computed = layer_arithmetic.LAYERS["BatchNormalization"], []
+
+    def noting(config: dict[str, Any], weights: dict[str, Any], x: Any) -> Any:
+        computed.append(bool(weights))
+        return formula(config, weights, x)
+
+    monkeypatch.setitem(layer_arithmetic.LAYERS, "BatchNormalization", noting)
+    compare(pytest.importorskip(library), build, tmp_path / "model.h5")
+    # counted twice: traced for the shape of the output, and computed
+    assert sum(computed) == 2 * left
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_normalization_of_what_is_an_output_too_is_computed(library: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip(library)
+
+    def build(L: Any, x: Any) -> Any:
+        start = L.Input((16, 20, 3))
+        y = L.Conv2D(4, 3)(start)
+        return L.Add()(keras.Model(start, [y, L.BatchNormalization()(y)])(x))
+
+    compare(keras, build, tmp_path / "model.h5")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -123,23 +123,6 @@ def test_reference_model(name: str) -> None:
     np.testing.assert_allclose(y, data["y"], rtol=0, atol=entry.get("tolerance", 1e-4))
 
 
-@pytest.mark.parametrize("name", ["k122_theano_th_incmini.h5", "k224_tf_cf_deconv.h5"])
-def test_channels_first_model_can_be_frozen(name: str) -> None:
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
-
-    path, entry = REFERENCES[name]
-    data = np.load(path.with_suffix(".npz"))
-    model = open_model(path, entry["task"]).build()
-    traced = tf.function(model).get_concrete_function(tf.TensorSpec(model.input_shape, tf.float32))
-    frozen = convert_variables_to_constants_v2(traced)
-    assert not frozen.variables
-    y = np.asarray(frozen(tf.constant(data["x"]))[0])
-    np.testing.assert_allclose(y, data["y"], atol=1e-4)
-
-
 def test_keras2_theano_model_is_right_under_both_names() -> None:
     path, _ = REFERENCES["k224_theano_cf_sepdil.h5"]
     np.testing.assert_array_equal(predict(path, "tensorflow"), predict(path, "theano"))
