@@ -10,14 +10,18 @@ the other, so that a slow minute of the machine strikes all of them. The parties
     peer       as a process: tar to disk, keras.utils.image_dataset_from_directory,
                resnet50.preprocess_input, model.predict, JSON
     ceilings   decode and warp alone, on all cores; the model alone on ready arrays, through
-               predict_on_batch and through the faster of two executions (a compiled function,
-               and one with its variables frozen into constants); all with what the task uses
+               predict_on_batch and through the fastest of three executions: Keras' model in a
+               compiled function, the same with its variables frozen into constants, and the
+               task's own
+
+The steady rate is that after the first batch, during which TensorFlow still prepares its work.
 
 The table has the ratios first. A ratio is the median over the rounds, with the smallest and the
 largest behind it.
 """
 
 import argparse
+import importlib.util
 import io
 import itertools
 import json
@@ -32,34 +36,42 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
+# For how long each execution of a model is measured.
 CEILING_SECONDS = 15
+QUICK_CEILING_SECONDS = 4
 
 SCRIPT = Path(__file__).parents[1] / "deploy-chip-classifier.py"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is classified: name, number and size of the chips, the model's size and kind."""
+    """What is classified: name, number and size of the chips, the model's size and kind.
+
+    ceilings: whether they are measured; where start-up is what one waits for, they tell nothing.
+    """
 
     name: str
     chips: int
     chip_size: int
     model_size: int
     model: str
+    ceilings: bool = True
 
 
 WORKLOADS = (
     Workload("a", 2000, 256, 224, "ResNet50"),
     Workload("b", 20000, 128, 96, "small CNN"),
-    Workload("c", 200, 256, 224, "ResNet50"),
+    Workload("c", 200, 256, 224, "ResNet50", ceilings=False),
 )
 QUICK_WORKLOADS = (
     Workload("b", 4000, 128, 96, "small CNN"),
-    Workload("c", 50, 256, 224, "ResNet50"),
+    Workload("c", 150, 256, 224, "ResNet50", ceilings=False),
 )
 
 
@@ -153,11 +165,15 @@ def run_task(work: Path) -> dict[str, float]:
     written = [p.stat().st_size for p in (work / "output").rglob("*") if p.is_file()]
     log = (work / "output" / "logs" / "out.log").read_text()
     classifying = float(re.search(r"Total classification time: ([0-9.]+) s", log)[1])
+    batches = re.findall(r"^(\S+ \S+),(\d+) INFO Chips \d+ to (\d+):", log, re.MULTILINE)
+    ends = [datetime.fromisoformat(f"{moment}.{part}").timestamp() for moment, part, _ in batches]
+    numbers = [int(last) for *_, last in batches]
     return {
         "seconds": run.seconds,
         "memory": run.memory,
         "written": sum(written) / 2**20,
         "classifying": classifying,
+        "steady": (numbers[-1] - numbers[0]) / (ends[-1] - ends[0]),
     }
 
 
@@ -196,14 +212,20 @@ def peer(work: Path, scratch: Path) -> None:
     (scratch / "classified.json").write_text(json.dumps(classified))
 
 
-def run_ceilings(work: Path, workload: Workload) -> dict[str, float]:
+def run_ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
     """Measure the ceilings in a process of their own, in chips per second."""
-    run = run_python([__file__, "--ceilings", str(work), str(workload.model_size)])
+    run = run_python([__file__, "--ceilings", str(work), str(size), str(seconds)])
     return json.loads(run.output)
 
 
-def ceilings(work: Path, size: int) -> dict[str, float]:
-    """Measure decoding alone and the model alone, in chips per second."""
+def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
+    """Measure decoding alone and the model alone, in chips per second.
+
+    Args:
+        work: the work directory.
+        size: rows and columns that the model takes.
+        seconds: for how long each execution of the model is measured.
+    """
     sys.path.insert(0, str(SCRIPT.parent))
     import cv2
     import keras
@@ -227,7 +249,8 @@ def ceilings(work: Path, size: int) -> dict[str, float]:
         list(pool.map(prepare, range(len(jpegs)), chunksize=50))
     decode = len(jpegs) / (time.monotonic() - started)
 
-    model = keras.saving.load_model(work / "input" / "model" / "model.h5", compile=False)
+    path = work / "input" / "model" / "model.h5"
+    model = keras.saving.load_model(path, compile=False)
     mean = tf.constant((103.939, 116.779, 123.68))
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])
@@ -236,28 +259,47 @@ def ceilings(work: Path, size: int) -> dict[str, float]:
 
     plain = classify.get_concrete_function()
     frozen = convert_variables_to_constants_v2(plain)
+    task = load_task()
     batches = [pixels[first : first + 100] for first in range(0, min(len(pixels), 500), 100)]
     ready = [keras.applications.resnet50.preprocess_input(b.astype(np.float32)) for b in batches]
-    executions = (
-        lambda batch: plain(tf.constant(batch)).numpy(),
-        lambda batch: frozen(tf.constant(batch))[0].numpy(),
+    predict, *others = rates(
+        seconds,
+        (model.predict_on_batch, ready),
+        (lambda batch: plain(tf.constant(batch)).numpy(), batches),
+        (lambda batch: frozen(tf.constant(batch))[0].numpy(), batches),
+        (task.Classifier(task.open_model(path), task.Ports(), (size, size)), batches),
     )
-    return {
-        "decode": decode,
-        "predict": rate(model.predict_on_batch, ready),
-        "best": max(rate(execute, batches) for execute in executions),
-    }
+    return {"decode": decode, "predict": predict, "best": max(others)}
 
 
-def rate(execute: Callable[[np.ndarray], object], batches: list[np.ndarray]) -> float:
-    """Measure the chips per second of a model on ready arrays, after one batch to warm up."""
-    execute(batches[0])
-    chips, started = 0, time.monotonic()
-    for batch in itertools.cycle(batches):
-        execute(batch)
-        chips += len(batch)
-        if (seconds := time.monotonic() - started) > CEILING_SECONDS:
-            return chips / seconds
+def load_task() -> ModuleType:
+    """Import the entry script, whose name is none that `import` takes."""
+    spec = importlib.util.spec_from_file_location("task", SCRIPT)
+    task = importlib.util.module_from_spec(spec)
+    sys.modules["task"] = task
+    spec.loader.exec_module(task)
+    return task
+
+
+def rates(
+    seconds: float, *executions: tuple[Callable[[np.ndarray], object], list[np.ndarray]]
+) -> list[float]:
+    """Measure the chips per second of executions of a model, each with its ready arrays.
+
+    They take turns, batch by batch, so that a slow moment strikes all; after one batch each to
+    warm up.
+    """
+    for execute, batches in executions:
+        execute(batches[0])
+    chips, spent = 0, [0.0] * len(executions)
+    for turn in itertools.cycle(range(len(executions[0][1]))):
+        for number, (execute, batches) in enumerate(executions):
+            started = time.monotonic()
+            execute(batches[turn])
+            spent[number] += time.monotonic() - started
+        chips += len(executions[0][1][turn])
+        if sum(spent) > seconds * len(executions):
+            return [chips / each for each in spent]
 
 
 def run_bad_input(folder: Path) -> float:
@@ -275,29 +317,30 @@ def run_bad_input(folder: Path) -> float:
 
 
 def figures(
-    workload: Workload, task: dict[str, float], peer: dict[str, float], top: dict[str, float]
+    workload: Workload, task: dict[str, float], peer: dict[str, float], top: dict[str, float] | None
 ) -> Iterator[tuple[str, float]]:
     """Yield (figure, value) for one round of one workload, ratios first."""
-    least = workload.chips / top["decode"] + workload.chips / top["best"]
-    steady = workload.chips / task["classifying"]
     yield "wall time of the whole process, over the peer's", task["seconds"] / peer["seconds"]
     yield "chips/s of the whole process, over the peer's", peer["seconds"] / task["seconds"]
-    yield "steady rate, over the model's best execution alone", steady / top["best"]
-    yield "wall time after start-up, over the sum of the ceilings", task["classifying"] / least
+    if top:
+        least = workload.chips / top["decode"] + workload.chips / top["best"]
+        yield "steady rate, over the model's best execution alone", task["steady"] / top["best"]
+        yield "wall time after start-up, over the sum of the ceilings", task["classifying"] / least
     yield "peak memory, over the peer's", task["memory"] / peer["memory"]
     yield "task: wall time, s", task["seconds"]
     yield "task: time after start-up, s", task["classifying"]
     yield "task: chips/s of the whole process", workload.chips / task["seconds"]
-    yield "task: steady rate, chips/s", steady
+    yield "task: steady rate, chips/s", task["steady"]
     yield "task: peak memory, MiB", task["memory"]
     yield "task: written, MiB", task["written"]
     yield "peer: wall time, s", peer["seconds"]
     yield "peer: chips/s of the whole process", workload.chips / peer["seconds"]
     yield "peer: peak memory, MiB", peer["memory"]
     yield "peer: written, MiB", peer["written"]
-    yield "ceiling: decode and warp on all cores, chips/s", top["decode"]
-    yield "ceiling: model, predict_on_batch, chips/s", top["predict"]
-    yield "ceiling: model, best execution, chips/s", top["best"]
+    if top:
+        yield "ceiling: decode and warp on all cores, chips/s", top["decode"]
+        yield "ceiling: model, predict_on_batch, chips/s", top["predict"]
+        yield "ceiling: model, best execution, chips/s", top["best"]
 
 
 def main() -> None:
@@ -308,17 +351,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few chips, one round")
     parser.add_argument("--only", help="letters of the workloads to run, such as ac")
     parser.add_argument("--peer", nargs=2, type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--ceilings", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--ceilings", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peer:
         peer(*arguments.peer)
         return
     if arguments.ceilings:
-        print(json.dumps(ceilings(Path(arguments.ceilings[0]), int(arguments.ceilings[1]))))
+        work, size, seconds = arguments.ceilings
+        print(json.dumps(ceilings(Path(work), int(size), float(seconds))))
         return
     workloads = QUICK_WORKLOADS if arguments.quick else WORKLOADS
     workloads = [w for w in workloads if w.name in (arguments.only or "abc")]
     rounds = 1 if arguments.quick else 3
+    seconds = QUICK_CEILING_SECONDS if arguments.quick else CEILING_SECONDS
     measured: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -327,7 +372,9 @@ def main() -> None:
             for workload in workloads:
                 work = works[workload.name]
                 task, other = run_task(work), run_peer(work)
-                top = run_ceilings(work, workload)
+                top = None
+                if workload.ceilings:
+                    top = run_ceilings(work, workload.model_size, seconds)
                 print(workload.name, json.dumps([task, other, top]), file=sys.stderr, flush=True)
                 for name, value in figures(workload, task, other, top):
                     measured.setdefault((workload.name, name), []).append(value)
