@@ -159,32 +159,45 @@ def test_no_change_of_a_port_is_too_small_for_starting_anew(
     assert first != second
 
 
-def test_model_is_prepared_alike_however_long_the_count_of_the_chips_takes(
-    checksum_model: Path, tmp_path: Path
-) -> None:
-    # Else a run that is resumed on a busy machine ends with other decimals.
+def run_with_count_awaited(work_dir: Path, seconds: float) -> Run:
+    """Run the task, waiting so long for the count of the chips before it goes on without it."""
     program = (
         "import importlib.util, os, sys\n"
         f"spec = importlib.util.spec_from_file_location('task', {str(chip_files.SCRIPT)!r})\n"
         "sys.modules['task'] = task = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(task)\n"
-        "task.COUNTING_SECONDS = float(sys.argv.pop(1))\n"
+        f"task.COUNTING_SECONDS = {seconds}\n"
         "os._exit(task.main())\n"
     )
+    path = os.pathsep.join(filter(None, (str(chip_files.REPOSITORY), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--work-dir", work_dir],
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    return Run(work_dir, done.returncode, "", "")
+
+
+def test_results_do_not_depend_on_how_long_the_count_of_the_chips_takes(
+    checksum_model: Path, tmp_path: Path
+) -> None:
     archive, _ = colour_archive(3000)
-    runs = []
-    for seconds in ("0", "60"):
-        work_dir = make_work_dir(tmp_path / seconds, archive, checksum_model)
-        arguments = ["-c", program, seconds, "--work-dir", work_dir]
-        path = os.pathsep.join(
-            filter(None, (str(chip_files.REPOSITORY), os.environ.get("PYTHONPATH")))
-        )
-        environment = {**os.environ, "PYTHONPATH": path}
-        done = subprocess.run([sys.executable, *arguments], check=False, env=environment)
-        runs.append(Run(work_dir, done.returncode, "", ""))
-    hasty, patient = runs
+    hasty, patient = (
+        run_with_count_awaited(make_work_dir(tmp_path / str(s), archive, checksum_model), s)
+        for s in (0, 60)
+    )
     assert hasty.code == patient.code == 0
     assert hasty.classified == patient.classified
+
+
+def test_archive_without_chips_fails_however_long_it_takes_to_find_out(
+    checksum_model: Path, tmp_path: Path
+) -> None:
+    archive = make_tar([(f"chips/{number}.txt", b"") for number in range(3000)])
+    run = run_with_count_awaited(make_work_dir(tmp_path / "w", archive, checksum_model), 0)
+    assert run.code == 1
+    assert run.status["status"] == "failed"
+    assert "holds no jpeg, png or tif chips (3000 other files)" in run.status["reason"]
 
 
 def test_results_of_an_earlier_run_are_gone_when_a_new_one_begins(

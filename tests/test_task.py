@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tarfile
 import time
+from collections import Counter
 from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -163,6 +164,16 @@ def test_summary_says_what_was_found_and_where_it_lies(default_run: Run) -> None
         number = sum(answer["class"] == name for answer in default_run.classified.values())
         assert re.search(rf"^ *{number}  {name}$", text, re.MULTILINE)
     assert "tensorflow" not in text.lower()
+
+
+def test_summary_of_many_classes_names_those_that_have_chips(
+    task: ModuleType, capsys: pytest.CaptureFixture
+) -> None:
+    counts = Counter({str(number): 0 for number in range(1000)})
+    counts.update({"7": 3, "999": 2, "0": 1})
+    task.summarize(Path("results"), counts, Counter(), 1.0, 1.0)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:-1] == ["3  7", "2  999", "1  0", "0  in each of the other 997 classes"]
 
 
 # -------------------------------------------------------------------------- runs with string ports
