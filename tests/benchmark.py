@@ -3,8 +3,9 @@
     python tests/benchmark.py            3 rounds
     python tests/benchmark.py --quick    few chips, 1 round
 
-Chips (JPEG) and models are made from fixed seeds. In each round every party runs once, one after
-the other, so that a slow minute of the machine strikes all of them. The parties:
+Chips (JPEG) and models are made from fixed seeds. In each round every party runs once. They take
+turns: each is stopped every second and the next one goes on, so that a slow minute of the machine
+strikes all of them, and what counts is the time in which a party ran. The parties:
 
     task       deploy-chip-classifier.py as a process
     peer       as a process: tar to disk, keras.utils.image_dataset_from_directory,
@@ -23,10 +24,12 @@ largest behind it.
 import argparse
 import importlib.util
 import io
-import itertools
 import json
+import math
 import os
 import re
+import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -41,6 +44,8 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+
+TURN_SECONDS = 1
 
 # For how long each execution of a model is measured.
 CEILING_SECONDS = 15
@@ -100,7 +105,7 @@ def make_work_dir(folder: Path, workload: Workload) -> Path:
             tar.addfile(member, io.BytesIO(jpegs[number % 64]))
     code = f"import benchmark; benchmark.save_model({workload.model!r}, {workload.model_size}, "
     path = work / "input" / "model" / "model.h5"
-    run_python(["-c", code + f"{str(path)!r})"])
+    take_turns(Process(["-c", code + f"{str(path)!r})"]))
     return work
 
 
@@ -126,67 +131,121 @@ def save_model(kind: str, size: int, path: str) -> None:
 # --------------------------------------------------------------------------------------- parties
 
 
-@dataclass(frozen=True)
-class Run:
-    """A process that ran: wall time in seconds, peak memory in MiB, its stdout."""
+class Process:
+    """A Python process that runs in turns with others.
 
-    seconds: float
-    memory: float
-    output: str
+    turns: when it ran, [(start, end), ...], in seconds since the epoch.
+    memory: its peak, in MiB, once it has ended.
+    """
+
+    def __init__(self, arguments: list[str], expected: int = 0) -> None:
+        """Prepare a process. Arguments: for Python; the exit code that it is to end with."""
+        self.turns: list[tuple[float, float]] = []
+        self.memory = math.nan
+        self._arguments, self._expected = arguments, expected
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115, open as long as the process
+        self._process: subprocess.Popen | None = None
+
+    def run(self, seconds: float | None) -> bool:
+        """Start it or let it go on, for that time or to its end; True if it has ended.
+
+        Raises RuntimeError if it ended with another exit code than expected.
+        """
+        started = time.time()
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, *self._arguments],
+                stdout=self._output,
+                stderr=subprocess.DEVNULL,
+                env={
+                    **os.environ,
+                    "TF_CPP_MIN_LOG_LEVEL": "3",
+                    "PYTHONPATH": str(Path(__file__).parent),
+                },
+            )
+        else:
+            self._process.send_signal(signal.SIGCONT)
+        descriptor = os.pidfd_open(self._process.pid)
+        has_ended = bool(select.select([descriptor], [], [], seconds)[0])
+        os.close(descriptor)
+        if not has_ended:
+            self._process.send_signal(signal.SIGSTOP)
+        self.turns.append((started, time.time()))
+        if has_ended:
+            _, status, usage = os.wait4(self._process.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            self.memory = usage.ru_maxrss / 1024
+            if self._process.returncode != self._expected:
+                raise RuntimeError(
+                    f"{self._arguments} ended with {self._process.returncode}: {self.output}"
+                )
+        return has_ended
+
+    @property
+    def output(self) -> str:
+        """What it wrote to stdout."""
+        self._output.seek(0)
+        return self._output.read()
+
+    def seconds(self, start: float = 0, end: float = math.inf) -> float:
+        """Give for how long it ran, between two moments (seconds since the epoch)."""
+        return sum(max(0, min(end, last) - max(start, first)) for first, last in self.turns)
 
 
-def run_python(arguments: list[str], expected: int = 0) -> Run:
-    """Run Python in a process of its own, and measure it."""
-    environment = {
-        **os.environ,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PYTHONPATH": str(Path(__file__).parent),
-    }
-    with tempfile.TemporaryFile("w+") as output:
-        started = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdout=output,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        if process.returncode != expected:
-            raise RuntimeError(f"{arguments} ended with {process.returncode}: {output.read()}")
-        return Run(seconds, usage.ru_maxrss / 1024, output.read())
+def take_turns(*processes: Process) -> None:
+    """Run processes to their ends, one at a time, changing over every TURN_SECONDS."""
+    waiting = list(processes)
+    while waiting:
+        waiting = [p for p in waiting if not p.run(TURN_SECONDS if len(waiting) > 1 else None)]
 
 
-def run_task(work: Path) -> dict[str, float]:
-    """Run the task and measure the whole of it."""
-    run = run_python([str(SCRIPT), "--work-dir", str(work)])
-    written = [p.stat().st_size for p in (work / "output").rglob("*") if p.is_file()]
-    log = (work / "output" / "logs" / "out.log").read_text()
-    classifying = float(re.search(r"Total classification time: ([0-9.]+) s", log)[1])
-    batches = re.findall(r"^(\S+ \S+),(\d+) INFO Chips \d+ to (\d+):", log, re.MULTILINE)
-    ends = [datetime.fromisoformat(f"{moment}.{part}").timestamp() for moment, part, _ in batches]
-    numbers = [int(last) for *_, last in batches]
-    return {
-        "seconds": run.seconds,
-        "memory": run.memory,
-        "written": sum(written) / 2**20,
-        "classifying": classifying,
-        "steady": (numbers[-1] - numbers[0]) / (ends[-1] - ends[0]),
-    }
+def measure(work: Path, workload: Workload, seconds: float) -> list[dict[str, float] | None]:
+    """Run the task, the peer and, if the workload has them, the ceilings.
 
-
-def run_peer(work: Path) -> dict[str, float]:
-    """Run the peer and measure the whole of it."""
+    Args:
+        work: the work directory.
+        workload: what lies in it.
+        seconds: as in `ceilings`.
+    Returns:
+        For the task and the peer their wall time, peak memory, MiB written; for the task the time
+        after start-up and the steady rate too; for the ceilings chips per second, or None.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        run = run_python([__file__, "--peer", str(work), scratch])
-        written = [p.stat().st_size for p in Path(scratch).rglob("*") if p.is_file()]
-        return {
-            "seconds": run.seconds,
-            "memory": run.memory,
-            "written": sum(written) / 2**20,
-        }
+        task = Process([str(SCRIPT), "--work-dir", str(work)])
+        peer = Process([__file__, "--peer", str(work), scratch])
+        arguments = [str(work), str(workload.model_size), str(seconds)]
+        top = Process([__file__, "--ceilings", *arguments]) if workload.ceilings else None
+        take_turns(*filter(None, (task, peer, top)))
+        figures = [
+            {"seconds": process.seconds(), "memory": process.memory, "written": size_of(folder)}
+            for process, folder in ((task, work / "output"), (peer, Path(scratch)))
+        ]
+    log = (work / "output" / "logs" / "out.log").read_text()
+    (loaded, _), (ended, _) = (moments(log, line)[0] for line in ("Time to load", "Total class"))
+    first, *_, last = moments(log, r"Chips \d+ to (\d+)")
+    figures[0] |= {
+        "classifying": task.seconds(loaded, ended),
+        "steady": (int(last[1]) - int(first[1])) / task.seconds(first[0], last[0]),
+    }
+    if top is None:
+        return [*figures, None]
+    rates = {
+        name: chips / sum(top.seconds(*stretch) for stretch in stretches)
+        for name, (chips, stretches) in json.loads(top.output).items()
+    }
+    best = max(rate for name, rate in rates.items() if name.startswith("model"))
+    return [*figures, {"decode": rates["decode"], "predict": rates["predict"], "best": best}]
+
+
+def size_of(folder: Path) -> float:
+    """Give the MiB of the files under a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+
+
+def moments(log: str, line: str) -> list[tuple[float, str]]:
+    """Find lines of out.log: their moments, in seconds since the epoch, and the pattern's group."""
+    found = re.finditer(rf"^(\S+ \S+),(\d+) INFO {line}", log, re.MULTILINE)
+    return [(datetime.fromisoformat(f"{m[1]}.{m[2]}").timestamp(), m[m.re.groups]) for m in found]
 
 
 def peer(work: Path, scratch: Path) -> None:
@@ -212,19 +271,19 @@ def peer(work: Path, scratch: Path) -> None:
     (scratch / "classified.json").write_text(json.dumps(classified))
 
 
-def run_ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
-    """Measure the ceilings in a process of their own, in chips per second."""
-    run = run_python([__file__, "--ceilings", str(work), str(size), str(seconds)])
-    return json.loads(run.output)
+Stretches = tuple[int, list[tuple[float, float]]]
 
 
-def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
-    """Measure decoding alone and the model alone, in chips per second.
+def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
+    """Measure decoding alone and the model alone.
 
     Args:
         work: the work directory.
         size: rows and columns that the model takes.
         seconds: for how long each execution of the model is measured.
+    Returns:
+        For "decode", "predict" and executions "model ...": the number of chips, and the stretches
+        of time that they took, (start, end) in seconds since the epoch.
     """
     sys.path.insert(0, str(SCRIPT.parent))
     import cv2
@@ -244,10 +303,10 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
     def prepare(number: int) -> None:
         warp(decode_chip(jpegs[number]), pixels[number])
 
-    started = time.monotonic()
+    started = time.time()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(prepare, range(len(jpegs)), chunksize=50))
-    decode = len(jpegs) / (time.monotonic() - started)
+    decode = (len(jpegs), [(started, time.time())])
 
     path = work / "input" / "model" / "model.h5"
     model = keras.saving.load_model(path, compile=False)
@@ -262,14 +321,16 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
     task = load_task()
     batches = [pixels[first : first + 100] for first in range(0, min(len(pixels), 500), 100)]
     ready = [keras.applications.resnet50.preprocess_input(b.astype(np.float32)) for b in batches]
-    predict, *others = rates(
-        seconds,
-        (model.predict_on_batch, ready),
-        (lambda batch: plain(tf.constant(batch)).numpy(), batches),
-        (lambda batch: frozen(tf.constant(batch))[0].numpy(), batches),
-        (task.Classifier(task.open_model(path), task.Ports(), (size, size)), batches),
-    )
-    return {"decode": decode, "predict": predict, "best": max(others)}
+    executions = {
+        "predict": (model.predict_on_batch, ready),
+        "model compiled": (lambda batch: plain(tf.constant(batch)).numpy(), batches),
+        "model frozen": (lambda batch: frozen(tf.constant(batch))[0].numpy(), batches),
+        "model of the task": (
+            task.Classifier(task.open_model(path), task.Ports(), (size, size)),
+            batches,
+        ),
+    }
+    return {"decode": decode, **stretches(executions, seconds)}
 
 
 def load_task() -> ModuleType:
@@ -281,25 +342,25 @@ def load_task() -> ModuleType:
     return task
 
 
-def rates(
-    seconds: float, *executions: tuple[Callable[[np.ndarray], object], list[np.ndarray]]
-) -> list[float]:
-    """Measure the chips per second of executions of a model, each with its ready arrays.
+def stretches(
+    executions: dict[str, tuple[Callable[[np.ndarray], object], list[np.ndarray]]], seconds: float
+) -> dict[str, Stretches]:
+    """Measure executions of a model, each with its ready arrays, after one batch each to warm up.
 
-    They take turns, batch by batch, so that a slow moment strikes all; after one batch each to
-    warm up.
+    They take turns, batch by batch, so that a slow moment strikes all.
     """
-    for execute, batches in executions:
+    for execute, batches in executions.values():
         execute(batches[0])
-    chips, spent = 0, [0.0] * len(executions)
-    for turn in itertools.cycle(range(len(executions[0][1]))):
-        for number, (execute, batches) in enumerate(executions):
-            started = time.monotonic()
-            execute(batches[turn])
-            spent[number] += time.monotonic() - started
-        chips += len(executions[0][1][turn])
-        if sum(spent) > seconds * len(executions):
-            return [chips / each for each in spent]
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in executions}
+    chips, first = 0, time.process_time()
+    # Processor time of all cores: the turns of other processes do not count.
+    while time.process_time() - first < seconds * len(executions) * os.cpu_count():
+        for name, (execute, batches) in executions.items():
+            started = time.time()
+            execute(batches[chips // 100 % len(batches)])
+            found[name].append((started, time.time()))
+        chips += 100
+    return {name: (chips, times) for name, times in found.items()}
 
 
 def run_bad_input(folder: Path) -> float:
@@ -310,7 +371,9 @@ def run_bad_input(folder: Path) -> float:
         if not (work / "input" / name).exists():
             (work / "input" / name).symlink_to(folder / "c" / "input" / name)
     (work / "input" / "ports.json").write_text('{"size": "240"}')
-    return run_python([str(SCRIPT), "--work-dir", str(work)], expected=1).seconds
+    process = Process([str(SCRIPT), "--work-dir", str(work)], expected=1)
+    take_turns(process)
+    return process.seconds()
 
 
 # --------------------------------------------------------------------------------------- results
@@ -371,10 +434,7 @@ def main() -> None:
         for _ in range(rounds):
             for workload in workloads:
                 work = works[workload.name]
-                task, other = run_task(work), run_peer(work)
-                top = None
-                if workload.ceilings:
-                    top = run_ceilings(work, workload.model_size, seconds)
+                task, other, top = measure(work, workload, seconds)
                 print(workload.name, json.dumps([task, other, top]), file=sys.stderr, flush=True)
                 for name, value in figures(workload, task, other, top):
                     measured.setdefault((workload.name, name), []).append(value)
