@@ -354,6 +354,7 @@ class Classifier:
         self.outputs = int(shape[1])
         self._function = function
         self._largest = sys.maxsize if gpus else max(1, CPU_PART_PIXELS // (size[0] * size[1]))
+        self._fills_up, self._usual = bool(gpus), 0
 
     def __call__(self, chips: np.ndarray) -> np.ndarray:
         """Classify chips.
@@ -369,10 +370,11 @@ class Classifier:
         start = 0
         while start < len(chips):
             part = chips[start : start + self._largest]
+            computed = self._fill_up(part)
             try:
-                done.append(self._function(self._tf.constant(part)).numpy())
+                outputs = self._function(self._tf.constant(computed)).numpy()
             except self._tf.errors.ResourceExhaustedError as error:
-                if len(part) == 1:
+                if len(computed) == 1:
                     raise TaskError(
                         "The device has too little memory for a single chip: free some, or use "
                         "one with more."
@@ -381,10 +383,22 @@ class Classifier:
                     "A batch does not fit the device's memory: it is halved until it does; a "
                     "smaller deploy_batch saves the attempts."
                 )
-                self._largest = len(part) // 2
+                self._largest = len(computed) // 2
                 continue
+            done.append(outputs[: len(part)])
             start += len(part)
         return np.concatenate(done)
+
+    def _fill_up(self, part: np.ndarray) -> np.ndarray:
+        """On a GPU, put black chips behind a batch that is shorter than those before.
+
+        For each number of chips the GPU's library tries its algorithms anew (cuDNN's autotuning).
+        """
+        self._usual = min(max(self._usual, len(part)), self._largest)
+        if not self._fills_up or len(part) == self._usual:
+            return part
+        black = np.zeros((self._usual - len(part), *part.shape[1:]), np.uint8)
+        return np.concatenate([part, black])
 
 
 def interpret(outputs: np.ndarray, is_logit: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
