@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import math
 import os
 import posixpath
 import queue
@@ -165,6 +166,11 @@ class Archive:
     def is_compressed(self) -> bool:
         """Whether counting the chips takes decompressing the whole archive."""
         return self._decompress is not None
+
+    @property
+    def most_chips(self) -> float:
+        """The number of chips that a file of its size cannot exceed; math.inf if compressed."""
+        return math.inf if self.is_compressed else max(1, self.size // tarfile.BLOCKSIZE)
 
     def chips(self, skip: float = 0) -> Iterator[Chip]:
         """Yield the chips in the order of the archive, the first `skip` of them without data.
@@ -467,8 +473,10 @@ def _give_way() -> None:
     a decoder delays all.
     """
     if sys.platform == "linux":
+        thread = threading.get_native_id()
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+            niceness = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, min(niceness + 10, 19))
 
 
 @dataclass

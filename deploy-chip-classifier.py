@@ -354,7 +354,7 @@ class Classifier:
         self.outputs = int(shape[1])
         self._function = function
         self._largest = sys.maxsize if gpus else max(1, CPU_PART_PIXELS // (size[0] * size[1]))
-        self._fills_up, self._usual = bool(gpus), 0
+        self._fill_to = ports.deploy_batch if gpus else 0
 
     def __call__(self, chips: np.ndarray) -> np.ndarray:
         """Classify chips.
@@ -390,15 +390,15 @@ class Classifier:
         return np.concatenate(done)
 
     def _fill_up(self, part: np.ndarray) -> np.ndarray:
-        """On a GPU, put black chips behind a batch that is shorter than those before.
+        """On a GPU, put black chips behind others, so that there are few different numbers of them.
 
         For each number of chips the GPU's library tries its algorithms anew (cuDNN's autotuning).
+        Their number is made the next power of 2, but never more than a whole batch.
         """
-        self._usual = min(max(self._usual, len(part)), self._largest)
-        if not self._fills_up or len(part) == self._usual:
+        number = min(1 << (len(part) - 1).bit_length(), self._fill_to, self._largest)
+        if number <= len(part):
             return part
-        black = np.zeros((self._usual - len(part), *part.shape[1:]), np.uint8)
-        return np.concatenate([part, black])
+        return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), np.uint8)])
 
 
 def interpret(outputs: np.ndarray, is_logit: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -515,15 +515,17 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
     with contextlib.closing(Journal(results / JOURNAL, fingerprint, answers)) as journal:
         resumed = len(answers)
         log_resume(journal, answers)
-        chips = counted.result() if counted.done() else None
-        # Decoding goes on while TensorFlow is loaded.
-        pipeline = Pipeline(archive, min(ports.deploy_batch, chips or sys.maxsize), size, resumed)
         loading = time.monotonic()
         classifier = Classifier(opened, ports, size)
         classes = class_names(ports, classifier.outputs)
         log.info("Device: %s", classifier.device)
         log.info("Time to load the model: %.2f s", time.monotonic() - loading)
 
+        # No more chips in a batch than there can be, for which memory would be taken.
+        chips = (counted.result() if counted.done() else None) or archive.most_chips
+        # Not before TensorFlow is loaded: Python runs one thread at a time, and decoders that ask
+        # for their turns slow its import down by more than they gain.
+        pipeline = Pipeline(archive, min(ports.deploy_batch, chips), size, resumed)
         preview = Preview(len(classes))
         progress = Progress(archive, counted, resumed)
         classifying = time.monotonic()

@@ -366,6 +366,8 @@ def _scale_and_shift(w: Weights, y: Array, axes: list[int]) -> Array:
 
 def _batch_normalization(c: Config, w: Weights, x: Array) -> Array:
     if not w:  # it is in the weights of the layer before, see _join_normalizations
+        if len(x.shape) != 4:
+            raise ModelError("the layer before it makes no images")
         return x
     axes = _axes(c, x)
     mean, variance = w["moving_mean"], w["moving_variance"]
@@ -378,7 +380,7 @@ def _batch_normalization(c: Config, w: Weights, x: Array) -> Array:
             offset=beta,
             mean=mean,
             variance=variance,
-            epsilon=c["epsilon"],
+            epsilon=float(c["epsilon"]),
             is_training=False,
         ).y
     scale = tf.math.rsqrt(variance + c["epsilon"])
@@ -662,9 +664,10 @@ class Model:
                 role: read_weight(layer, role) for role in layer.places if role != "count"
             }
         _join_normalizations(network, arrays)
-        for key, weights in arrays.items():
+        while arrays:  # TensorFlow copies them: each is let go at once
+            key, weights = arrays.popitem()
             self._weights[key] = {
-                role: tf.Variable(array, trainable=False) for role, array in weights.items()
+                role: tf.Variable(weights.pop(role), trainable=False) for role in list(weights)
             }
 
     def _compute(self, network: Network, inputs: list[Value]) -> list[Value]:
@@ -727,7 +730,7 @@ def _join_normalizations(network: Network, arrays: dict[int, Arrays]) -> None:
     """
     made = {Tensor(call.name, call.number, 0): call.layer for call in network.calls}
     calls = Counter(id(call.layer) for call in network.calls)
-    uses = Counter(network.outputs)
+    uses = Counter([*network.inputs, *network.outputs])
     for call in network.calls:
         uses.update(tensors_in([call.args, call.kwargs]))
     for call in network.calls:
@@ -737,7 +740,7 @@ def _join_normalizations(network: Network, arrays: dict[int, Arrays]) -> None:
             continue
         if uses[tensors[0]] == calls[id(convolution)] == calls[id(call.layer)] == 1:
             # A layer that its file describes wrongly stays as it is, for its formula to refuse.
-            with contextlib.suppress(LookupError, TypeError, ValueError):
+            with contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError):
                 _join(convolution, call.layer, arrays[id(convolution)], arrays[id(call.layer)])
 
 
@@ -760,7 +763,7 @@ def _join(layer: Layer, norm: Layer, weights: Arrays, statistics: Arrays) -> Non
         raise ValueError("not one value for each channel")
     with np.errstate(all="ignore"):  # chips for which the model gives no finite value are reported
         variance = statistics["moving_variance"].astype(np.float64)
-        scale = statistics.get("gamma", 1.0) / np.sqrt(variance + norm.config["epsilon"])
+        scale = statistics.get("gamma", 1.0) / np.sqrt(variance + float(norm.config["epsilon"]))
         bias = (weights.get("bias", 0.0) - statistics["moving_mean"]) * scale
         bias += statistics.get("beta", 0.0)
         weights[CHANNEL_KERNELS[layer.kind]] = np.float32(kernel * scale.reshape(channels))

@@ -538,20 +538,20 @@ def _read_node(node: Any, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
     if isinstance(node, dict):
         return _plain(node["args"]), _plain(node["kwargs"])
     starts = [node] if isinstance(node[0], str) else node
-    kwargs = _withtensors_in(starts[0][3]) if len(starts[0]) > 3 else {}
+    kwargs = _with_tensors(starts[0][3]) if len(starts[0]) > 3 else {}
     values = [start[2] if start[0] == "_CONSTANT_VALUE" else Tensor(*start[:3]) for start in starts]
     alone = len(values) == 1 and layer.config.get("function") not in ("concat", "stack")
     return [values[0] if alone else values], kwargs
 
 
-def _withtensors_in(value: Any) -> Any:
+def _with_tensors(value: Any) -> Any:
     """Plain values in which tf.keras wrote a tensor as [layer, call, output]."""
     if isinstance(value, list):
         if len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int):
             return Tensor(*value[:3])
-        return [_withtensors_in(item) for item in value]
+        return [_with_tensors(item) for item in value]
     if isinstance(value, dict) and "class_name" not in value and not value.keys() >= {"start"}:
-        return {key: _withtensors_in(item) for key, item in value.items()}
+        return {key: _with_tensors(item) for key, item in value.items()}
     return _plain(value)
 
 
@@ -573,7 +573,7 @@ def _plain(value: Any) -> Any:
     if kind == "__tuple__":
         return _plain(value["items"])
     if value.keys() == {"start", "stop", "step"}:
-        return slice(*(_withtensors_in(value[key]) for key in ("start", "stop", "step")))
+        return slice(*(_with_tensors(value[key]) for key in ("start", "stop", "step")))
     return {key: _plain(item) for key, item in value.items()}
 
 

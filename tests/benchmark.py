@@ -5,7 +5,8 @@
 
 Chips (JPEG) and models are made from fixed seeds. In each round every party runs once. They take
 turns: each is stopped every second and the next one goes on, so that a slow minute of the machine
-strikes all of them, and what counts is the time in which a party ran. The parties:
+strikes all of them, and what counts is the time in which a party ran. That is for processors: a
+GPU cannot be stopped so. The parties:
 
     task       deploy-chip-classifier.py as a process
     peer       as a process: tar to disk, keras.utils.image_dataset_from_directory,
@@ -22,6 +23,7 @@ largest behind it.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import io
 import json
@@ -145,6 +147,7 @@ class Process:
         self._arguments, self._expected = arguments, expected
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115, open as long as the process
         self._process: subprocess.Popen | None = None
+        self._descriptor = -1
 
     def run(self, seconds: float | None) -> bool:
         """Start it or let it go on, for that time or to its end; True if it has ended.
@@ -163,13 +166,12 @@ class Process:
                     "PYTHONPATH": str(Path(__file__).parent),
                 },
             )
+            self._descriptor = os.pidfd_open(self._process.pid)
         else:
-            self._process.send_signal(signal.SIGCONT)
-        descriptor = os.pidfd_open(self._process.pid)
-        has_ended = bool(select.select([descriptor], [], [], seconds)[0])
-        os.close(descriptor)
+            self._signal(signal.SIGCONT)
+        has_ended = bool(select.select([self._descriptor], [], [], seconds)[0])
         if not has_ended:
-            self._process.send_signal(signal.SIGSTOP)
+            self._signal(signal.SIGSTOP)
         self.turns.append((started, time.time()))
         if has_ended:
             _, status, usage = os.wait4(self._process.pid, 0)
@@ -180,6 +182,17 @@ class Process:
                     f"{self._arguments} ended with {self._process.returncode}: {self.output}"
                 )
         return has_ended
+
+    def kill(self) -> None:
+        """End it, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Popen.send_signal would wait for a process that has just ended, and lose what it used.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, number)
 
     @property
     def output(self) -> str:
@@ -195,8 +208,12 @@ class Process:
 def take_turns(*processes: Process) -> None:
     """Run processes to their ends, one at a time, changing over every TURN_SECONDS."""
     waiting = list(processes)
-    while waiting:
-        waiting = [p for p in waiting if not p.run(TURN_SECONDS if len(waiting) > 1 else None)]
+    try:
+        while waiting:
+            waiting = [p for p in waiting if not p.run(TURN_SECONDS if len(waiting) > 1 else None)]
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def measure(work: Path, workload: Workload, seconds: float) -> list[dict[str, float] | None]:
@@ -293,22 +310,26 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
         convert_variables_to_constants_v2,
     )
 
-    from chips import Archive, decode_chip, warp
+    from chips import Archive, decode_chip, usable_cores, warp
 
     cv2.setNumThreads(1)
+    task = load_task()
+    path = work / "input" / "model" / "model.h5"
+    classifier = task.Classifier(task.open_model(path), task.Ports(), (size, size))
     chips = Archive(work / "input" / "chips" / "chips.tar").chips()
-    jpegs = [chip.data for chip, _ in zip(chips, range(4000), strict=False)]
+    jpegs = [chip.data for chip, _ in zip(chips, range(500), strict=False)]
     pixels = np.empty((len(jpegs), size, size, 3), np.uint8)
+    pool = ThreadPoolExecutor(usable_cores())
 
     def prepare(number: int) -> None:
         warp(decode_chip(jpegs[number]), pixels[number])
 
-    started = time.time()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(prepare, range(len(jpegs)), chunksize=50))
-    decode = (len(jpegs), [(started, time.time())])
+    def decode(numbers: np.ndarray) -> None:
+        list(pool.map(prepare, numbers, chunksize=10))
 
-    path = work / "input" / "model" / "model.h5"
+    everything = np.arange(len(jpegs))
+    decode(everything)
+    starts = range(0, len(jpegs), 100)
     model = keras.saving.load_model(path, compile=False)
     mean = tf.constant((103.939, 116.779, 123.68))
 
@@ -318,19 +339,16 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
 
     plain = classify.get_concrete_function()
     frozen = convert_variables_to_constants_v2(plain)
-    task = load_task()
-    batches = [pixels[first : first + 100] for first in range(0, min(len(pixels), 500), 100)]
+    batches = [pixels[first : first + 100] for first in starts]
     ready = [keras.applications.resnet50.preprocess_input(b.astype(np.float32)) for b in batches]
     executions = {
+        "decode": (decode, [everything[first : first + 100] for first in starts]),
         "predict": (model.predict_on_batch, ready),
         "model compiled": (lambda batch: plain(tf.constant(batch)).numpy(), batches),
         "model frozen": (lambda batch: frozen(tf.constant(batch))[0].numpy(), batches),
-        "model of the task": (
-            task.Classifier(task.open_model(path), task.Ports(), (size, size)),
-            batches,
-        ),
+        "model of the task": (classifier, batches),
     }
-    return {"decode": decode, **stretches(executions, seconds)}
+    return stretches(executions, seconds)
 
 
 def load_task() -> ModuleType:
@@ -345,7 +363,7 @@ def load_task() -> ModuleType:
 def stretches(
     executions: dict[str, tuple[Callable[[np.ndarray], object], list[np.ndarray]]], seconds: float
 ) -> dict[str, Stretches]:
-    """Measure executions of a model, each with its ready arrays, after one batch each to warm up.
+    """Measure executions, each with its ready batches, after one batch each to warm up.
 
     They take turns, batch by batch, so that a slow moment strikes all.
     """
@@ -354,7 +372,7 @@ def stretches(
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in executions}
     chips, first = 0, time.process_time()
     # Processor time of all cores: the turns of other processes do not count.
-    while time.process_time() - first < seconds * len(executions) * os.cpu_count():
+    while time.process_time() - first < seconds * len(executions) * len(os.sched_getaffinity(0)):
         for name, (execute, batches) in executions.items():
             started = time.time()
             execute(batches[chips // 100 % len(batches)])

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import math
 import subprocess
 import tarfile
 import zipfile
@@ -504,6 +505,15 @@ def test_file_that_is_no_tar_fails_and_says_how_to_make_one(
     reason = reason_for(NO_TAR[kind], tmp_path, bands_model)
     assert "chips.tar" in reason
     assert "tar -cvf" in reason
+
+
+def test_size_of_an_archive_bounds_its_chips(tmp_path: Path) -> None:
+    path = tmp_path / "chips.tar"
+    path.write_bytes(make_tar([(f"{number}.png", b"") for number in range(50)]))
+    assert 50 <= Archive(path).most_chips < 100
+    packed = tmp_path / "chips.tar.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert Archive(packed).most_chips == math.inf
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])

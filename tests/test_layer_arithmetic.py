@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from open_model import open_model, words
+from open_model import ModelError, open_model, words
 
 Build = Callable[[Any, Any], Any]  # (keras.layers, input (None, 16, 20, 3)) -> output
 
@@ -228,6 +230,32 @@ def test_normalization_of_what_is_an_output_too_is_computed(library: str, tmp_pa
         return L.Add()(keras.Model(start, [y, L.BatchNormalization()(y)])(x))
 
     compare(keras, build, tmp_path / "model.h5")
+
+
+@pytest.mark.parametrize("epsilon", [[0.1, 0.2, 0.3, 0.4], [[0.1], [0.2]], "small", None, 10**400])
+def test_normalization_that_is_described_wrongly_is_refused(epsilon: Any, tmp_path: Path) -> None:
+    keras, path = pytest.importorskip("keras"), tmp_path / "model.h5"
+    compare(keras, lambda L, x: L.BatchNormalization()(L.Conv2D(4, 3)(x)), path)
+    with h5py.File(path, "r+") as file:
+        document = json.loads(file.attrs["model_config"])
+        for entry in document["config"]["layers"]:
+            if entry["class_name"] == "BatchNormalization":
+                entry["config"]["epsilon"] = epsilon
+        file.attrs["model_config"] = json.dumps(document)
+    with pytest.raises(ModelError, match=r"layer 'batch_normalization\S*' \(BatchNormalization\)"):
+        open_model(path).build()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_normalization_along_another_axis_of_many_is_refused(tmp_path: Path) -> None:
+    """A Conv2D of tf.keras takes arrays of 5 axes; axis 3 is then not that of the channels."""
+    keras = pytest.importorskip("tf_keras")
+
+    def build(L: Any, x: Any) -> Any:
+        return L.BatchNormalization(axis=3)(L.Conv2D(20, 1)(L.Reshape((2, 8, 20, 3))(x)))
+
+    with pytest.raises(ModelError, match="makes no images"):
+        compare(keras, build, tmp_path / "model.h5")
 
 
 @pytest.mark.filterwarnings("ignore")
