@@ -369,7 +369,7 @@ def _batch_normalization(c: Config, w: Weights, x: Array) -> Array:
         if len(x.shape) != 4:
             raise ModelError("the layer before it makes no images")
         return x
-    axes = _axes(c, x)
+    axes, epsilon = _axes(c, x), float(c["epsilon"])
     mean, variance = w["moving_mean"], w["moving_variance"]
     if len(x.shape) == 4 and axes == [3]:  # faster than the formula below
         gamma = w.get("gamma", tf.ones_like(mean))
@@ -380,10 +380,10 @@ def _batch_normalization(c: Config, w: Weights, x: Array) -> Array:
             offset=beta,
             mean=mean,
             variance=variance,
-            epsilon=float(c["epsilon"]),
+            epsilon=epsilon,
             is_training=False,
         ).y
-    scale = tf.math.rsqrt(variance + c["epsilon"])
+    scale = tf.math.rsqrt(variance + epsilon)
     scale = scale * w["gamma"] if "gamma" in w else scale
     shift = w.get("beta", 0.0) - mean * scale
     return x * _along(scale, axes, x) + _along(shift, axes, x)

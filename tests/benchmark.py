@@ -24,7 +24,6 @@ largest behind it.
 
 import argparse
 import contextlib
-import importlib.util
 import io
 import json
 import math
@@ -43,7 +42,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -310,6 +308,7 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
         convert_variables_to_constants_v2,
     )
 
+    from chip_files import load_task
     from chips import Archive, decode_chip, usable_cores, warp
 
     cv2.setNumThreads(1)
@@ -349,15 +348,6 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
         "model of the task": (classifier, batches),
     }
     return stretches(executions, seconds)
-
-
-def load_task() -> ModuleType:
-    """Import the entry script, whose name is none that `import` takes."""
-    spec = importlib.util.spec_from_file_location("task", SCRIPT)
-    task = importlib.util.module_from_spec(spec)
-    sys.modules["task"] = task
-    spec.loader.exec_module(task)
-    return task
 
 
 def stretches(

@@ -5,6 +5,7 @@ and one start of TensorFlow, serves many tests.
 """
 
 import functools
+import importlib.util
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -43,6 +45,15 @@ def read_json(path: Path) -> object:
     if not path.exists():
         return None
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+
+
+def load_task() -> ModuleType:
+    """Import the entry script; its name has hyphens, so that `import` cannot."""
+    spec = importlib.util.spec_from_file_location("deploy_chip_classifier", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)

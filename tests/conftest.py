@@ -1,7 +1,6 @@
 """What the test files share: the modules under test and models that are made once."""
 
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +17,8 @@ import chip_files
 
 @pytest.fixture(scope="session")
 def task() -> ModuleType:
-    """The entry script as a module; its name has hyphens, so that it cannot be imported."""
-    spec = importlib.util.spec_from_file_location("deploy_chip_classifier", chip_files.SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    """The entry script as a module."""
+    return chip_files.load_task()
 
 
 @pytest.fixture(scope="session")

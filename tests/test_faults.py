@@ -162,14 +162,17 @@ def test_no_change_of_a_port_is_too_small_for_starting_anew(
 def run_with_count_awaited(work_dir: Path, seconds: float) -> Run:
     """Run the task, waiting so long for the count of the chips before it goes on without it."""
     program = (
-        "import importlib.util, os, sys\n"
-        f"spec = importlib.util.spec_from_file_location('task', {str(chip_files.SCRIPT)!r})\n"
-        "sys.modules['task'] = task = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(task)\n"
+        "import os, chips, chip_files\n"  # chips first: it sets the limits that OpenCV reads
+        "task = chip_files.load_task()\n"
         f"task.COUNTING_SECONDS = {seconds}\n"
         "os._exit(task.main())\n"
     )
-    path = os.pathsep.join(filter(None, (str(chip_files.REPOSITORY), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(
+        filter(
+            None,
+            (str(chip_files.REPOSITORY), str(Path(__file__).parent), os.environ.get("PYTHONPATH")),
+        )
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, "--work-dir", work_dir],
         check=False,
