@@ -100,13 +100,13 @@ def test_gpu_computes_few_different_numbers_of_chips(task: ModuleType) -> None:
     expected = classifier(chips)
     function, sizes = classifier._function, []
     classifier._function = lambda batch: sizes.append(len(batch)) or function(batch)
-    classifier._fill_to = 12
+    classifier._map, classifier._fill_to = map, 12
     for count in (9, 12, 5, 4, 1):
         outputs = classifier(chips[:count])
         np.testing.assert_allclose(outputs, expected[:count], rtol=0, atol=TOLERANCE)
     classifier._largest = 5  # what is left after a batch did not fit
     np.testing.assert_allclose(classifier(chips), expected, rtol=0, atol=TOLERANCE)
-    assert sizes == [12, 12, 8, 4, 1, 5, 5, 2]
+    assert sizes == [12, 12, 8, 4, 1, 4, 4, 4]
 
 
 def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
@@ -124,12 +124,12 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
     model, sizes = classifier._function, []
 
     def small_device(batch: tf.Tensor) -> tf.Tensor:
+        sizes.append(len(batch))
         if len(batch) > 10:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-        sizes.append(len(batch))
         return model(batch)
 
-    classifier._function = small_device
+    classifier._function, classifier._map, classifier._fill_to = small_device, map, 75
     task.warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         outputs = [classifier(chips), classifier(chips)]
@@ -137,7 +137,7 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
         np.testing.assert_allclose(again, expected, rtol=0, atol=TOLERANCE)
     assert len(caplog.records) == 1
     assert "does not fit" in caplog.text
-    assert max(sizes) == 9  # 75, 37, 18, 9
+    assert sizes == [75, 38, 19] + 16 * [10]  # what fits is found once; shorter parts filled up
 
     def no_room(batch: tf.Tensor) -> tf.Tensor:
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
