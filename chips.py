@@ -1,13 +1,15 @@
-"""Chips out of a tar archive: the stream of its members, their pixels, batches of them.
+"""Chips out of a tar archive: a listing of its members, their pixels, batches of them.
 
 An archive is a tar, plain or compressed with gzip, bzip2 or xz (told by its first bytes, not by its
-name). It is read once, front to back, and nothing is unpacked to disk. A chip is a member whose
-name ends in .jpg, .jpeg, .tif, .tiff or .png. Chips are numbered from 0 in the order of the
-archive; that number is what the rest of the task knows a chip by.
+name). A plain one is listed ahead of the use of its chips, a compressed one is read as a stream;
+nothing is unpacked to disk. A chip is a member whose name ends in .jpg, .jpeg, .tif, .tiff or .png.
+Chips are numbered from 0 in the order of the archive; that number is what the rest of the task
+knows a chip by.
 """
 
 import bz2
 import contextlib
+import errno
 import gzip
 import io
 import lzma
@@ -18,6 +20,8 @@ import queue
 import sys
 import tarfile
 import threading
+import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,8 +66,9 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 _DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
-# What tarfile and the decompressors raise on damaged data. RecursionError and MemoryError come from
-# headers that announce endless further headers or impossibly long names.
+# What tarfile and the decompressors raise on damaged data. IndexError comes from an archive that
+# ends inside the map of a sparse file, RecursionError and MemoryError from headers that announce
+# endless further headers or impossibly long names.
 _DAMAGE = (
     tarfile.TarError,
     OSError,
@@ -72,6 +77,7 @@ _DAMAGE = (
     lzma.LZMAError,
     ValueError,
     OverflowError,
+    IndexError,
     RecursionError,
     MemoryError,
 )
@@ -80,6 +86,10 @@ _DAMAGE = (
 # enough that memory stays flat.
 MOST_BATCHES_AHEAD = 3
 MOST_BYTES_AHEAD = 2**29
+
+# Chips that a decoder takes at a time: to hand over each by itself takes time in which no other
+# thread of Python runs.
+MOST_CHIPS_OF_A_GROUP = 8
 
 # The TIFF tags that decide how OpenCV reads a file (TIFF 6.0, section 8, and its SampleFormat).
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -105,15 +115,19 @@ class Chip:
     """One chip of an archive.
 
     name: its path in the archive, without "./" and a leading "/".
-    data: the bytes of the image file, or None where there are none to decode (see the others).
-    problem: why it has no data, or None.
+    problem: why its file is not to be read, or None.
     link: for a link in the archive, the path of the member that it points to, else None.
+    data, offset, size, is_sparse: for Archive.read: the bytes of the file, where the archive is
+        compressed; else where they begin (for a sparse file: its header) and how many they are.
     """
 
     name: str
-    data: bytes | None = None
     problem: str | None = None
     link: str | None = None
+    data: bytes | None = None
+    offset: int = 0
+    size: int = 0
+    is_sparse: bool = False
 
 
 class _Header(tarfile.TarInfo):
@@ -142,7 +156,7 @@ class _Header(tarfile.TarInfo):
 
 
 class Archive:
-    """A tar of chips on disk, to be read as a stream.
+    """A tar of chips on disk, to be read front to back.
 
     passed_over: after a reading, the members that are no chips: reason -> number.
     left_behind: after a reading, whether data follows the end of the archive.
@@ -152,9 +166,11 @@ class Archive:
     def __init__(self, path: Path) -> None:
         """Look at the archive's first bytes. Raises OSError if it cannot be read."""
         self.path = path
-        self.size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(6)
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+        self._state = self._file_state()
+        self.size = self._state[0]
+        head = os.pread(self._descriptor, 6, 0)
         self._decompress = next(
             (opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None
         )
@@ -164,16 +180,31 @@ class Archive:
 
     @property
     def is_compressed(self) -> bool:
-        """Whether counting the chips takes decompressing the whole archive."""
+        """Whether it is a stream: a chip can be read only where the reading has come to it."""
         return self._decompress is not None
 
-    @property
-    def most_chips(self) -> float:
-        """The number of chips that a file of its size cannot exceed; math.inf if compressed."""
-        return math.inf if self.is_compressed else max(1, self.size // tarfile.BLOCKSIZE)
+    def _file_state(self) -> tuple[int, int]:
+        """Give the size and the time of the last change, in ns, of the file."""
+        stat = os.fstat(self._descriptor)
+        return stat.st_size, stat.st_mtime_ns
 
-    def chips(self, skip: float = 0) -> Iterator[Chip]:
-        """Yield the chips in the order of the archive, the first `skip` of them without data.
+    def require_unchanged(self) -> None:
+        """Raise BrokenArchive if the file has been written to since the archive was opened.
+
+        Where its chips were found, there may be others by now.
+        """
+        if self._file_state() != self._state:
+            raise BrokenArchive(
+                f"{self.path.name} was changed while it was read: run the task again."
+            )
+
+    def _open(self) -> BinaryIO:
+        """Open the file once more, with a position of its own, whatever is at its path by now."""
+        same = Path(f"/proc/self/fd/{self._descriptor}")  # Linux
+        return (same if same.exists() else self.path).open("rb")
+
+    def chips(self) -> Iterator[Chip]:
+        """Yield the chips in the order of the archive.
 
         Raises BrokenArchive where the archive is damaged, cut off or no tar at all: what was
         yielded before is sound.
@@ -181,18 +212,18 @@ class Archive:
         self.passed_over = {"hidden files": 0, "other files": 0}
         last = None
         try:
-            with self.path.open("rb") as file:
-                # A plain tar is read by position, so that skipped chips cost no reading.
+            with self._open() as file:
                 stream = self._decompress(file) if self._decompress else file
                 mode = "r|" if self._decompress else "r:"
                 with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header) as tar:
                     while (member := tar.next()) is not None:
                         tar.members.clear()  # else tarfile keeps every header it has seen
+                        if tar.offset <= member.offset:
+                            raise tarfile.ReadError("a member of negative size")
                         last = member_path(member.name)
-                        chip = self._chip(tar, member, unread=skip > 0)
+                        chip = self._chip(tar, member)
                         self.progress = file.tell() / max(self.size, 1)
                         if chip is not None:
-                            skip -= 1
                             yield chip
                     if not isinstance(tar.ended_by, tarfile.EOFHeaderError):
                         raise tarfile.ReadError("no end-of-archive marker")
@@ -208,7 +239,7 @@ class Archive:
                 "make or upload the archive again."
             ) from error
 
-    def _chip(self, tar: tarfile.TarFile, member: tarfile.TarInfo, unread: bool) -> Chip | None:
+    def _chip(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Chip | None:
         """Make a Chip of a member; None, and a count in passed_over, if it is none."""
         if member.isdir():
             return None
@@ -228,13 +259,55 @@ class Archive:
             return Chip(
                 path, link=member_path(posixpath.normpath(posixpath.join(base, member.linkname)))
             )
-        if unread:
-            return Chip(path)
+        if member.size < 0:
+            return Chip(path, problem="the file's size is negative")
         if member.size > MAX_CHIP_BYTES:
             return Chip(
                 path, problem=f"the file has {member.size:,} bytes, the limit is {MAX_CHIP_BYTES:,}"
             )
-        return Chip(path, data=tar.extractfile(member).read())
+        if self.is_compressed:
+            return Chip(path, data=tar.extractfile(member).read())
+        if member.issparse():
+            return Chip(path, offset=member.offset, size=member.size, is_sparse=True)
+        if member.offset_data + member.size > self.size:
+            raise tarfile.ReadError("unexpected end of data")
+        return Chip(path, offset=member.offset_data, size=member.size)
+
+    def read(self, chip: Chip) -> bytes:
+        """Read the file of a chip that has one; several threads may do so at a time.
+
+        Raises:
+            UndecodableChip: it is a sparse file, and damaged.
+            BrokenArchive: the archive has become shorter.
+            OSError: the archive cannot be read.
+        """
+        if chip.data is not None:
+            return chip.data
+        if chip.is_sparse:
+            return self._read_sparse(chip)
+        data = os.pread(self._descriptor, chip.size, chip.offset)
+        if len(data) < chip.size:
+            raise BrokenArchive(
+                f"{self.path.name} was cut off while it was read: make or upload it again."
+            )
+        return data
+
+    def _read_sparse(self, chip: Chip) -> bytes:
+        """Read a sparse file, holes included, by its header."""
+        with self._open() as file:
+            file.seek(chip.offset)
+            try:
+                with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar:
+                    member = tar.next()
+                    # A global header, which is not read again, may have described it otherwise.
+                    if member is None or not member.issparse() or member.size != chip.size:
+                        raise tarfile.ReadError("described in two ways")
+                    return tar.extractfile(member).read()
+            except _DAMAGE as error:
+                is_bad_place = isinstance(error, OSError) and error.errno == errno.EINVAL
+                if isinstance(error, MemoryError | OSError) and not is_bad_place:
+                    raise
+                raise UndecodableChip(f"the sparse file is damaged ({error})") from error
 
     def _drain(self, stream: BinaryIO) -> bool:
         """Read what follows the end marker; True if it is more than padding.
@@ -479,13 +552,70 @@ def _give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, min(niceness + 10, 19))
 
 
+class Listing:
+    """The chips of an archive in their order, listed ahead of their use.
+
+    A plain tar is listed header by header, which is quick beside decoding, so that the number of
+    chips is known and a damaged archive found before much work was put into it. A compressed one,
+    of which all would have to be decompressed for that, is listed one chip ahead.
+
+    number: the chips listed so far.
+    is_complete: whether these are all.
+    error: what ended the listing before the end of the archive, or None.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self.number = 0
+        self.is_complete = False
+        self.error: Exception | None = None
+        self.archive = archive
+        self._chips = archive.chips()
+        self._listed: queue.SimpleQueue[Chip | None] = queue.SimpleQueue()
+
+    def go_on(self, seconds: float = math.inf, chips: float = math.inf) -> None:
+        """List chips for so many seconds, or until there are so many, or to the end.
+
+        Of a compressed archive one chip more is listed.
+        """
+        if self.is_complete or self.error or self.number >= chips:
+            return
+        end = time.monotonic() + seconds
+        try:
+            for chip in self._chips:
+                self.number += 1
+                self._listed.put(chip)
+                if self.archive.is_compressed or self.number >= chips or time.monotonic() > end:
+                    return
+            self.is_complete = True
+        except Exception as error:  # noqa: BLE001, whoever uses the chips gets it
+            self.error = error
+        self._listed.put(None)
+
+    def __iter__(self) -> Iterator[Chip]:
+        """Yield the chips; a thread lists the rest of a plain tar meanwhile. To be used once.
+
+        Raises BrokenArchive after the last sound chip if the archive is damaged.
+        """
+        if not self.archive.is_compressed:
+            threading.Thread(target=self.go_on, name="list", daemon=True).start()
+        while True:
+            if self.archive.is_compressed and self._listed.empty():
+                self.go_on()
+            chip = self._listed.get()
+            if chip is None:
+                break
+            yield chip
+        if self.error:
+            raise self.error
+
+
 @dataclass
 class Batch:
     """The chips number `first`, first + 1, ... of the archive.
 
     names, links: as in Answers; pixels: uint8 (N, rows, columns, 3), B, G, R, one row a chip, not
-    set for chips that have no pixels; preparing: one future a chip, or None if there is nothing to
-    decode; problems: chip number -> reason.
+    set for chips that have no pixels; preparing: what fills them, each future with the problems
+    that it met; problems: chip number -> reason.
     """
 
     first: int
@@ -493,15 +623,17 @@ class Batch:
     links: dict[int, str] = field(default_factory=dict)
     problems: dict[int, str] = field(default_factory=dict)
     pixels: np.ndarray | None = None
-    preparing: list[Future | None] = field(default_factory=list)
+    preparing: list[Future[dict[int, str]]] = field(default_factory=list)
 
     def decoded_rows(self) -> np.ndarray:
-        """Give the rows of `pixels` that hold a chip, int (M,), once the batch is complete."""
+        """Give the rows of `pixels` that hold a chip, int (M,), once these are complete."""
+        if self.pixels is None:
+            return np.array([], dtype=int)
         return np.array(
             [
                 row
-                for row, future in enumerate(self.preparing)
-                if future is not None and self.first + row not in self.problems
+                for row in range(len(self.names))
+                if self.first + row not in self.links and self.first + row not in self.problems
             ],
             dtype=int,
         )
@@ -514,23 +646,26 @@ class Pipeline:
     """
 
     def __init__(
-        self, archive: Archive, batch_size: int, size: tuple[int, int], answered: int
+        self, listing: Listing, batch_size: int, size: tuple[int, int], answered: int
     ) -> None:
         """Start reading.
 
         Args:
-            archive: where the chips come from.
+            listing: the chips.
             batch_size: chips per batch; the last batch may have fewer.
             size: rows and columns to warp the chips to.
             answered: this many chips, whole batches of them, need no pixels any more.
         """
         self.saw_16_bits = False
-        self._archive, self._batch_size, self._size = archive, batch_size, size
+        self._listing, self._batch_size, self._size = listing, batch_size, size
         self._answered = answered
         threads = usable_cores()
         self._decoders = ThreadPoolExecutor(threads, "decode", initializer=_give_way)
-        # Encoded chips that wait for a decoder are bounded too: they may be large.
+        # Chips of a compressed archive wait for a decoder with their data, which may be large.
         self._waiting = threading.Semaphore(4 * threads)
+        self._group_size = 1
+        if not listing.archive.is_compressed:
+            self._group_size = min(MOST_CHIPS_OF_A_GROUP, max(1, batch_size // (4 * threads)))
         batch_bytes = batch_size * size[0] * size[1] * 3
         ahead = min(MOST_BATCHES_AHEAD, max(1, MOST_BYTES_AHEAD // batch_bytes))
         self._batches: queue.Queue = queue.Queue(ahead)
@@ -539,51 +674,69 @@ class Pipeline:
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches in order, each with its pixels complete.
 
-        Raises BrokenArchive after the last sound batch if the archive is damaged.
+        Raises BrokenArchive after the last sound batch if the archive is damaged, and before the
+        next one if it is changed.
         """
         while (batch := self._batches.get()) is not None:
             if isinstance(batch, Exception):
                 raise batch
-            for number, future in enumerate(batch.preparing, batch.first):
-                if future is not None and (problem := future.result()):
-                    batch.problems[number] = problem
+            for problems in batch.preparing:
+                batch.problems |= problems.result()
+            self._listing.archive.require_unchanged()
             yield batch
 
     def _read(self) -> None:
         try:
             batch = Batch(0)
-            for number, chip in enumerate(self._archive.chips(skip=self._answered)):
+            group: list[tuple[int, Chip]] = []
+            for number, chip in enumerate(self._listing):
                 if len(batch.names) == self._batch_size:
+                    self._prepare(batch, group)
                     self._batches.put(batch)
-                    batch = Batch(number)
+                    batch, group = Batch(number), []
                 batch.names.append(chip.name)
                 if chip.link is not None:
                     batch.links[number] = chip.link
                 elif chip.problem is not None:
                     batch.problems[number] = chip.problem
-                batch.preparing.append(self._prepare(chip.data, batch))
+                elif number >= self._answered:
+                    group.append((number, chip))
+                if len(group) == self._group_size:
+                    self._prepare(batch, group)
+                    group = []
+            self._prepare(batch, group)
             if batch.names:
                 self._batches.put(batch)
             self._batches.put(None)
         except Exception as error:  # noqa: BLE001, __iter__ raises it
             self._batches.put(error)
 
-    def _prepare(self, data: bytes | None, batch: Batch) -> Future | None:
-        if data is None:
-            return None
+    def _prepare(self, batch: Batch, group: list[tuple[int, Chip]]) -> None:
+        """Have numbered chips of a batch decoded."""
+        if not group:
+            return
         if batch.pixels is None:
             batch.pixels = np.empty((self._batch_size, *self._size, 3), np.uint8)
         self._waiting.acquire()
-        return self._decoders.submit(self._decode, data, batch.pixels[len(batch.preparing)])
+        batch.preparing.append(
+            self._decoders.submit(self._decode, batch.pixels, batch.first, group)
+        )
 
-    def _decode(self, data: bytes, out: np.ndarray) -> str | None:
-        """Put a chip's pixels into `out`; return the reason if there are none."""
+    def _decode(
+        self, pixels: np.ndarray, first: int, group: list[tuple[int, Chip]]
+    ) -> dict[int, str]:
+        """Put chips into `pixels`, where chip `first` has row 0; return chip number -> problem."""
+        problems = {}
         try:
-            warp(decode_chip(data), out)
-        except UndecodableChip as error:
-            return str(error)
+            for number, chip in group:
+                try:
+                    data = self._listing.archive.read(chip)
+                    warp(decode_chip(data), pixels[number - first])
+                except UndecodableChip as error:
+                    problems[number] = str(error)
+                    continue
+                if not self.saw_16_bits and has_16_bits(data):
+                    self.saw_16_bits = True
         finally:
             self._waiting.release()
-        if not self.saw_16_bits and has_16_bits(data):
-            self.saw_16_bits = True
-        return None
+        return problems

@@ -61,6 +61,7 @@ from chips import (
     Archive,
     Batch,
     BrokenArchive,
+    Listing,
     Pipeline,
     usable_cores,
 )
@@ -91,9 +92,9 @@ STRING_PORTS = ("classes", "size", "deploy_batch", "normalization_vector", "norm
 CPU_PART_PIXELS = 25 * 224 * 224
 CPU_PARTS_AT_A_TIME = 2
 
-# How long to wait for the count of the chips before going on without it: long enough for thousands,
-# so that an archive with none fails at once, short enough that a large one costs nothing.
-COUNTING_SECONDS = 0.1
+# For how long chips are listed before TensorFlow is loaded: long enough for thousands, so that a
+# small archive that is damaged fails at once, short enough that a large one costs nothing.
+LISTING_SECONDS = 0.1
 
 PROGRESS_SECONDS = {"terminal": 0.5, "log": 10.0}
 
@@ -443,15 +444,14 @@ class Progress:
     """Tells on stdout how far the run is: a line that renews itself on a terminal, else a new line
     every ten seconds."""
 
-    def __init__(self, archive: Archive, counted: Future, resumed: int) -> None:
+    def __init__(self, listing: Listing, resumed: int) -> None:
         """Begin the count.
 
         Args:
-            archive: tells the share that was read, where the number of chips is not known.
-            counted: gives the number of chips in the archive, or None if it was not counted.
+            listing: the chips, all or so far.
             resumed: chips answered by an earlier run, which do not count for the rate.
         """
-        self._archive, self._counted, self._resumed = archive, counted, resumed
+        self._listing, self._resumed = listing, resumed
         self._live = sys.stdout.isatty()
         self._interval = PROGRESS_SECONDS["terminal" if self._live else "log"]
         self._started = self._shown = time.monotonic()
@@ -463,10 +463,9 @@ class Progress:
             return
         self._shown = now
         rate = (done - self._resumed) / (now - self._started)
-        total = self._counted.result() if self._counted.done() else None
-        about = ""
-        if total is None:
-            total, about = round(done / max(self._archive.progress, 1e-9)), "about "
+        total, about = self._listing.number, ""
+        if not self._listing.is_complete:
+            total, about = round(total / max(self._listing.archive.progress, 1e-9)), "about "
         line = f"{done:,} of {about}{max(total, done):,} chips, {rate:,.1f} chips/s"
         if rate:
             line += f", {duration(max(total - done, 0) / rate)} left"
@@ -509,7 +508,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
     size = chip_size(ports, opened, model_path.name)
     if opened.outputs is not None:
         class_names(ports, opened.outputs)
-    counted = count_chips(archive.path)
+    listing = list_chips(archive)
     settings = settings_in_force(ports, size)
     log_settings(settings, archive, model_path, opened)
     for name in ports.unknown:
@@ -531,25 +530,26 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         log.info("Device: %s", classifier.device)
         log.info("Time to load the model: %.2f s", time.monotonic() - loading)
 
-        # No more chips in a batch than there can be, for which memory would be taken.
-        chips = (counted.result() if counted.done() else None) or archive.most_chips
-        # Not before TensorFlow is loaded: Python runs one thread at a time, and decoders that ask
-        # for their turns slow its import down by more than they gain.
-        pipeline = Pipeline(archive, min(ports.deploy_batch, chips), size, resumed)
+        batch_size = ports.deploy_batch
+        if not archive.is_compressed:
+            # No more than there are chips, for which memory would be taken.
+            listing.go_on(chips=batch_size)
+            batch_size = min(batch_size, listing.number)
+        # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
+        # their turns slow its import down by more than they gain.
+        pipeline = Pipeline(listing, batch_size, size, resumed)
         preview = Preview(len(classes))
-        progress = Progress(archive, counted, resumed)
+        progress = Progress(listing, resumed)
         classifying = time.monotonic()
         for batch in pipeline:
-            if counted.done():
-                counted.result()  # raises what the count found wrong with the archive
+            if listing.error:
+                raise listing.error
             answers.names += batch.names
             answers.links |= batch.links
             if batch.first >= resumed:
                 classify_batch(batch, classifier, opened.is_logit, answers, journal, preview)
             progress.show(len(answers.names))
         progress.clear()
-        if not answers.names:
-            counted.result()  # raises that there is no chip, however long it took to find out
         seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
     log.info("Total classification time: %.2f s, %.1f chips/s", seconds, rate)
@@ -578,44 +578,23 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
     return summarize(results, counts, reasons, rate, time.monotonic() - started)
 
 
-def count_chips(path: Path) -> Future:
-    """Count the chips of an archive in the background, but wait a moment for the result.
+def list_chips(archive: Archive) -> Listing:
+    """Begin to list the chips of an archive; a small one is listed to its end.
 
-    A plain tar is counted header by header, which takes seconds per million chips and finds a
-    damaged archive before any work was put into it. A compressed one is read up to its first chip.
-
-    Returns:
-        A future: the number of chips, or None for a compressed archive.
-    Raises:
-        TaskError, BrokenArchive: there is no chip, or the archive is damaged (if found at once;
-            otherwise the future raises them).
+    Raises TaskError, BrokenArchive: there is no chip, or the archive is damaged, if that is found
+    at once.
     """
-    counted: Future = Future()
-
-    def count() -> None:
-        try:
-            archive = Archive(path)
-            number = 0
-            for _ in archive.chips(skip=math.inf):
-                number += 1
-                if archive.is_compressed:
-                    break
-            if number == 0:
-                others = ", ".join(f"{n} {what}" for what, n in archive.passed_over.items() if n)
-                raise TaskError(
-                    f"{path.name} holds no jpeg, png or tif chips ({others or 'it is empty'}): "
-                    "make it with 'tar -cvf chips.tar chips'."
-                )
-            counted.set_result(None if archive.is_compressed else number)
-        except Exception as error:  # noqa: BLE001, whoever asks for the result gets it
-            counted.set_exception(error)
-
-    threading.Thread(target=count, name="count", daemon=True).start()
-    try:
-        counted.result(timeout=COUNTING_SECONDS)
-    except TimeoutError:
-        pass  # a large archive: the count goes on
-    return counted
+    listing = Listing(archive)
+    listing.go_on(LISTING_SECONDS)
+    if listing.error:
+        raise listing.error
+    if not listing.number:
+        others = ", ".join(f"{n} {what}" for what, n in archive.passed_over.items() if n)
+        raise TaskError(
+            f"{archive.path.name} holds no jpeg, png or tif chips ({others or 'it is empty'}): "
+            "make it with 'tar -cvf chips.tar chips'."
+        )
+    return listing
 
 
 def classify_batch(

@@ -315,8 +315,8 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
     task = load_task()
     path = work / "input" / "model" / "model.h5"
     classifier = task.Classifier(task.open_model(path), task.Ports(), (size, size))
-    chips = Archive(work / "input" / "chips" / "chips.tar").chips()
-    jpegs = [chip.data for chip, _ in zip(chips, range(500), strict=False)]
+    archive = Archive(work / "input" / "chips" / "chips.tar")
+    jpegs = [archive.read(chip) for chip, _ in zip(archive.chips(), range(500), strict=False)]
     pixels = np.empty((len(jpegs), size, size, 3), np.uint8)
     pool = ThreadPoolExecutor(usable_cores())
 

@@ -159,12 +159,12 @@ def test_no_change_of_a_port_is_too_small_for_starting_anew(
     assert first != second
 
 
-def run_with_count_awaited(work_dir: Path, seconds: float) -> Run:
-    """Run the task, waiting so long for the count of the chips before it goes on without it."""
+def run_listing_at_first(work_dir: Path, seconds: float) -> Run:
+    """Run the task, listing chips for so long before TensorFlow is loaded."""
     program = (
         "import os, chips, chip_files\n"  # chips first: it sets the limits that OpenCV reads
         "task = chip_files.load_task()\n"
-        f"task.COUNTING_SECONDS = {seconds}\n"
+        f"task.LISTING_SECONDS = {seconds}\n"
         "os._exit(task.main())\n"
     )
     path = os.pathsep.join(
@@ -181,12 +181,12 @@ def run_with_count_awaited(work_dir: Path, seconds: float) -> Run:
     return Run(work_dir, done.returncode, "", "")
 
 
-def test_results_do_not_depend_on_how_long_the_count_of_the_chips_takes(
+def test_results_do_not_depend_on_when_the_chips_are_listed(
     checksum_model: Path, tmp_path: Path
 ) -> None:
     archive, _ = colour_archive(3000)
     hasty, patient = (
-        run_with_count_awaited(make_work_dir(tmp_path / str(s), archive, checksum_model), s)
+        run_listing_at_first(make_work_dir(tmp_path / str(s), archive, checksum_model), s)
         for s in (0, 60)
     )
     assert hasty.code == patient.code == 0
@@ -197,10 +197,23 @@ def test_archive_without_chips_fails_however_long_it_takes_to_find_out(
     checksum_model: Path, tmp_path: Path
 ) -> None:
     archive = make_tar([(f"chips/{number}.txt", b"") for number in range(3000)])
-    run = run_with_count_awaited(make_work_dir(tmp_path / "w", archive, checksum_model), 0)
+    run = run_listing_at_first(make_work_dir(tmp_path / "w", archive, checksum_model), 0)
     assert run.code == 1
     assert run.status["status"] == "failed"
     assert "holds no jpeg, png or tif chips (3000 other files)" in run.status["reason"]
+
+
+def test_damage_is_found_before_the_chips_in_front_of_it_are_classified(
+    checksum_model: Path, tmp_path: Path
+) -> None:
+    archive, _ = colour_archive(3000)
+    end = archive.rindex(b"ustar")  # in the header of the last chip
+    work_dir = make_work_dir(tmp_path / "w", archive[:end], checksum_model, {"deploy_batch": "1"})
+    run = run_listing_at_first(work_dir, 0)
+    assert run.code == 1
+    assert "is cut off or damaged after the member" in run.status["reason"]
+    # To list the chips takes a small part of the time to classify them one by one.
+    assert kill_run.read_journal(journal_of(work_dir)) < 1500
 
 
 def test_results_of_an_earlier_run_are_gone_when_a_new_one_begins(
@@ -306,14 +319,20 @@ def entry(
 END = bytes(2 * tarfile.BLOCKSIZE)
 
 
-def old_gnu_sparse(name: str, data: bytes, real_size: int) -> bytes:
-    """Make a sparse member of GNU tar's old format, with the data at its beginning."""
-    made = bytearray(entry(name, data, type=tarfile.GNUTYPE_SPARSE))
-    made[386:410] = tarfile.itn(0, 12) + tarfile.itn(len(data), 12)
-    made[483:495] = tarfile.itn(real_size, 12, tarfile.GNU_FORMAT)
+def with_field(member: bytes, at: int, field: bytes) -> bytes:
+    """Change a field of a member's header, and its checksum."""
+    made = bytearray(member)
+    made[at : at + len(field)] = field
     made[148:156] = b" " * 8
     made[148:156] = b"%06o\0 " % sum(made[:512])
     return bytes(made)
+
+
+def old_gnu_sparse(name: str, data: bytes, real_size: int) -> bytes:
+    """Make a sparse member of GNU tar's old format, with the data at its beginning."""
+    member = entry(name, data, type=tarfile.GNUTYPE_SPARSE)
+    member = with_field(member, 386, tarfile.itn(0, 12) + tarfile.itn(len(data), 12))
+    return with_field(member, 483, tarfile.itn(real_size, 12, tarfile.GNU_FORMAT))
 
 
 def pax_sparse(name: str, data: bytes, real_size: int, version: str) -> bytes:
@@ -468,6 +487,55 @@ def test_metadata_beyond_reason_is_refused_unread(kind: bytes, tmp_path: Path) -
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**22
+
+
+def test_members_that_lie_about_their_sizes_are_not_classified(
+    bands_model: Path, tmp_path: Path
+) -> None:
+    sound = uniform_png(1, 2, 250)
+    sparse = old_gnu_sparse("c/part.png", sound, 50_000)
+    negative = {"GNU.sparse.name": "c/place.png", "GNU.sparse.size": "50000"}
+    negative["GNU.sparse.map"] = "0,-99999999999,0,50000"
+    members = {
+        "part": with_field(sparse, 398, tarfile.itn(50_000, 12)),  # the length of its only part
+        "place": entry("x.png", sound, tarfile.PAX_FORMAT, pax_headers=negative),
+        "size": entry(
+            "c/size.png", b"", tarfile.PAX_FORMAT, pax_headers={"GNU.sparse.realsize": "-1"}
+        ),
+        # One that is sparse by the global header alone.
+        "twice": entry("g", b"25 GNU.sparse.map=0,1000\n11 size=84\n", type=tarfile.XGLTYPE)
+        + entry("c/twice.png", b"x" * 84),
+    }
+    archive = entry("c/a.png", sound) + old_gnu_sparse("c/b.png", sound, 50_000)
+    run = run_with(
+        make_work_dir(tmp_path / "w", archive + b"".join(members.values()) + END, bands_model)
+    )
+    assert run.code == 0, run.status
+    assert list(run.classified) == ["a", "b"]
+    assert list(run.unclassified) == list(members)
+    for name, reason in run.unclassified.items():
+        assert ("negative" if name == "size" else "sparse file is damaged") in reason
+
+
+def test_header_that_leads_back_to_itself_ends_the_archive(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    # tarfile of Python with the mending of CVE-2025-8194 refuses it by itself.
+    circle = with_field(entry("c/b.png"), 124, tarfile.itn(-512, 12, tarfile.GNU_FORMAT))
+    path.write_bytes(entry("c/a.png") + circle + END)
+    chips = Archive(path).chips()
+    assert next(chips).name == "c/a.png"
+    with pytest.raises(BrokenArchive, match="cut off or damaged"):
+        next(chips)
+
+
+def test_batch_larger_than_the_archive_takes_memory_for_its_chips_only(
+    checksum_model: Path, tmp_path: Path
+) -> None:
+    archive, _ = colour_archive(3000)
+    ports = {"deploy_batch": "999999999", "size": "16"}
+    work_dir = make_work_dir(tmp_path / "w", archive, checksum_model, ports)
+    assert run_listing_at_first(work_dir, 0).code == 0
+    assert kill_run.logged_batches(work_dir) == [(0, 2999)]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import subprocess
 import tarfile
 import time
 from collections import Counter
-from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -711,24 +710,25 @@ def test_durations_are_hours_minutes_seconds(task: ModuleType, seconds: float, t
 
 
 @pytest.mark.parametrize(
-    ("counted", "read", "part"),
+    ("listed", "is_complete", "read", "part"),
     [
-        (2000, 0.1, "150 of 2,000 chips"),
-        (None, 0.1, "150 of about 1,500 chips"),
+        (2000, True, 1.0, "150 of 2,000 chips"),
+        (200, False, 0.1, "150 of about 2,000 chips"),
     ],
 )
 def test_progress_tells_chips_rate_and_time_left(
     task: ModuleType,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    counted: int | None,
+    listed: int,
+    is_complete: bool,
     read: float,
     part: str,
 ) -> None:
     monkeypatch.setitem(task.PROGRESS_SECONDS, "log", 0.0)
-    count: Future = Future()
-    count.set_result(counted)
-    progress = task.Progress(SimpleNamespace(progress=read), count, 50)
+    archive = SimpleNamespace(progress=read)
+    listing = SimpleNamespace(number=listed, is_complete=is_complete, archive=archive)
+    progress = task.Progress(listing, 50)
     time.sleep(0.1)
     progress.show(150)
     line = capsys.readouterr().out
