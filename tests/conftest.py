@@ -1,6 +1,7 @@
 """What the test files share: the modules under test and models that are made once."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +9,10 @@ from types import ModuleType
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+# As in the task. Without oneDNN, which TensorFlow uses by itself on some processors only, Keras has
+# no dilated transposed convolution to compare with.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # First of all: it sets the limits that OpenCV reads when it is loaded.
 importlib.import_module("chips")
