@@ -301,6 +301,9 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
         of time that they took, (start, end) in seconds since the epoch.
     """
     sys.path.insert(0, str(SCRIPT.parent))
+    from chip_files import load_task
+
+    task = load_task()  # first: it sets what TensorFlow reads when it is loaded
     import cv2
     import keras
     import tensorflow as tf
@@ -308,11 +311,9 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
         convert_variables_to_constants_v2,
     )
 
-    from chip_files import load_task
     from chips import Archive, decode_chip, usable_cores, warp
 
     cv2.setNumThreads(1)
-    task = load_task()
     path = work / "input" / "model" / "model.h5"
     classifier = task.Classifier(task.open_model(path), task.Ports(), (size, size))
     archive = Archive(work / "input" / "chips" / "chips.tar")
