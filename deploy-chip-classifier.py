@@ -323,8 +323,8 @@ class Classifier:
             ModelError: the file cannot be built into a model.
             TaskError: the model does not take chips of this size.
         """
-        # The import makes hundreds of thousands of objects that stay. The garbage collector would
-        # go over them again and again, which takes a fifth of the time.
+        # The import makes many objects that stay: the garbage collector would go over them again
+        # and again.
         gc.disable()
         import tensorflow as tf
 
