@@ -3,10 +3,8 @@
     python tests/benchmark.py            3 rounds
     python tests/benchmark.py --quick    few chips, 1 round
 
-Chips (JPEG) and models are made from fixed seeds. In each round every party runs once. They take
-turns: each is stopped after five seconds and the next one goes on, so that a slow minute of the
-machine strikes all of them, and what counts is the time in which a party ran. That is for
-processors: a GPU cannot be stopped so. The parties:
+Chips (JPEG) and models are made from fixed seeds. In each round every party runs once, one after
+the other, from its start to its end:
 
     task       deploy-chip-classifier.py as a process
     peer       as a process: tar to disk, keras.utils.image_dataset_from_directory,
@@ -23,14 +21,11 @@ largest behind it.
 """
 
 import argparse
-import contextlib
 import io
+import itertools
 import json
-import math
 import os
 import re
-import select
-import signal
 import statistics
 import subprocess
 import sys
@@ -44,10 +39,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-
-# Each stop costs a party time; stops every second cost ResNet50 some four percent, these nothing
-# that was seen.
-TURN_SECONDS = 5
 
 # For how long each execution of a model is measured.
 CEILING_SECONDS = 15
@@ -107,7 +98,7 @@ def make_work_dir(folder: Path, workload: Workload) -> Path:
             tar.addfile(member, io.BytesIO(jpegs[number % 64]))
     code = f"import benchmark; benchmark.save_model({workload.model!r}, {workload.model_size}, "
     path = work / "input" / "model" / "model.h5"
-    take_turns(Process(["-c", code + f"{str(path)!r})"]))
+    run(["-c", code + f"{str(path)!r})"])
     return work
 
 
@@ -133,87 +124,39 @@ def save_model(kind: str, size: int, path: str) -> None:
 # --------------------------------------------------------------------------------------- parties
 
 
-class Process:
-    """A Python process that runs in turns with others.
+@dataclass(frozen=True)
+class Run:
+    """A process that has ended: when, in seconds since the epoch, peak memory in MiB, stdout."""
 
-    turns: when it ran, [(start, end), ...], in seconds since the epoch.
-    memory: its peak, in MiB, once it has ended.
-    """
+    started: float
+    ended: float
+    memory: float
+    output: str
 
-    def __init__(self, arguments: list[str], expected: int = 0) -> None:
-        """Prepare a process. Arguments: for Python; the exit code that it is to end with."""
-        self.turns: list[tuple[float, float]] = []
-        self.memory = math.nan
-        self._arguments, self._expected = arguments, expected
-        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115, open as long as the process
-        self._process: subprocess.Popen | None = None
-        self._descriptor = -1
 
-    def run(self, seconds: float | None) -> bool:
-        """Start it or let it go on, for that time or to its end; True if it has ended.
-
-        Raises RuntimeError if it ended with another exit code than expected.
-        """
+def run(arguments: list[str], expected: int = 0) -> Run:
+    """Run Python with arguments. Raises RuntimeError if it ends with another exit code."""
+    environment = {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    with tempfile.TemporaryFile("w+") as output:
         started = time.time()
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, *self._arguments],
-                stdout=self._output,
-                stderr=subprocess.DEVNULL,
-                env={
-                    **os.environ,
-                    "TF_CPP_MIN_LOG_LEVEL": "3",
-                    "PYTHONPATH": str(Path(__file__).parent),
-                },
-            )
-            self._descriptor = os.pidfd_open(self._process.pid)
-        else:
-            self._signal(signal.SIGCONT)
-        has_ended = bool(select.select([self._descriptor], [], [], seconds)[0])
-        if not has_ended:
-            self._signal(signal.SIGSTOP)
-        self.turns.append((started, time.time()))
-        if has_ended:
-            _, status, usage = os.wait4(self._process.pid, 0)
-            self._process.returncode = os.waitstatus_to_exitcode(status)
-            self.memory = usage.ru_maxrss / 1024
-            if self._process.returncode != self._expected:
-                raise RuntimeError(
-                    f"{self._arguments} ended with {self._process.returncode}: {self.output}"
-                )
-        return has_ended
-
-    def kill(self) -> None:
-        """End it, if it runs."""
-        if self._process is not None and self._process.returncode is None:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        # Popen.send_signal would wait for a process that has just ended, and lose what it used.
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._descriptor, number)
-
-    @property
-    def output(self) -> str:
-        """What it wrote to stdout."""
-        self._output.seek(0)
-        return self._output.read()
-
-    def seconds(self, start: float = 0, end: float = math.inf) -> float:
-        """Give for how long it ran, between two moments (seconds since the epoch)."""
-        return sum(max(0, min(end, last) - max(start, first)) for first, last in self.turns)
-
-
-def take_turns(*processes: Process) -> None:
-    """Run processes to their ends, one at a time, changing over every TURN_SECONDS."""
-    waiting = list(processes)
-    try:
-        while waiting:
-            waiting = [p for p in waiting if not p.run(TURN_SECONDS if len(waiting) > 1 else None)]
-    finally:
-        for process in processes:
-            process.kill()
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=output,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        _, status, usage = os.wait4(process.pid, 0)  # Popen.wait does not tell what it used
+        ended = time.time()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read()
+    if process.returncode != expected:
+        raise RuntimeError(f"{arguments} ended with {process.returncode}: {text}")
+    return Run(started, ended, usage.ru_maxrss / 1024, text)
 
 
 def measure(work: Path, workload: Workload, seconds: float) -> list[dict[str, float] | None]:
@@ -227,29 +170,24 @@ def measure(work: Path, workload: Workload, seconds: float) -> list[dict[str, fl
         For the task and the peer their wall time, peak memory, MiB written; for the task the time
         after start-up and the steady rate too; for the ceilings chips per second, or None.
     """
+    task = run([str(SCRIPT), "--work-dir", str(work)])
     with tempfile.TemporaryDirectory() as scratch:
-        task = Process([str(SCRIPT), "--work-dir", str(work)])
-        peer = Process([__file__, "--peer", str(work), scratch])
-        arguments = [str(work), str(workload.model_size), str(seconds)]
-        top = Process([__file__, "--ceilings", *arguments]) if workload.ceilings else None
-        take_turns(*filter(None, (task, peer, top)))
+        peer = run([__file__, "--peer", str(work), scratch])
         figures = [
-            {"seconds": process.seconds(), "memory": process.memory, "written": size_of(folder)}
-            for process, folder in ((task, work / "output"), (peer, Path(scratch)))
+            {"seconds": r.ended - r.started, "memory": r.memory, "written": size_of(folder)}
+            for r, folder in ((task, work / "output"), (peer, Path(scratch)))
         ]
     log = (work / "output" / "logs" / "out.log").read_text()
-    (loaded, _), (ended, _) = (moments(log, line)[0] for line in ("Time to load", "Total class"))
+    ((loaded, _),) = moments(log, "Time to load")
     first, *_, last = moments(log, r"Chips \d+ to (\d+)")
     figures[0] |= {
-        "classifying": task.seconds(loaded, ended),
-        "steady": (int(last[1]) - int(first[1])) / task.seconds(first[0], last[0]),
+        "after start-up": task.ended - loaded,
+        "steady": (int(last[1]) - int(first[1])) / (last[0] - first[0]),
     }
-    if top is None:
+    if not workload.ceilings:
         return [*figures, None]
-    rates = {
-        name: chips / sum(top.seconds(*stretch) for stretch in stretches)
-        for name, (chips, stretches) in json.loads(top.output).items()
-    }
+    arguments = [str(work), str(workload.model_size), str(seconds)]
+    rates = json.loads(run([__file__, "--ceilings", *arguments]).output)
     best = max(rate for name, rate in rates.items() if name.startswith("model"))
     return [*figures, {"decode": rates["decode"], "predict": rates["predict"], "best": best}]
 
@@ -288,10 +226,7 @@ def peer(work: Path, scratch: Path) -> None:
     (scratch / "classified.json").write_text(json.dumps(classified))
 
 
-Stretches = tuple[int, list[tuple[float, float]]]
-
-
-def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
+def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
     """Measure decoding alone and the model alone.
 
     Args:
@@ -299,8 +234,7 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
         size: rows and columns that the model takes.
         seconds: for how long each execution of the model is measured.
     Returns:
-        For "decode", "predict" and executions "model ...": the number of chips, and the stretches
-        of time that they took, (start, end) in seconds since the epoch.
+        Chips per second of "decode", "predict" and the executions "model ...".
     """
     sys.path.insert(0, str(SCRIPT.parent))
     from chip_files import load_task
@@ -313,7 +247,7 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
         convert_variables_to_constants_v2,
     )
 
-    from chips import Archive, decode_chip, usable_cores, warp
+    from chips import MOST_CHIPS_OF_A_GROUP, Archive, decode_chip, usable_cores, warp
 
     cv2.setNumThreads(1)
     path = work / "input" / "model" / "model.h5"
@@ -326,8 +260,13 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
     def prepare(number: int) -> None:
         warp(decode_chip(jpegs[number]), pixels[number])
 
+    def prepare_group(numbers: np.ndarray) -> None:
+        for number in numbers:
+            prepare(number)
+
     def decode(numbers: np.ndarray) -> None:
-        list(pool.map(prepare, numbers, chunksize=10))
+        groups = np.array_split(numbers, len(numbers) // MOST_CHIPS_OF_A_GROUP)
+        list(pool.map(prepare_group, groups))
 
     everything = np.arange(len(jpegs))
     decode(everything)
@@ -344,34 +283,34 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, Stretches]:
     batches = [pixels[first : first + 100] for first in starts]
     ready = [keras.applications.resnet50.preprocess_input(b.astype(np.float32)) for b in batches]
     executions = {
-        "decode": (decode, [everything[first : first + 100] for first in starts]),
+        "decode": (decode, [everything]),
         "predict": (model.predict_on_batch, ready),
         "model compiled": (lambda batch: plain(tf.constant(batch)).numpy(), batches),
         "model frozen": (lambda batch: frozen(tf.constant(batch))[0].numpy(), batches),
         "model of the task": (classifier, batches),
     }
-    return stretches(executions, seconds)
+    return chips_per_second(executions, seconds)
 
 
-def stretches(
+def chips_per_second(
     executions: dict[str, tuple[Callable[[np.ndarray], object], list[np.ndarray]]], seconds: float
-) -> dict[str, Stretches]:
+) -> dict[str, float]:
     """Measure executions, each with its ready batches, after one batch each to warm up.
 
     They take turns, batch by batch, so that a slow moment strikes all.
     """
     for execute, batches in executions.values():
         execute(batches[0])
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in executions}
-    chips, first = 0, time.process_time()
-    # Processor time of all cores: the turns of other processes do not count.
-    while time.process_time() - first < seconds * len(executions) * len(os.sched_getaffinity(0)):
+    spent, chips = dict.fromkeys(executions, 0.0), dict.fromkeys(executions, 0)
+    for turn in itertools.count():
         for name, (execute, batches) in executions.items():
-            started = time.time()
-            execute(batches[chips // 100 % len(batches)])
-            found[name].append((started, time.time()))
-        chips += 100
-    return {name: (chips, times) for name, times in found.items()}
+            batch = batches[turn % len(batches)]
+            started = time.perf_counter()
+            execute(batch)
+            spent[name] += time.perf_counter() - started
+            chips[name] += len(batch)
+        if sum(spent.values()) > seconds * len(executions):
+            return {name: chips[name] / spent[name] for name in executions}
 
 
 def run_bad_input(folder: Path) -> float:
@@ -382,9 +321,8 @@ def run_bad_input(folder: Path) -> float:
         if not (work / "input" / name).exists():
             (work / "input" / name).symlink_to(folder / "c" / "input" / name)
     (work / "input" / "ports.json").write_text('{"size": "240"}')
-    process = Process([str(SCRIPT), "--work-dir", str(work)], expected=1)
-    take_turns(process)
-    return process.seconds()
+    failed = run([str(SCRIPT), "--work-dir", str(work)], expected=1)
+    return failed.ended - failed.started
 
 
 # --------------------------------------------------------------------------------------- results
@@ -399,10 +337,13 @@ def figures(
     if top:
         least = workload.chips / top["decode"] + workload.chips / top["best"]
         yield "steady rate, over the model's best execution alone", task["steady"] / top["best"]
-        yield "wall time after start-up, over the sum of the ceilings", task["classifying"] / least
+        yield (
+            "wall time after start-up, over the sum of the ceilings",
+            task["after start-up"] / least,
+        )
     yield "peak memory, over the peer's", task["memory"] / peer["memory"]
     yield "task: wall time, s", task["seconds"]
-    yield "task: time after start-up, s", task["classifying"]
+    yield "task: time after start-up, s", task["after start-up"]
     yield "task: chips/s of the whole process", workload.chips / task["seconds"]
     yield "task: steady rate, chips/s", task["steady"]
     yield "task: peak memory, MiB", task["memory"]
