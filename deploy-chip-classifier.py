@@ -35,7 +35,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -97,6 +97,17 @@ CPU_PARTS_AT_A_TIME = 2
 # For how long chips are listed before TensorFlow is loaded: long enough for thousands, so that a
 # small archive that is damaged fails at once, short enough that a large one costs nothing.
 LISTING_SECONDS = 0.1
+
+# What is said of too little memory on a GPU where TensorFlow raises another error than
+# ResourceExhaustedError: by the copy of a batch to the GPU, by cuDNN's trials of its algorithms, by
+# CUDA and its libraries.
+OUT_OF_MEMORY_SIGNS = (
+    "dst tensor is not initialized",
+    "resource_exhausted",
+    "out of memory",
+    "out_of_memory",
+    "alloc_failed",
+)
 
 PROGRESS_SECONDS = {"terminal": 0.5, "log": 10.0}
 
@@ -331,6 +342,8 @@ class Classifier:
         gc.freeze()
         gc.enable()
         self._tf = tf
+        # By itself TensorFlow rounds to 10 bits what GPUs since NVIDIA's Ampere multiply (TF32).
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         gpus = tf.config.list_physical_devices("GPU")
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -385,8 +398,11 @@ class Classifier:
             parts = np.array_split(chips, math.ceil(len(chips) / self._largest))
             try:
                 return np.concatenate(list(self._map(self._compute, parts)))
-            except self._tf.errors.ResourceExhaustedError as error:
+            except self._tf.errors.OpError as error:
+                if not self._is_out_of_memory(error):
+                    raise
                 tried = len(self._fill_up(parts[0]))
+                log.info("%d chips do not fit the device's memory: %s", tried, str(error)[:500])
                 if tried == 1:
                     raise TaskError(
                         "The device has too little memory for a single chip: free some, or use "
@@ -397,6 +413,13 @@ class Classifier:
                     "smaller deploy_batch saves the attempts."
                 )
                 self._largest = math.ceil(tried / 2)
+
+    def _is_out_of_memory(self, error: Exception) -> bool:
+        """Tell whether an error of TensorFlow's means that the device's memory is too small."""
+        text = str(error).lower()
+        return isinstance(error, self._tf.errors.ResourceExhaustedError) or any(
+            sign in text for sign in OUT_OF_MEMORY_SIGNS
+        )
 
     def _compute(self, part: np.ndarray) -> np.ndarray:
         """Classify as many chips as the device takes at a time, as in __call__."""
@@ -471,12 +494,18 @@ class Progress:
         line = f"{done:,} of {about}{max(total, done):,} chips, {rate:,.1f} chips/s"
         if rate:
             line += f", {duration(max(total - done, 0) / rate)} left"
-        print(f"\r{line:<78}" if self._live else line, end="" if self._live else "\n", flush=True)
+        say(f"\r{line:<78}" if self._live else line, end="" if self._live else "\n")
 
     def clear(self) -> None:
         """Take the line off the terminal: the summary comes next."""
         if self._live:
-            print(f"\r{'':<78}\r", end="", flush=True)
+            say(f"\r{'':<78}\r", end="")
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print to stdout at once; one that is closed or full is no reason to end the run."""
+    with contextlib.suppress(OSError):
+        print(text, end=end, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -523,6 +552,10 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         **settings,
     }
     answers = Answers()
+    if not archive.is_compressed:
+        # No more than there are chips, for which memory would be taken.
+        listing.go_on(chips=ports.deploy_batch)
+        ports = replace(ports, deploy_batch=min(ports.deploy_batch, listing.number))
     with contextlib.closing(Journal(results / JOURNAL, fingerprint, answers)) as journal:
         resumed = len(answers)
         log_resume(journal, answers)
@@ -532,25 +565,31 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         log.info("Device: %s", classifier.device)
         log.info("Time to load the model: %.2f s", time.monotonic() - loading)
 
-        batch_size = ports.deploy_batch
-        if not archive.is_compressed:
-            # No more than there are chips, for which memory would be taken.
-            listing.go_on(chips=batch_size)
-            batch_size = min(batch_size, listing.number)
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
-        pipeline = Pipeline(listing, batch_size, size, resumed)
+        pipeline = Pipeline(listing, ports.deploy_batch, size, resumed)
         preview = Preview(len(classes))
         progress = Progress(listing, resumed)
         classifying = time.monotonic()
-        for batch in pipeline:
-            if listing.error:
-                raise listing.error
-            answers.names += batch.names
-            answers.links |= batch.links
-            if batch.first >= resumed:
-                classify_batch(batch, classifier, opened.is_logit, answers, journal, preview)
-            progress.show(len(answers.names))
+        # A batch is noted while the next one is computed: the device need not wait for that.
+        with ThreadPoolExecutor(1, "note") as noting:
+            noted: Future | None = None
+            for batch in pipeline:
+                if listing.error:
+                    raise listing.error
+                answers.names += batch.names
+                answers.links |= batch.links
+                if batch.first < resumed:
+                    continue
+                outputs = classify_batch(batch, classifier)
+                if noted:
+                    noted.result()
+                noted = noting.submit(
+                    note_batch, batch, outputs, opened.is_logit, answers, journal, preview
+                )
+                progress.show(len(answers.names))
+            if noted:
+                noted.result()
         progress.clear()
         seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
@@ -599,45 +638,67 @@ def list_chips(archive: Archive) -> Listing:
     return listing
 
 
-def classify_batch(
+@dataclass(frozen=True)
+class Outputs:
+    """What the model gave for a batch.
+
+    rows: those of the batch's pixels that hold a chip, int (M,).
+    values: for each of these the model's outputs, float32 (M, K).
+    seconds: the time that it took.
+    """
+
+    rows: np.ndarray
+    values: np.ndarray
+    seconds: float
+
+
+def classify_batch(batch: Batch, classifier: Classifier) -> Outputs:
+    """Compute the model's outputs for a batch as it comes from the pipeline."""
+    started = time.monotonic()
+    rows = batch.decoded_rows()
+    values = np.empty((0, classifier.outputs), np.float32)
+    if len(rows):
+        values = classifier(rows_of(batch, rows))
+    return Outputs(rows, values, time.monotonic() - started)
+
+
+def rows_of(batch: Batch, rows: np.ndarray) -> np.ndarray:
+    """Give rows of a batch's pixels, uint8 (M, rows, columns, 3), without a copy if all are."""
+    return batch.pixels if len(rows) == len(batch.pixels) else batch.pixels[rows]
+
+
+def note_batch(
     batch: Batch,
-    classifier: Classifier,
+    outputs: Outputs,
     is_logit: bool,
     answers: Answers,
     journal: Journal,
     preview: Preview,
 ) -> None:
-    """Classify a batch, note its answers, write them to the journal, show them to the preview.
+    """Note the answers of a batch, write them to the journal, show them to the preview.
 
     A chip for which the model gives no finite value is not classified.
     """
-    started = time.monotonic()
+    rows, values = outputs.rows, outputs.values
     classes = np.full(len(batch.names), NO_CLASS)
     certainties = np.zeros(len(batch.names))
-    rows = batch.decoded_rows()
     if len(rows):
-        pixels = batch.pixels if len(rows) == len(batch.pixels) else batch.pixels[rows]
-        outputs = classifier(pixels)
-        found, certainty, finite = interpret(outputs, is_logit)
+        found, certainty, finite = interpret(values, is_logit)
         for row in rows[~finite]:
             batch.problems[batch.first + int(row)] = "the model gives no finite value for this chip"
         if not finite.all():
-            rows, pixels, outputs = rows[finite], pixels[finite], outputs[finite]
+            rows, values = rows[finite], values[finite]
             found, certainty = found[finite], certainty[finite]
         classes[rows], certainties[rows] = found, certainty
-        warn_once_about_values(outputs)
+        warn_once_about_values(values)
         with harmless("the preview"):
-            preview.add(batch.first + rows, pixels, found, certainty)
+            preview.add(batch.first + rows, rows_of(batch, rows), found, certainty)
     for number, problem in batch.problems.items():
         log.warning("Chip '%s' is not classified: %s", batch.names[number - batch.first], problem)
     journal.add(batch.first, classes.tolist(), certainties.tolist(), batch.problems)
     answers.add(classes.tolist(), certainties.tolist(), batch.problems)
-    log.info(
-        "Chips %d to %d: %.3f s",
-        batch.first,
-        batch.first + len(batch.names) - 1,
-        time.monotonic() - started,
-    )
+    last = batch.first + len(batch.names) - 1
+    log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)
 
 
 def write_preview(
@@ -719,7 +780,7 @@ def log_resume(journal: Journal, answers: Answers) -> None:
     """Log and print what the journal of an earlier run meant for this one."""
     if journal.note:
         log.info(journal.note)
-        print(journal.note, flush=True)
+        say(journal.note)
     for number, problem in answers.problems.items():
         log.warning("Chip number %d was not classified by the earlier run: %s", number, problem)
 
@@ -756,16 +817,18 @@ def summarize(
         A sentence for status.json if some chips are not classified, else None.
     """
     missing, total = reasons.total(), counts.total() + reasons.total()
-    print(f"Classified {counts.total():,} of {total:,} chips in {duration(seconds)}", end="")
-    print(f" ({rate:,.1f} chips/s without start-up).")
+    say(
+        f"Classified {counts.total():,} of {total:,} chips in {duration(seconds)} "
+        f"({rate:,.1f} chips/s without start-up)."
+    )
     empty = [name for name, number in counts.items() if number == 0]
     for name, number in counts.most_common(None if len(empty) <= 10 else len(counts) - len(empty)):
-        print(f"{number:>12,}  {name}")
+        say(f"{number:>12,}  {name}")
     if len(empty) > 10:
-        print(f"{0:>12,}  in each of the other {len(empty):,} classes")
+        say(f"{0:>12,}  in each of the other {len(empty):,} classes")
     if missing:
-        print(f"{missing:>12,}  not classified, see unclassified.json")
-    print(f"Results: {results}")
+        say(f"{missing:>12,}  not classified, see unclassified.json")
+    say(f"Results: {results}")
     if not missing:
         return None
     return f"{missing:,} of {total:,} chips could not be classified: see unclassified.json."
@@ -905,7 +968,6 @@ def main() -> int:
         log.error(reason)
         print(reason, file=stderr)
     stderr.flush()
-    sys.stdout.flush()
     return int(status == "failed")
 
 

@@ -93,6 +93,15 @@ def test_last_batch_is_not_traced_again(task: ModuleType) -> None:
     np.testing.assert_allclose(classifier(chips[:1]), whole[:1], rtol=0, atol=TOLERANCE)
 
 
+def test_gpu_multiplies_in_full_float32(task: ModuleType) -> None:
+    """The setting that TensorFlow keeps: the processor, on which this runs, has no TF32."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    task.Classifier(open_model(MODEL), task.Ports(), SIZE)
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
 def test_gpu_computes_few_different_numbers_of_chips(task: ModuleType) -> None:
     """What a GPU is given, seen on the processor: shorter batches are filled up."""
     classifier = task.Classifier(open_model(MODEL), task.Ports(), SIZE)
@@ -109,14 +118,26 @@ def test_gpu_computes_few_different_numbers_of_chips(task: ModuleType) -> None:
     assert sizes == [12, 12, 8, 4, 1, 4, 4, 4]
 
 
+OUT_OF_MEMORY = {
+    # By the device's allocator, by the copy of a batch to a GPU, by cuDNN's trials of algorithms.
+    "ResourceExhaustedError": "OOM when allocating tensor",
+    "InternalError": "Failed copying input tensor to GPU:0: Dst tensor is not initialized.",
+    "NotFoundError": "No algorithm worked! Error messages: RESOURCE_EXHAUSTED: Out of memory",
+}
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
 def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
-    task: ModuleType, caplog: pytest.LogCaptureFixture
+    error: str, task: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A model in whose place stands a device with room for 10 chips.
 
     On the CPU TensorFlow ends the process where memory is short, so that no real one can be used.
     """
     import tensorflow as tf
+
+    def no_room(batch: tf.Tensor) -> tf.Tensor:
+        raise getattr(tf.errors, error)(None, None, OUT_OF_MEMORY[error])
 
     classifier = task.Classifier(open_model(MODEL), task.Ports(), SIZE)
     chips = scene(3, 75, *SIZE, 3)
@@ -125,9 +146,7 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
 
     def small_device(batch: tf.Tensor) -> tf.Tensor:
         sizes.append(len(batch))
-        if len(batch) > 10:
-            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-        return model(batch)
+        return no_room(batch) if len(batch) > 10 else model(batch)
 
     classifier._function, classifier._map, classifier._fill_to = small_device, map, 75
     task.warn_once.cache_clear()
@@ -139,9 +158,19 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
     assert "does not fit" in caplog.text
     assert sizes == [75, 38, 19] + 16 * [10]  # what fits is found once; shorter parts filled up
 
-    def no_room(batch: tf.Tensor) -> tf.Tensor:
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-
     classifier._function = no_room
     with pytest.raises(task.TaskError, match="too little memory"):
         classifier(chips)
+
+
+def test_other_errors_of_a_device_are_not_taken_for_a_lack_of_memory(task: ModuleType) -> None:
+    import tensorflow as tf
+
+    classifier = task.Classifier(open_model(MODEL), task.Ports(), SIZE)
+
+    def broken_device(batch: tf.Tensor) -> tf.Tensor:
+        raise tf.errors.InternalError(None, None, "cuDNN launch failure")
+
+    classifier._function = broken_device
+    with pytest.raises(tf.errors.InternalError, match="launch failure"):
+        classifier(scene(5, 12, *SIZE, 3))

@@ -685,6 +685,27 @@ def test_disk_that_is_full_from_the_start_fails_with_the_reason(
     assert run.classified is None
 
 
+@pytest.mark.parametrize("stdout", ["closed pipe", "full disk"])
+def test_stdout_that_takes_nothing_does_not_end_the_run(
+    stdout: str, bands_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3)
+    work_dir = make_work_dir(tmp_path / "w", archive, bands_model, UNIT_PORTS)
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with open(theirs, "wb") as pipe, open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            chip_files.command(work_dir),
+            stdout=pipe if stdout == "closed pipe" else full,
+            stderr=subprocess.PIPE,
+            check=False,
+            encoding="utf-8",
+            timeout=chip_files.TIMEOUT_SECONDS,
+        )
+    run = chip_files.assert_succeeded(Run(work_dir, done.returncode, "", done.stderr))
+    assert run.classified == answers
+
+
 def test_disk_that_fills_up_fails_the_run_which_is_resumed(
     mount_tmpfs: Callable[[str], Path], bands_model: Path
 ) -> None:
