@@ -99,7 +99,7 @@ def test_keras_2_file_from_theano_is_right_under_the_name_for_tensorflow_too(
     check(classify(task, name, "tensorflow", tmp_path / "w"), name)
 
 
-@pytest.mark.parametrize("name", ["k122_theano_th_seqcnn", "k122_tf_tf_resmini"])
+@pytest.mark.parametrize("name", ["k122_theano_th_incmini", "k122_tf_tf_finetune"])
 def test_keras_1_file_under_its_own_and_under_the_other_name(name: str, tmp_path: Path) -> None:
     own = INDEX[f"{name}.h5"]["task"]
     other = {"theano": "tensorflow", "tensorflow": "theano"}[own]
@@ -112,7 +112,7 @@ def test_keras_1_file_under_its_own_and_under_the_other_name(name: str, tmp_path
 
 
 def test_refused_model_fails_with_a_sentence_that_names_file_and_layer(tmp_path: Path) -> None:
-    run = run_task(work_dir_for("k216_tf_cl_lambda", tmp_path / "w"))
+    run = run_task(work_dir_for("k122_tf_tf_lambda", tmp_path / "w"))
     assert run.code == 1
-    assert run.status["reason"].startswith("k216_tf_cl_lambda.h5: layer '")
+    assert run.status["reason"].startswith("k122_tf_tf_lambda.h5: layer '")
     assert "(Lambda) runs Python code" in run.status["reason"]
