@@ -12,11 +12,14 @@ import contextlib
 import errno
 import gzip
 import io
+import itertools
 import lzma
 import math
+import multiprocessing
 import os
 import posixpath
 import queue
+import signal
 import sys
 import tarfile
 import threading
@@ -26,8 +29,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 # 8192 x 8192: hundreds of times the area of a chip, and 200 MB when decoded, so that a file that
 # declares more is refused before any memory is taken for it. OpenCV reads its own limit when it
@@ -91,6 +96,9 @@ MOST_BYTES_AHEAD = 2**29
 # thread of Python runs.
 MOST_CHIPS_OF_A_GROUP = 8
 
+# Chips that the process that lists an archive hands over at a time.
+LISTED_AT_A_TIME = 500
+
 # The TIFF tags that decide how OpenCV reads a file (TIFF 6.0, section 8, and its SampleFormat).
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLES_PER_PIXEL, _TIFF_SAMPLE_FORMAT = 258, 277, 339
@@ -110,8 +118,7 @@ class UndecodableChip(Exception):
     """A chip has no pixels to classify; the message is the reason, for unclassified.json."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chip:
+class Chip(NamedTuple):
     """One chip of an archive.
 
     name: its path in the archive, without "./" and a leading "/".
@@ -552,6 +559,54 @@ def _give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, min(niceness + 10, 19))
 
 
+def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Connection) -> None:
+    """Read the chips behind the first `listed` and send them: what a process of its own does.
+
+    It sends parts: (chips, progress so far, None or, with the last part, how the reading ended).
+    Nobody stops it but the end of the other process, which then receives no more.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    receiver.close()
+    _give_way()
+    part: list[Chip] = []
+    error = None
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            for chip in itertools.islice(archive.chips(), listed, None):
+                part.append(chip)
+                if len(part) == LISTED_AT_A_TIME:
+                    sender.send((part, archive.progress, None))
+                    part = []
+        except BrokenArchive as damage:
+            error = damage
+        sender.send((part, archive.progress, (error, archive.passed_over, archive.left_behind)))
+
+
+def _receive_chips(
+    archive: Archive, listed: int, receiver: Connection, process: BaseProcess
+) -> Iterator[Chip]:
+    """Yield the chips behind the first `listed` as a process sends them; see _send_chips.
+
+    Should that be killed, this one reads on. Raises BrokenArchive as Archive.chips does.
+    """
+    end = None
+    with receiver:
+        while end is None:
+            try:
+                part, archive.progress, end = receiver.recv()
+            except (EOFError, OSError):
+                process.join()
+                yield from itertools.islice(archive.chips(), listed, None)
+                return
+            yield from part
+            listed += len(part)
+    process.join()
+    error, archive.passed_over, archive.left_behind = end
+    if error:
+        raise error
+
+
 class Listing:
     """The chips of an archive in their order, listed ahead of their use.
 
@@ -569,8 +624,9 @@ class Listing:
         self.is_complete = False
         self.error: Exception | None = None
         self.archive = archive
-        self._chips = archive.chips()
+        self._chips: Iterator[Chip] = archive.chips()
         self._listed: queue.SimpleQueue[Chip | None] = queue.SimpleQueue()
+        self._lister: threading.Thread | None = None
 
     def go_on(self, seconds: float = math.inf, chips: float = math.inf) -> None:
         """List chips for so many seconds, or until there are so many, or to the end.
@@ -591,13 +647,37 @@ class Listing:
             self.error = error
         self._listed.put(None)
 
+    def go_on_aside(self) -> None:
+        """List the rest of a plain tar in another process, from now on (Linux).
+
+        Python runs one thread of a process at a time: one that lists holds up those that import,
+        decode and classify. The other process is a copy of this one (fork), which is quick and
+        safe before TensorFlow is there, with its memory and its threads.
+        """
+        if self.archive.is_compressed or self.is_complete or self.error:
+            return
+        if sys.platform == "linux":
+            receiver, sender = multiprocessing.Pipe(duplex=False)
+            process = multiprocessing.get_context("fork").Process(
+                target=_send_chips, args=(self.archive, self.number, receiver, sender), daemon=True
+            )
+            with contextlib.suppress(OSError):  # no process is to be had: the thread lists
+                process.start()
+                self._chips = _receive_chips(self.archive, self.number, receiver, process)
+            sender.close()
+        self._start_lister()
+
+    def _start_lister(self) -> None:
+        self._lister = threading.Thread(target=self.go_on, name="list", daemon=True)
+        self._lister.start()
+
     def __iter__(self) -> Iterator[Chip]:
-        """Yield the chips; a thread lists the rest of a plain tar meanwhile. To be used once.
+        """Yield the chips; the rest of a plain tar is listed meanwhile. To be used once.
 
         Raises BrokenArchive after the last sound chip if the archive is damaged.
         """
-        if not self.archive.is_compressed:
-            threading.Thread(target=self.go_on, name="list", daemon=True).start()
+        if not self.archive.is_compressed and self._lister is None:
+            self._start_lister()
         while True:
             if self.archive.is_compressed and self._listed.empty():
                 self.go_on()

@@ -556,6 +556,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         # No more than there are chips, for which memory would be taken.
         listing.go_on(chips=ports.deploy_batch)
         ports = replace(ports, deploy_batch=min(ports.deploy_batch, listing.number))
+        listing.go_on_aside()
     with contextlib.closing(Journal(results / JOURNAL, fingerprint, answers)) as journal:
         resumed = len(answers)
         log_resume(journal, answers)

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import multiprocessing
 import os
 import subprocess
 import tarfile
@@ -17,6 +18,7 @@ import chip_files
 import chips
 from chip_files import make_tar, make_work_dir, readable_chips, scene, unreadable_chips
 from chips import (
+    LISTED_AT_A_TIME,
     MAX_CHIP_PIXELS,
     Archive,
     Batch,
@@ -438,6 +440,42 @@ def test_listing_gives_the_sound_chips_before_the_damage(mode: str, tmp_path: Pa
     assert names == [f"{n}.jpg" for n in range(5)]
     assert isinstance(listing.error, BrokenArchive)
     assert not listing.is_complete
+
+
+def list_aside(path: Path) -> Listing:
+    """Begin to list an archive, and leave the rest to another process."""
+    listing = Listing(Archive(path))
+    listing.go_on(seconds=0)
+    assert listing.number == 1
+    listing.go_on_aside()
+    assert len(multiprocessing.active_children()) == 1
+    return listing
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_another_process_lists_the_rest(is_killed: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    names = [f"{n}.jpg" for n in range(3 * LISTED_AT_A_TIME + 10)]
+    path.write_bytes(make_tar([*((name, b"x") for name in names), ("a.txt", b"x")]) + b"x" * 9000)
+    listing = list_aside(path)
+    if is_killed:
+        (process,) = multiprocessing.active_children()
+        process.kill()
+    assert [chip.name for chip in listing] == names
+    assert (listing.number, listing.is_complete) == (len(names), True)
+    assert listing.archive.passed_over["other files"] == 1
+    assert listing.archive.left_behind
+    assert 0.9 < listing.archive.progress <= 1
+    assert multiprocessing.active_children() == []
+
+
+def test_another_process_gives_the_sound_chips_before_the_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(make_tar([(f"{n}.jpg", os.urandom(9000)) for n in range(9)])[:50_000])
+    chips = iter(list_aside(path))
+    assert [next(chips).name for _ in range(5)] == [f"{n}.jpg" for n in range(5)]
+    with pytest.raises(BrokenArchive, match=r"cut off or damaged after the member '5\.jpg'"):
+        next(chips)
 
 
 @pytest.mark.parametrize("garbage", [b"garbage" * 500, b"\0" * 512 + b"x" * 20000])
