@@ -94,7 +94,7 @@ MOST_BYTES_AHEAD = 2**29
 
 # Chips that a decoder takes at a time: to hand over each by itself takes time in which no other
 # thread of Python runs.
-MOST_CHIPS_OF_A_GROUP = 8
+MOST_CHIPS_OF_A_GROUP = 16
 
 # Chips that the process that lists an archive hands over at a time.
 LISTED_AT_A_TIME = 500

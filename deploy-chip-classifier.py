@@ -32,7 +32,7 @@ import sys
 import threading
 import time
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -89,8 +89,8 @@ DEFAULT_VECTOR = (123.68, 116.779, 103.939)
 STRING_PORTS = ("classes", "size", "deploy_batch", "normalization_vector", "normalization_value")
 
 # On a processor a batch of more pixels than these (25 chips of 224 x 224) is computed in parts, to
-# take less memory, and two of them at a time: while one waits for the last of its threads, at the
-# end of each layer, the other one has work for the cores.
+# take less memory, and two parts, of one batch or of two, are computed at a time: while one waits
+# for the last of its threads, at the end of each layer, the other one has work for the cores.
 CPU_PART_PIXELS = 25 * 224 * 224
 CPU_PARTS_AT_A_TIME = 2
 
@@ -321,6 +321,7 @@ class Classifier:
 
     outputs: number of the model's outputs.
     device: the device that it runs on, for the log.
+    batches_at_a_time: from how many threads it is to be called at a time, to be fastest.
     """
 
     def __init__(self, opened: OpenedModel, ports: Ports, size: tuple[int, int]) -> None:
@@ -379,8 +380,10 @@ class Classifier:
         self._function = function
         largest = CPU_PART_PIXELS // (size[0] * size[1])
         self._map = map  # one part after the other
+        self.batches_at_a_time = 1
         if largest and not gpus:
             self._map = ThreadPoolExecutor(CPU_PARTS_AT_A_TIME, "classify").map
+            self.batches_at_a_time = CPU_PARTS_AT_A_TIME
         self._largest = sys.maxsize if gpus else max(1, largest)
         self._fill_to = ports.deploy_batch if gpus else 0
 
@@ -572,9 +575,12 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         preview = Preview(len(classes))
         progress = Progress(listing, resumed)
         classifying = time.monotonic()
-        # A batch is noted while the next one is computed: the device need not wait for that.
-        with ThreadPoolExecutor(1, "note") as noting:
-            noted: Future | None = None
+        # While a batch is computed, the next one waits, and the one before is noted.
+        with (
+            ThreadPoolExecutor(1, "note") as noting,
+            ThreadPoolExecutor(classifier.batches_at_a_time, "compute") as computing,
+        ):
+            noted: deque[Future] = deque()
             for batch in pipeline:
                 if listing.error:
                     raise listing.error
@@ -582,15 +588,17 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
                 answers.links |= batch.links
                 if batch.first < resumed:
                     continue
-                outputs = classify_batch(batch, classifier)
-                if noted:
-                    noted.result()
-                noted = noting.submit(
-                    note_batch, batch, outputs, opened.is_logit, answers, journal, preview
+                outputs = computing.submit(classify_batch, batch, classifier)
+                noted.append(
+                    noting.submit(
+                        note_batch, batch, outputs, opened.is_logit, answers, journal, preview
+                    )
                 )
+                if len(noted) > classifier.batches_at_a_time:
+                    noted.popleft().result()
                 progress.show(len(answers.names))
-            if noted:
-                noted.result()
+            for future in noted:
+                future.result()
         progress.clear()
         seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
@@ -670,16 +678,17 @@ def rows_of(batch: Batch, rows: np.ndarray) -> np.ndarray:
 
 def note_batch(
     batch: Batch,
-    outputs: Outputs,
+    computed: Future[Outputs],
     is_logit: bool,
     answers: Answers,
     journal: Journal,
     preview: Preview,
 ) -> None:
-    """Note the answers of a batch, write them to the journal, show them to the preview.
+    """Wait for a batch, note its answers, write them to the journal, show them to the preview.
 
     A chip for which the model gives no finite value is not classified.
     """
+    outputs = computed.result()
     rows, values = outputs.rows, outputs.values
     classes = np.full(len(batch.names), NO_CLASS)
     certainties = np.zeros(len(batch.names))
