@@ -1,10 +1,9 @@
 """The answers of a run: kept while it goes on, safe against its sudden end, written as JSON.
 
 A chip is known by its number in the archive. While the task runs, each classified batch is appended
-to a journal beside the results: a line of JSON that the system has before the next batch begins, so
-that a process that is killed loses nothing else, and that is on the disk moments later, for a power
-failure. A run that dies leaves the journal behind, and the next run of the same task goes on from
-it.
+to a journal beside the results, as a line of JSON. The system has it at once, for the case that the
+process is killed; the disk has it seconds later, for a power failure. A run that dies leaves the
+journal behind, and the next run of the same task goes on from it.
 
 Journal: the first line is the task's fingerprint (what must be the same for a resume to be right),
 each further line a batch: {"first": number of its first chip, "classes": [...], "certainties":
@@ -16,6 +15,7 @@ import itertools
 import json
 import os
 import posixpath
+import time
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +24,12 @@ from pathlib import Path
 
 NO_CLASS = -1
 JOURNAL = "resume.jsonl"
+
+# How often the journal is synced to the disk at most; between two fast batches it would cost more
+# time than it can save.
+SYNC_SECONDS = 1.0
+
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 class Answers:
@@ -150,7 +156,7 @@ def write_json_object(path: Path, items: Iterable[tuple[str, object]]) -> None:
         with temporary.open("w", encoding="ascii") as file:
             separator = "{\n"
             for key, value in items:
-                file.write(f"{separator}{json.dumps(key)}: {json.dumps(value, allow_nan=False)}")
+                file.write(f"{separator}{_encode(key)}: {_encode(value)}")
                 separator = ",\n"
             file.write("{}\n" if separator == "{\n" else "\n}\n")
             file.flush()
@@ -183,6 +189,7 @@ class Journal:
         self._syncing = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._synced: Future = Future()
         self._synced.set_result(None)
+        self._next_sync = time.monotonic()
         header = json.dumps(dict(fingerprint), sort_keys=True).encode() + b"\n"
         sound = self._replay(header, answers) if path.exists() else 0
         if sound:
@@ -233,8 +240,10 @@ class Journal:
         self._file.write(line)
         self._file.flush()
         # A disk may take longer to sync than a GPU to classify a batch: only one sync at a time.
-        if self._synced.done():
+        now = time.monotonic()
+        if now >= self._next_sync and self._synced.done():
             self._synced.result()
+            self._next_sync = now + SYNC_SECONDS
             self._synced = self._syncing.submit(os.fsync, self._file.fileno())
 
     def close(self) -> None:

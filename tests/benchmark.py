@@ -12,7 +12,7 @@ the other, from its start to its end:
     ceilings   decode and warp alone, on all cores; the model alone on ready arrays, through
                predict_on_batch and through the fastest of three executions: Keras' model in a
                compiled function, the same with its variables frozen into constants, and the
-               task's own
+               task's own, as many batches at a time as the task computes
 
 The steady rate is that after the first batch, during which TensorFlow still prepares its work.
 
@@ -22,7 +22,6 @@ largest behind it.
 
 import argparse
 import io
-import itertools
 import json
 import os
 import re
@@ -264,11 +263,12 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
         for number in numbers:
             prepare(number)
 
-    def decode(numbers: np.ndarray) -> None:
+    def decode(parts: list[np.ndarray]) -> None:
+        numbers = np.concatenate(parts)
         groups = np.array_split(numbers, len(numbers) // MOST_CHIPS_OF_A_GROUP)
         list(pool.map(prepare_group, groups))
 
-    everything = np.arange(len(jpegs))
+    everything = [np.arange(len(jpegs))]
     decode(everything)
     starts = range(0, len(jpegs), 100)
     model = keras.saving.load_model(path, compile=False)
@@ -282,35 +282,35 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
     frozen = convert_variables_to_constants_v2(plain)
     batches = [pixels[first : first + 100] for first in starts]
     ready = [keras.applications.resnet50.preprocess_input(b.astype(np.float32)) for b in batches]
+    computing = ThreadPoolExecutor(classifier.batches_at_a_time)
     executions = {
-        "decode": (decode, [everything]),
-        "predict": (model.predict_on_batch, ready),
-        "model compiled": (lambda batch: plain(tf.constant(batch)).numpy(), batches),
-        "model frozen": (lambda batch: frozen(tf.constant(batch))[0].numpy(), batches),
-        "model of the task": (classifier, batches),
+        "decode": (decode, everything),
+        "predict": (lambda some: [model.predict_on_batch(batch) for batch in some], ready),
+        "model compiled": (lambda some: [plain(tf.constant(b)).numpy() for b in some], batches),
+        "model frozen": (lambda some: [frozen(tf.constant(b))[0].numpy() for b in some], batches),
+        "model of the task": (lambda some: list(computing.map(classifier, some)), batches),
     }
     return chips_per_second(executions, seconds)
 
 
 def chips_per_second(
-    executions: dict[str, tuple[Callable[[np.ndarray], object], list[np.ndarray]]], seconds: float
+    executions: dict[str, tuple[Callable[[list[np.ndarray]], object], list[np.ndarray]]],
+    seconds: float,
 ) -> dict[str, float]:
     """Measure executions, each with its ready batches, after one batch each to warm up.
 
-    They take turns, batch by batch, so that a slow moment strikes all.
+    They take turns, so that a slow moment strikes all.
     """
     for execute, batches in executions.values():
-        execute(batches[0])
+        execute(batches[:1])
     spent, chips = dict.fromkeys(executions, 0.0), dict.fromkeys(executions, 0)
-    for turn in itertools.count():
+    while sum(spent.values()) < seconds * len(executions):
         for name, (execute, batches) in executions.items():
-            batch = batches[turn % len(batches)]
             started = time.perf_counter()
-            execute(batch)
+            execute(batches)
             spent[name] += time.perf_counter() - started
-            chips[name] += len(batch)
-        if sum(spent.values()) > seconds * len(executions):
-            return {name: chips[name] / spent[name] for name in executions}
+            chips[name] += sum(map(len, batches))
+    return {name: chips[name] / spent[name] for name in executions}
 
 
 def run_bad_input(folder: Path) -> float:
