@@ -89,15 +89,15 @@ _DAMAGE = (
 
 # Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
 # enough that memory stays flat.
-MOST_BATCHES_AHEAD = 3
+MOST_BATCHES_AHEAD = 2
 MOST_BYTES_AHEAD = 2**29
 
 # Chips that a decoder takes at a time: to hand over each by itself takes time in which no other
 # thread of Python runs.
 MOST_CHIPS_OF_A_GROUP = 16
 
-# Chips that the process that lists an archive hands over at a time.
-LISTED_AT_A_TIME = 500
+# How often the process that lists an archive hands over what it has listed.
+LISTED_SECONDS = 0.05
 
 # The TIFF tags that decide how OpenCV reads a file (TIFF 6.0, section 8, and its SampleFormat).
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -563,21 +563,25 @@ def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Con
     """Read the chips behind the first `listed` and send them: what a process of its own does.
 
     It sends parts: (chips, progress so far, None or, with the last part, how the reading ended).
-    Nobody stops it but the end of the other process, which then receives no more.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(0)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
     receiver.close()
     _give_way()
     part: list[Chip] = []
     error = None
-    with contextlib.suppress(BrokenPipeError):
+    sent = time.monotonic()
+    with contextlib.suppress(BrokenPipeError):  # the other process has just ended
         try:
             for chip in itertools.islice(archive.chips(), listed, None):
                 part.append(chip)
-                if len(part) == LISTED_AT_A_TIME:
+                if time.monotonic() > sent + LISTED_SECONDS:
                     sender.send((part, archive.progress, None))
-                    part = []
+                    part, sent = [], time.monotonic()
         except BrokenArchive as damage:
             error = damage
         sender.send((part, archive.progress, (error, archive.passed_over, archive.left_behind)))
@@ -591,17 +595,15 @@ def _receive_chips(
     Should that be killed, this one reads on. Raises BrokenArchive as Archive.chips does.
     """
     end = None
-    with receiver:
+    with receiver, contextlib.suppress(EOFError, OSError):
         while end is None:
-            try:
-                part, archive.progress, end = receiver.recv()
-            except (EOFError, OSError):
-                process.join()
-                yield from itertools.islice(archive.chips(), listed, None)
-                return
+            part, archive.progress, end = receiver.recv()
             yield from part
             listed += len(part)
     process.join()
+    if end is None:
+        yield from itertools.islice(archive.chips(), listed, None)
+        return
     error, archive.passed_over, archive.left_behind = end
     if error:
         raise error
@@ -652,19 +654,24 @@ class Listing:
 
         Python runs one thread of a process at a time: one that lists holds up those that import,
         decode and classify. The other process is a copy of this one (fork), which is quick and
-        safe before TensorFlow is there, with its memory and its threads.
+        safe before TensorFlow is there, with its memory and its threads. It ends with this one;
+        the signals that stop the task are not for it.
         """
         if self.archive.is_compressed or self.is_complete or self.error:
             return
         if sys.platform == "linux":
-            receiver, sender = multiprocessing.Pipe(duplex=False)
-            process = multiprocessing.get_context("fork").Process(
-                target=_send_chips, args=(self.archive, self.number, receiver, sender), daemon=True
-            )
             with contextlib.suppress(OSError):  # no process is to be had: the thread lists
-                process.start()
+                receiver, sender = multiprocessing.Pipe(duplex=False)
+                process = multiprocessing.get_context("fork").Process(
+                    target=_send_chips, args=(self.archive, self.number, receiver, sender)
+                )
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+                try:
+                    process.start()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                    sender.close()
                 self._chips = _receive_chips(self.archive, self.number, receiver, process)
-            sender.close()
         self._start_lister()
 
     def _start_lister(self) -> None:
@@ -722,6 +729,7 @@ class Batch:
 class Pipeline:
     """Reads, decodes and warps chips on several threads, a few batches ahead of the model.
 
+    listing: the chips.
     saw_16_bits: whether a chip with 16-bit bands came by.
     """
 
@@ -737,7 +745,7 @@ class Pipeline:
             answered: this many chips, whole batches of them, need no pixels any more.
         """
         self.saw_16_bits = False
-        self._listing, self._batch_size, self._size = listing, batch_size, size
+        self.listing, self._batch_size, self._size = listing, batch_size, size
         self._answered = answered
         threads = usable_cores()
         self._decoders = ThreadPoolExecutor(threads, "decode", initializer=_give_way)
@@ -762,14 +770,14 @@ class Pipeline:
                 raise batch
             for problems in batch.preparing:
                 batch.problems |= problems.result()
-            self._listing.archive.require_unchanged()
+            self.listing.archive.require_unchanged()
             yield batch
 
     def _read(self) -> None:
         try:
             batch = Batch(0)
             group: list[tuple[int, Chip]] = []
-            for number, chip in enumerate(self._listing):
+            for number, chip in enumerate(self.listing):
                 if len(batch.names) == self._batch_size:
                     self._prepare(batch, group)
                     self._batches.put(batch)
@@ -810,7 +818,7 @@ class Pipeline:
         try:
             for number, chip in group:
                 try:
-                    data = self._listing.archive.read(chip)
+                    data = self.listing.archive.read(chip)
                     warp(decode_chip(data), pixels[number - first])
                 except UndecodableChip as error:
                     problems[number] = str(error)

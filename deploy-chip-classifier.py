@@ -33,7 +33,7 @@ import threading
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -415,7 +415,7 @@ class Classifier:
                     "A batch does not fit the device's memory: it is halved until it does; a "
                     "smaller deploy_batch saves the attempts."
                 )
-                self._largest = math.ceil(tried / 2)
+                self._largest = min(self._largest, math.ceil(tried / 2))
 
     def _is_out_of_memory(self, error: Exception) -> bool:
         """Tell whether an error of TensorFlow's means that the device's memory is too small."""
@@ -575,30 +575,19 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         preview = Preview(len(classes))
         progress = Progress(listing, resumed)
         classifying = time.monotonic()
-        # While a batch is computed, the next one waits, and the one before is noted.
-        with (
-            ThreadPoolExecutor(1, "note") as noting,
-            ThreadPoolExecutor(classifier.batches_at_a_time, "compute") as computing,
-        ):
-            noted: deque[Future] = deque()
-            for batch in pipeline:
-                if listing.error:
-                    raise listing.error
-                answers.names += batch.names
-                answers.links |= batch.links
-                if batch.first < resumed:
-                    continue
-                outputs = computing.submit(classify_batch, batch, classifier)
-                noted.append(
-                    noting.submit(
-                        note_batch, batch, outputs, opened.is_logit, answers, journal, preview
-                    )
+        batches = batches_to_compute(pipeline, answers)
+        # A batch is noted while others are computed: the device need not wait for that.
+        with ThreadPoolExecutor(1, "note") as noting:
+            noted: Future | None = None
+            for batch, outputs in compute_batches(batches, classifier):
+                if noted:
+                    noted.result()
+                noted = noting.submit(
+                    note_batch, batch, outputs, opened.is_logit, answers, journal, preview
                 )
-                if len(noted) > classifier.batches_at_a_time:
-                    noted.popleft().result()
-                progress.show(len(answers.names))
-            for future in noted:
-                future.result()
+                progress.show(len(answers))
+            if noted:
+                noted.result()
         progress.clear()
         seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
@@ -647,13 +636,29 @@ def list_chips(archive: Archive) -> Listing:
     return listing
 
 
+def batches_to_compute(pipeline: Pipeline, answers: Answers) -> Iterator[Batch]:
+    """Take batches from the pipeline, whose chips become known to the answers.
+
+    Yields those that have no answers from an earlier run. Raises BrokenArchive as soon as it is
+    known that the archive is damaged, wherever that is.
+    """
+    answered = len(answers)
+    for batch in pipeline:
+        if pipeline.listing.error:
+            raise pipeline.listing.error
+        answers.names += batch.names
+        answers.links |= batch.links
+        if batch.first >= answered:
+            yield batch
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What the model gave for a batch.
 
     rows: those of the batch's pixels that hold a chip, int (M,).
     values: for each of these the model's outputs, float32 (M, K).
-    seconds: the time that it took.
+    seconds: the time that it took, in some of which another batch may have been computed.
     """
 
     rows: np.ndarray
@@ -661,7 +666,25 @@ class Outputs:
     seconds: float
 
 
-def classify_batch(batch: Batch, classifier: Classifier) -> Outputs:
+def compute_batches(
+    batches: Iterable[Batch], classifier: Classifier
+) -> Iterator[tuple[Batch, Outputs]]:
+    """Compute batches, as many at a time as the classifier wants, and yield them in their order.
+
+    One more waits for its turn. An error ends it: of what comes behind, nothing is yielded.
+    """
+    computing = ThreadPoolExecutor(classifier.batches_at_a_time, "compute")
+    pending: deque[tuple[Batch, Future[Outputs]]] = deque()
+    for batch in batches:
+        pending.append((batch, computing.submit(compute_batch, batch, classifier)))
+        if len(pending) > classifier.batches_at_a_time:
+            batch, outputs = pending.popleft()
+            yield batch, outputs.result()
+    for batch, outputs in pending:
+        yield batch, outputs.result()
+
+
+def compute_batch(batch: Batch, classifier: Classifier) -> Outputs:
     """Compute the model's outputs for a batch as it comes from the pipeline."""
     started = time.monotonic()
     rows = batch.decoded_rows()
@@ -678,17 +701,16 @@ def rows_of(batch: Batch, rows: np.ndarray) -> np.ndarray:
 
 def note_batch(
     batch: Batch,
-    computed: Future[Outputs],
+    outputs: Outputs,
     is_logit: bool,
     answers: Answers,
     journal: Journal,
     preview: Preview,
 ) -> None:
-    """Wait for a batch, note its answers, write them to the journal, show them to the preview.
+    """Note the answers of a batch, write them to the journal, show them to the preview.
 
     A chip for which the model gives no finite value is not classified.
     """
-    outputs = computed.result()
     rows, values = outputs.rows, outputs.values
     classes = np.full(len(batch.names), NO_CLASS)
     certainties = np.zeros(len(batch.names))

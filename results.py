@@ -19,7 +19,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 NO_CLASS = -1
@@ -187,8 +187,8 @@ class Journal:
         self.note = ""
         self._is_empty = True
         self._syncing = ThreadPoolExecutor(1, thread_name_prefix="sync")
-        self._synced: Future = Future()
-        self._synced.set_result(None)
+        self._sync_waits = False
+        self._sync_error: OSError | None = None
         self._next_sync = time.monotonic()
         header = json.dumps(dict(fingerprint), sort_keys=True).encode() + b"\n"
         sound = self._replay(header, answers) if path.exists() else 0
@@ -237,14 +237,24 @@ class Journal:
         self._append(json.dumps(batch, separators=(",", ":")).encode() + b"\n")
 
     def _append(self, line: bytes) -> None:
+        if self._sync_error:
+            raise self._sync_error
         self._file.write(line)
         self._file.flush()
-        # A disk may take longer to sync than a GPU to classify a batch: only one sync at a time.
-        now = time.monotonic()
-        if now >= self._next_sync and self._synced.done():
-            self._synced.result()
-            self._next_sync = now + SYNC_SECONDS
-            self._synced = self._syncing.submit(os.fsync, self._file.fileno())
+        if not self._sync_waits:
+            self._sync_waits = True
+            self._syncing.submit(self._sync)
+
+    def _sync(self) -> None:
+        """Sync the journal when it is time to: a disk may take longer than a GPU for a batch."""
+        time.sleep(max(0.0, self._next_sync - time.monotonic()))
+        self._next_sync = time.monotonic() + SYNC_SECONDS
+        self._sync_waits = False  # it will not see what is written from now on
+        if not self._file.closed:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                self._sync_error = error
 
     def close(self) -> None:
         """Close the journal and leave it for the next run, unless it holds no batch yet."""

@@ -4,10 +4,14 @@ import gzip
 import io
 import multiprocessing
 import os
+import signal
 import subprocess
+import sys
 import tarfile
+import time
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -18,11 +22,12 @@ import chip_files
 import chips
 from chip_files import make_tar, make_work_dir, readable_chips, scene, unreadable_chips
 from chips import (
-    LISTED_AT_A_TIME,
+    LISTED_SECONDS,
     MAX_CHIP_PIXELS,
     Archive,
     Batch,
     BrokenArchive,
+    Chip,
     Listing,
     Pipeline,
     UndecodableChip,
@@ -442,25 +447,35 @@ def test_listing_gives_the_sound_chips_before_the_damage(mode: str, tmp_path: Pa
     assert not listing.is_complete
 
 
-def list_aside(path: Path) -> Listing:
+class ArchiveThatEndsItsReader(Archive):
+    """An archive at whose last chip the other process, but not this one, is killed."""
+
+    def chips(self) -> Iterator[Chip]:
+        """Yield the chips, slowly enough for the one before the last to be sent."""
+        chips = list(super().chips())
+        yield from chips[:-2]
+        time.sleep(2 * LISTED_SECONDS)
+        yield chips[-2]
+        if multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield chips[-1]
+
+
+def list_aside(archive: Archive) -> Listing:
     """Begin to list an archive, and leave the rest to another process."""
-    listing = Listing(Archive(path))
+    listing = Listing(archive)
     listing.go_on(seconds=0)
     assert listing.number == 1
     listing.go_on_aside()
-    assert len(multiprocessing.active_children()) == 1
     return listing
 
 
-@pytest.mark.parametrize("is_killed", [False, True])
-def test_another_process_lists_the_rest(is_killed: bool, tmp_path: Path) -> None:
+def test_another_process_lists_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.tar"
-    names = [f"{n}.jpg" for n in range(3 * LISTED_AT_A_TIME + 10)]
+    names = [f"{n}.jpg" for n in range(5000)]
     path.write_bytes(make_tar([*((name, b"x") for name in names), ("a.txt", b"x")]) + b"x" * 9000)
-    listing = list_aside(path)
-    if is_killed:
-        (process,) = multiprocessing.active_children()
-        process.kill()
+    listing = list_aside(Archive(path))
+    monkeypatch.delattr(Archive, "chips")  # of this process
     assert [chip.name for chip in listing] == names
     assert (listing.number, listing.is_complete) == (len(names), True)
     assert listing.archive.passed_over["other files"] == 1
@@ -469,13 +484,51 @@ def test_another_process_lists_the_rest(is_killed: bool, tmp_path: Path) -> None
     assert multiprocessing.active_children() == []
 
 
-def test_another_process_gives_the_sound_chips_before_the_damage(tmp_path: Path) -> None:
+def test_another_process_gives_the_sound_chips_before_the_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(make_tar([(f"{n}.jpg", os.urandom(9000)) for n in range(9)])[:50_000])
-    chips = iter(list_aside(path))
+    listing = list_aside(Archive(path))
+    monkeypatch.delattr(Archive, "chips")  # of this process
+    chips = iter(listing)
     assert [next(chips).name for _ in range(5)] == [f"{n}.jpg" for n in range(5)]
     with pytest.raises(BrokenArchive, match=r"cut off or damaged after the member '5\.jpg'"):
         next(chips)
+
+
+def test_where_another_process_is_killed_this_one_lists_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    names = [f"{n}.jpg" for n in range(9)]
+    path.write_bytes(make_tar([(name, b"x") for name in names]))
+    assert [chip.name for chip in list_aside(ArchiveThatEndsItsReader(path))] == names
+    assert multiprocessing.active_children() == []
+
+
+def test_another_process_ends_with_this_one(tmp_path: Path) -> None:
+    """It would keep the pipe of stdout open, and locks that were inherited."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(make_tar([(f"{n}.jpg", b"x") for n in range(9)]))
+    code = """
+import os, sys, time
+from pathlib import Path
+from chips import Archive, Listing
+
+class EndlessArchive(Archive):
+    def chips(self):
+        yield from super().chips()
+        time.sleep(600)
+
+listing = Listing(EndlessArchive(Path(sys.argv[1])))
+listing.go_on(seconds=0)
+listing.go_on_aside()
+os._exit(0)
+"""
+    command = [sys.executable, "-c", code, str(path)]
+    folder = Path(chips.__file__).parent
+    # It waits for the end of everyone who has the pipes.
+    ended = subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=folder)
+    assert ended.stdout + ended.stderr == b""
 
 
 @pytest.mark.parametrize("garbage", [b"garbage" * 500, b"\0" * 512 + b"x" * 20000])

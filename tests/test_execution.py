@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import subprocess
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -174,3 +175,41 @@ def test_other_errors_of_a_device_are_not_taken_for_a_lack_of_memory(task: Modul
     classifier._function = broken_device
     with pytest.raises(tf.errors.InternalError, match="launch failure"):
         classifier(scene(5, 12, *SIZE, 3))
+
+
+class ClassifierOfTwoAtATime:
+    """In place of a classifier: gives the chips' first value, the first batch's as the last one.
+
+    A batch of zeros cannot be computed.
+    """
+
+    outputs = 1
+    batches_at_a_time = 2
+
+    def __init__(self) -> None:
+        self._other_is_done = threading.Event()
+
+    def __call__(self, chips: np.ndarray) -> np.ndarray:
+        value = chips[0, 0, 0, 0]
+        if value == 0:
+            raise ValueError("no chips for this classifier")
+        if value == 1:
+            assert self._other_is_done.wait(timeout=60)
+        self._other_is_done.set()
+        return np.full((len(chips), 1), value, np.float32)
+
+
+def test_batches_that_are_computed_side_by_side_come_in_their_order(task: ModuleType) -> None:
+    values = [1, 2, 3, 0, 5]
+    batches = [
+        task.Batch(first, ["a.png"], pixels=np.full((1, 2, 2, 3), value, np.uint8))
+        for first, value in enumerate(values)
+    ]
+    computed = task.compute_batches(batches, ClassifierOfTwoAtATime())
+    for first in range(3):
+        batch, outputs = next(computed)
+        assert batch.first == first
+        np.testing.assert_array_equal(outputs.values, [[values[first]]])
+    with pytest.raises(ValueError, match="no chips for this classifier"):
+        next(computed)
+    assert list(computed) == []  # nothing behind a hole: the journal could not be resumed

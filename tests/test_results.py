@@ -2,14 +2,24 @@
 
 import itertools
 import json
+import os
 import posixpath
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from results import NO_CLASS, Answers, Journal, chip_names, fingerprint_file, write_json_object
+from results import (
+    NO_CLASS,
+    SYNC_SECONDS,
+    Answers,
+    Journal,
+    chip_names,
+    fingerprint_file,
+    write_json_object,
+)
 
 # ------------------------------------------------------------------------------------- chip names
 
@@ -237,6 +247,28 @@ def test_batch_is_on_disk_as_soon_as_it_is_added(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", FINGERPRINT, Answers())
     journal.add(*BATCHES[0])
     assert len((tmp_path / "j").read_bytes().splitlines()) == 2
+
+
+def test_journal_is_synced_seldom_and_never_long_after_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, fsync = [], os.fsync
+
+    def noted_fsync(descriptor: int) -> None:
+        sizes.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    path = tmp_path / "j"
+    journal = Journal(path, FINGERPRINT, Answers())
+    began = time.monotonic()
+    for first in range(20):
+        journal.add(first, [0], [1.0], {})
+    while not sizes or sizes[-1] < path.stat().st_size:
+        assert time.monotonic() < began + 60
+        time.sleep(0.05)
+    assert len(sizes) <= 2 + (time.monotonic() - began) / SYNC_SECONDS
+    journal.close()
 
 
 def test_journal_cut_off_anywhere_resumes_after_its_last_whole_batch(tmp_path: Path) -> None:
