@@ -170,7 +170,7 @@ def measure(work: Path, workload: Workload, seconds: float) -> list[dict[str, fl
         seconds: as in `ceilings`.
     Returns:
         For the task and the peer their wall time, peak memory, MiB written; for the task the time
-        after start-up and the steady rate too; for the ceilings chips per second, or None.
+        after start-up too, and with ceilings the steady rate; for these chips per second, or None.
     """
     task = run([str(SCRIPT), "--work-dir", str(work)])
     with tempfile.TemporaryDirectory() as scratch:
@@ -181,13 +181,11 @@ def measure(work: Path, workload: Workload, seconds: float) -> list[dict[str, fl
         ]
     log = (work / "output" / "logs" / "out.log").read_text()
     ((loaded, _),) = moments(log, "Time to load")
-    _, _, third, *_, last = moments(log, r"Chips \d+ to (\d+)")
-    figures[0] |= {
-        "after start-up": task.ended - loaded,
-        "steady": (int(last[1]) - int(third[1])) / (last[0] - third[0]),
-    }
+    figures[0]["after start-up"] = task.ended - loaded
     if not workload.ceilings:
         return [*figures, None]
+    _, _, third, *_, last = moments(log, r"Chips \d+ to (\d+)")
+    figures[0]["steady"] = (int(last[1]) - int(third[1])) / (last[0] - third[0])
     arguments = [str(work), str(workload.model_size), str(seconds)]
     rates = json.loads(run([__file__, "--ceilings", *arguments]).output)
     best = max(rate for name, rate in rates.items() if name.startswith("model"))
@@ -354,7 +352,6 @@ def figures(
     yield "task: wall time, s", task["seconds"]
     yield "task: time after start-up, s", task["after start-up"]
     yield "task: chips/s of the whole process", workload.chips / task["seconds"]
-    yield "task: steady rate, chips/s", task["steady"]
     yield "task: peak memory, MiB", task["memory"]
     yield "task: written, MiB", task["written"]
     yield "peer: wall time, s", peer["seconds"]
@@ -362,6 +359,7 @@ def figures(
     yield "peer: peak memory, MiB", peer["memory"]
     yield "peer: written, MiB", peer["written"]
     if top:
+        yield "task: steady rate, chips/s", task["steady"]
         yield "ceiling: decode and warp on all cores, chips/s", top["decode"]
         yield "ceiling: model, predict_on_batch, chips/s", top["predict"]
         yield "ceiling: model, best execution, chips/s", top["best"]
