@@ -562,7 +562,8 @@ def _give_way() -> None:
 def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Connection) -> None:
     """Read the chips behind the first `listed` and send them: what a process of its own does.
 
-    It sends parts: (chips, progress so far, None or, with the last part, how the reading ended).
+    It sends parts: (chips, progress so far, None or, with the last part, how the reading ended). It
+    reads the first ones too: the position in a file that is open already is one for both processes.
     """
 
     def end_with_parent() -> None:
@@ -655,7 +656,7 @@ class Listing:
         Python runs one thread of a process at a time: one that lists holds up those that import,
         decode and classify. The other process is a copy of this one (fork), which is quick and
         safe before TensorFlow is there, with its memory and its threads. It ends with this one;
-        the signals that stop the task are not for it.
+        the signals that stop the task are not for it. A compressed archive is left as it is.
         """
         if self.archive.is_compressed or self.is_complete or self.error:
             return

@@ -559,7 +559,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         # No more than there are chips, for which memory would be taken.
         listing.go_on(chips=ports.deploy_batch)
         ports = replace(ports, deploy_batch=min(ports.deploy_batch, listing.number))
-        listing.go_on_aside()
+    listing.go_on_aside()
     with contextlib.closing(Journal(results / JOURNAL, fingerprint, answers)) as journal:
         resumed = len(answers)
         log_resume(journal, answers)
@@ -673,13 +673,14 @@ def compute_batches(
 
     One more waits for its turn. An error ends it: of what comes behind, nothing is yielded.
     """
+    # Not waited for at the end: after an error, what is still computed is of no use.
     computing = ThreadPoolExecutor(classifier.batches_at_a_time, "compute")
     pending: deque[tuple[Batch, Future[Outputs]]] = deque()
     for batch in batches:
         pending.append((batch, computing.submit(compute_batch, batch, classifier)))
         if len(pending) > classifier.batches_at_a_time:
-            batch, outputs = pending.popleft()
-            yield batch, outputs.result()
+            earliest, outputs = pending.popleft()
+            yield earliest, outputs.result()
     for batch, outputs in pending:
         yield batch, outputs.result()
 

@@ -298,7 +298,7 @@ def chips_per_second(
     executions: dict[str, tuple[Callable[[list[np.ndarray]], object], list[np.ndarray]]],
     seconds: float,
 ) -> dict[str, float]:
-    """Measure executions, each with its ready batches, after one batch each to warm up.
+    """Measure executions, each with its ready batches, after one to warm up and one to be timed.
 
     They take turns of about a second, so that a slow moment strikes all. A turn has an even number
     of batches, so that none is left to be computed alone where two are at a time.
