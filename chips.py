@@ -72,8 +72,8 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 # What tarfile and the decompressors raise on damaged data. IndexError comes from an archive that
-# ends inside the map of a sparse file, RecursionError and MemoryError from headers that announce
-# endless further headers or impossibly long names.
+# ends inside the map of a sparse file, RecursionError from headers that announce endless further
+# headers.
 _DAMAGE = (
     tarfile.TarError,
     OSError,
@@ -84,7 +84,6 @@ _DAMAGE = (
     OverflowError,
     IndexError,
     RecursionError,
-    MemoryError,
 )
 
 # Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
@@ -312,7 +311,7 @@ class Archive:
                     return tar.extractfile(member).read()
             except _DAMAGE as error:
                 is_bad_place = isinstance(error, OSError) and error.errno == errno.EINVAL
-                if isinstance(error, MemoryError | OSError) and not is_bad_place:
+                if isinstance(error, OSError) and not is_bad_place:
                     raise
                 raise UndecodableChip(f"the sparse file is damaged ({error})") from error
 

@@ -26,6 +26,7 @@ import logging
 import math
 import os
 import platform
+import queue
 import re
 import signal
 import sys
@@ -33,7 +34,7 @@ import threading
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -920,14 +921,21 @@ def explain(error: BaseException) -> str:
     if isinstance(error, Stopped):
         return f"The task was stopped by {error}: run it again to resume where it stopped."
     log.error("The task failed", exc_info=error)
+    text = printable(" ".join(str(error).split())[:500])
     if isinstance(error, MemoryError):
         return "The task ran out of memory: give it more, or set a smaller deploy_batch."
+    if isinstance(error, RuntimeError) and "start new thread" in text:
+        return "The task may start no more threads: give it more memory, or a higher limit of them."
+    if isinstance(error, ImportError):
+        return (
+            f"A library cannot be loaded ({text}): give the task more memory, or install the "
+            "libraries anew."
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "The disk with the output directory is full: free space and run the task again."
     if isinstance(error, OSError):
         text = printable(str(error))
         return f"A file cannot be read or written ({text}): mend that and run the task again."
-    text = printable(" ".join(str(error).split())[:500])
     return f"Unexpected error, {type(error).__name__}: {text} (out.log has the details)."
 
 
@@ -965,14 +973,6 @@ def main() -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise Stopped(signal.Signals(number).name)
 
-    outcome: Future = Future()
-
-    def work() -> None:
-        try:
-            outcome.set_result(run_task(work_dir / "input", results, logs, arguments.trained_with))
-        except BaseException as error:  # noqa: BLE001, the main thread reports it
-            outcome.set_exception(error)
-
     results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
     status, reason = "success", None
     try:
@@ -980,9 +980,9 @@ def main() -> int:
         signal.signal(signal.SIGINT, stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         prepare_output(work_dir)
-        # The main thread only waits, so that a signal is answered while the model computes.
-        threading.Thread(target=work, name="task", daemon=True).start()
-        reason = outcome.result()
+        reason = wait_for(
+            functools.partial(run_task, work_dir / "input", results, logs, arguments.trained_with)
+        )
     except BaseException as error:  # noqa: BLE001, a status is written whatever happens
         status, reason = "failed", explain(error)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -1002,6 +1002,43 @@ def main() -> int:
         print(reason, file=stderr)
     stderr.flush()
     return int(status == "failed")
+
+
+def wait_for(task: Callable[[], str | None]) -> str | None:
+    """Call a function in a thread of its own and wait for what it returns or raises.
+
+    The main thread only waits, so that a signal is answered while the model computes.
+
+    A thread that dies of an exception is the end too: others may wait for it for ever. Where there
+    is memory for a thread, but not for its first step in Python, whoever starts it waits for a sign
+    of life in vain; only sys.unraisablehook is told. No more can that be a function in Python: both
+    hooks are the queue's own method, which takes next to no memory.
+
+    Raises:
+        MemoryError: a thread could not begin, or memory was short where nothing can be raised.
+        BaseException: whatever the function, or another thread, raised.
+    """
+    ends: queue.SimpleQueue = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            ends.put(task())
+        except BaseException as error:  # noqa: BLE001, the main thread reports it
+            ends.put(error)
+
+    sys.unraisablehook = threading.excepthook = ends.put
+    threading.Thread(target=work, name="task", daemon=True).start()
+    while True:
+        end = ends.get()
+        if end is None or isinstance(end, str):
+            return end
+        if isinstance(end, BaseException):
+            raise end
+        if isinstance(end, threading.ExceptHookArgs):
+            raise end.exc_value
+        if issubclass(end.exc_type, MemoryError) or "thread started" in (end.err_msg or ""):
+            raise MemoryError from end.exc_value
+        sys.__unraisablehook__(end)
 
 
 def prepare_output(work_dir: Path) -> None:

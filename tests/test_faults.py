@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -881,3 +882,44 @@ def test_run_with_200_mb_too_little_is_whole_or_failed(bands_model: Path, tmp_pa
         assert scarce.status["status"] == "failed"
         assert scarce.status["reason"]
         assert scarce.classified is None
+
+
+def start_thread_without_memory_for_python(seconds: int) -> tuple[str, str]:
+    """Start a thread for whose stack there is memory, but not for its first step in Python.
+
+    Gives the type of what ends the task, and the reason for status.json.
+    """
+    task = chip_files.load_task()
+    stack, guard, less_than_a_frame = 2**18, 2**12, 2**13
+
+    def start() -> None:
+        threading.stack_size(stack)
+        limit = memory_of_process()["VmSize"] + stack + guard + less_than_a_frame
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        threading.Thread(target=time.sleep, args=[0], daemon=True).start()
+
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("nobody noticed"))
+    signal.alarm(seconds)
+    try:
+        task.wait_for(start)
+    except BaseException as error:  # noqa: BLE001, it is the result
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return type(error).__name__, task.explain(error)
+    return "none", ""
+
+
+def test_thread_that_cannot_begin_ends_the_task() -> None:
+    kind, reason = in_new_process(start_thread_without_memory_for_python, 20)
+    assert (kind, "ran out of memory" in reason) == ("MemoryError", True)
+
+
+def test_thread_that_dies_ends_the_task(task: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # set back after the test
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+
+    def start() -> None:
+        threading.Thread(target=int, args=["x"]).start()
+        threading.Event().wait(20)  # for ever, if nobody noticed
+
+    with pytest.raises(ValueError, match="invalid literal"):
+        task.wait_for(start)
