@@ -7,6 +7,7 @@ Chips are numbered from 0 in the order of the archive; that number is what the r
 knows a chip by.
 """
 
+import _thread
 import bz2
 import contextlib
 import errno
@@ -569,7 +570,10 @@ def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Con
         multiprocessing.parent_process().join()
         os._exit(0)
 
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    # The task's own hooks tell a queue of dead threads, which nobody reads here.
+    sys.unraisablehook, threading.excepthook = sys.__unraisablehook__, threading.__excepthook__
+    # Thread.start would wait for ever for a thread for whose first step there is no memory.
+    _thread.start_new_thread(end_with_parent, ())
     receiver.close()
     _give_way()
     part: list[Chip] = []

@@ -925,11 +925,11 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "The task ran out of memory: give it more, or set a smaller deploy_batch."
     if isinstance(error, RuntimeError) and "start new thread" in text:
-        return "The task may start no more threads: give it more memory, or a higher limit of them."
+        return "The task may start no more threads: give it memory, or raise its limit of threads."
     if isinstance(error, ImportError):
         return (
-            f"A library cannot be loaded ({text}): give the task more memory, or install the "
-            "libraries anew."
+            f"A library cannot be loaded ({text}): install the libraries anew, or give the task "
+            "more memory if that is short."
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "The disk with the output directory is full: free space and run the task again."
@@ -1009,14 +1009,15 @@ def wait_for(task: Callable[[], str | None]) -> str | None:
 
     The main thread only waits, so that a signal is answered while the model computes.
 
-    A thread that dies of an exception is the end too: others may wait for it for ever. Where there
-    is memory for a thread, but not for its first step in Python, whoever starts it waits for a sign
-    of life in vain; only sys.unraisablehook is told. No more can that be a function in Python: both
-    hooks are the queue's own method, which takes next to no memory.
+    A thread that dies of an exception is the end too: others may wait for it for ever (those of an
+    executor do not die of what their functions raise). Where there is memory for a thread, but not
+    for its first step in Python, whoever starts it waits for ever; only sys.unraisablehook is told.
+    That cannot be a function in Python either, which would need the same memory: both hooks are the
+    queue's own method.
 
     Raises:
         MemoryError: a thread could not begin, or memory was short where nothing can be raised.
-        BaseException: whatever the function, or another thread, raised.
+        BaseException: whatever the function raised, or another thread died of.
     """
     ends: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -1038,7 +1039,8 @@ def wait_for(task: Callable[[], str | None]) -> str | None:
             raise end.exc_value
         if issubclass(end.exc_type, MemoryError) or "thread started" in (end.err_msg or ""):
             raise MemoryError from end.exc_value
-        sys.__unraisablehook__(end)
+        with contextlib.suppress(OSError):  # out.log may be on a full disk
+            sys.__unraisablehook__(end)
 
 
 def prepare_output(work_dir: Path) -> None:
