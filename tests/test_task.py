@@ -840,7 +840,7 @@ def test_killed_run_is_resumed_by_the_next_one(
     answered = journal.read_bytes().count(b"\n") - 1
 
     process = start(work_dir)
-    wait_for(journal, answered + 30, process)
+    wait_for(journal, answered + 31, process)
     stopped, seconds = stop(process, work_dir, signal.SIGTERM)
     assert seconds < 2
     assert "SIGTERM" in assert_failed(stopped)
