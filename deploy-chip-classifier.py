@@ -925,7 +925,10 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "The task ran out of memory: give it more, or set a smaller deploy_batch."
     if isinstance(error, RuntimeError) and "start new thread" in text:
-        return "The task may start no more threads: give it memory, or raise its limit of threads."
+        return (
+            "The task may start no more threads: give it more memory, or raise its limit of "
+            "threads."
+        )
     if isinstance(error, ImportError):
         return (
             f"A library cannot be loaded ({text}): install the libraries anew, or give the task "
@@ -1016,7 +1019,8 @@ def wait_for(task: Callable[[], str | None]) -> str | None:
     queue's own method.
 
     Raises:
-        MemoryError: a thread could not begin, or memory was short where nothing can be raised.
+        MemoryError: a thread of the function's could not begin, or memory was short where nothing
+            can be raised.
         BaseException: whatever the function raised, or another thread died of.
     """
     ends: queue.SimpleQueue = queue.SimpleQueue()

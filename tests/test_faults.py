@@ -887,7 +887,7 @@ def test_run_with_200_mb_too_little_is_whole_or_failed(bands_model: Path, tmp_pa
 def start_thread_without_memory_for_python(seconds: int) -> tuple[str, str]:
     """Start a thread for whose stack there is memory, but not for its first step in Python.
 
-    Gives the type of what ends the task, and the reason for status.json.
+    Gives the type of what ends the task within so many seconds, and the reason for status.json.
     """
     task = chip_files.load_task()
     stack, guard, less_than_a_frame = 2**18, 2**12, 2**13
