@@ -10,7 +10,8 @@ ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY requirements.txt /
 RUN pip install --no-cache-dir -r /requirements.txt "$TENSORFLOW"
 
-COPY deploy-chip-classifier.py chips.py layer_arithmetic.py model_file.py open_model.py \
-    preview.py preview.template.html results.py /
+COPY deploy-chip-classifier.py /
+COPY chip_classifier /chip_classifier
+COPY keras_files /keras_files
 
 CMD ["python", "/deploy-chip-classifier.py"]

@@ -15,9 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # First of all: it sets the limits that OpenCV reads when it is loaded.
-importlib.import_module("chips")
+importlib.import_module("chip_classifier")
 
 import chip_files
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the markers."""
+    config.addinivalue_line("markers", "smoke: one test of each kind of run, a minute in all")
 
 
 @pytest.fixture(scope="session")

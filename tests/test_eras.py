@@ -99,6 +99,7 @@ def test_keras_2_file_from_theano_is_right_under_the_name_for_tensorflow_too(
     check(classify(task, name, "tensorflow", tmp_path / "w"), name)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", ["k122_theano_th_incmini", "k122_tf_tf_finetune"])
 def test_keras_1_file_under_its_own_and_under_the_other_name(name: str, tmp_path: Path) -> None:
     own = INDEX[f"{name}.h5"]["task"]

@@ -28,10 +28,11 @@ import numpy as np
 import pytest
 
 import chip_files
-import fuzz
-import kill_run
+from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.archive import Archive, BrokenArchive, UndecodableChip
+from chip_classifier.decode import decode_chip
 from chip_files import Run, make_tar, make_work_dir, run_task, uniform_png
-from chips import MAX_CHIP_PIXELS, Archive, BrokenArchive, UndecodableChip, decode_chip
+from measure import fuzz, kill_run
 
 UNIT_PORTS = {"normalization_vector": "0,0,0"}  # the model sees the pixels as they are
 NOBODY = 65534

@@ -12,7 +12,7 @@ import tarfile
 import time
 from collections import Counter
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -576,169 +576,6 @@ def test_work_directory_is_that_of_gbdx_without_arguments(
     assert task.parse_arguments().work_dir == Path("/mnt/work")
 
 
-# ----------------------------------------------------------------------------- ports, one by one
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("a", ("a",)),
-        ("No Buildings, Buildings", ("No Buildings", "Buildings")),
-        (" é , 'b' ", ("é", "'b'")),
-    ],
-)
-def test_classes_are_stripped_and_keep_their_order(
-    task: ModuleType, text: str, names: tuple[str, ...]
-) -> None:
-    assert task.parse_classes(text) == names
-
-
-@pytest.mark.parametrize("text", [",", "a,", ",a", "a, ,b"])
-def test_empty_class_name_is_refused(task: ModuleType, text: str) -> None:
-    with pytest.raises(task.TaskError, match="classes"):
-        task.parse_classes(text)
-
-
-@pytest.mark.parametrize(("text", "number"), [("1", 1), ("224", 224), ("0010", 10)])
-def test_whole_numbers_are_parsed(task: ModuleType, text: str, number: int) -> None:
-    assert task.parse_size(text) == task.parse_batch(text) == number
-
-
-@pytest.mark.parametrize(
-    "text", ["0", "-1", "1.0", "1e2", "0x10", "1 000", "1,000", "٣", "²", "nan", "9" * 30, "1\n2"]
-)
-def test_what_is_no_positive_whole_number_is_refused(task: ModuleType, text: str) -> None:
-    with pytest.raises(task.TaskError, match="size"):
-        task.parse_size(text)
-    with pytest.raises(task.TaskError, match="deploy_batch"):
-        task.parse_batch(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "vector"),
-    [
-        ("123.68,116.779,103.939", (123.68, 116.779, 103.939)),
-        ("0,0,0", (0, 0, 0)),
-        (" -1 , +.5,1e2 ", (-1, 0.5, 100)),
-        ("1.,2.0e-1,3", (1, 0.2, 3)),
-    ],
-)
-def test_vector_is_three_numbers(
-    task: ModuleType, text: str, vector: tuple[float, float, float]
-) -> None:
-    assert task.parse_vector(text) == vector
-
-
-@pytest.mark.parametrize(
-    "text", ["1", "1,2", "1,2,3,4", "1,2,", "1;2;3", "a,b,c", "1,2,inf", "1,2,1e39", "1_0,2,3"]
-)
-def test_what_is_no_vector_is_refused(task: ModuleType, text: str) -> None:
-    with pytest.raises(task.TaskError, match="normalization_vector"):
-        task.parse_vector(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("None", None),
-        ("none", None),
-        ("255", 255),
-        ("-0.5", -0.5),
-        ("1e-3", 0.001),
-        ("+58.4", 58.4),
-    ],
-)
-def test_value_is_a_number_or_none(task: ModuleType, text: str, value: float | None) -> None:
-    assert task.parse_value(text) == value
-
-
-@pytest.mark.parametrize("text", ["0", "0.0", "-0", "0e5", "nan", "inf", "1/255", "1e39", "1e-60"])
-def test_value_that_cannot_divide_is_refused(task: ModuleType, text: str) -> None:
-    # 1e-60 is 0 in float32, which is what the division is done in.
-    with pytest.raises(task.TaskError, match="normalization_value"):
-        task.parse_value(text)
-
-
-# ----------------------------------------------------------------------------- pure functions
-
-
-@pytest.mark.parametrize(
-    ("outputs", "is_logit", "classes", "certainties"),
-    [
-        ([[0.25, 0.5, 0.25], [0.75, 0.125, 0.125]], False, [1, 0], [0.5, 0.75]),
-        ([[-3.0, -2.0], [8.0, 4.0]], False, [1, 0], [-2, 8]),
-        ([[0.75], [0.25], [0.5]], False, [1, 0, 0], [0.75, 0.75, 0.5]),
-        ([[2.5], [-2.5], [0.0], [0.25]], True, [1, 0, 0, 1], [2.5, -2.5, 0, 0.25]),
-        ([[1.0], [0.0]], False, [1, 0], [1, 1]),
-    ],
-)
-def test_outputs_are_interpreted(
-    task: ModuleType,
-    outputs: list[list[float]],
-    is_logit: bool,
-    classes: list[int],
-    certainties: list[float],
-) -> None:
-    found, certainty, finite = task.interpret(np.array(outputs, np.float32), is_logit)
-    assert found.tolist() == classes
-    assert certainty.tolist() == certainties
-    assert finite.all()
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_outputs_that_are_not_finite_are_marked(task: ModuleType, bad: float, outputs: int) -> None:
-    values = np.full((3, outputs), 0.25, np.float32)
-    values[1, outputs - 1] = bad
-    _, certainty, finite = task.interpret(values, False)
-    assert finite.tolist() == [True, False, True]
-    assert np.isfinite(certainty).all()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0:00:00"),
-        (59.4, "0:00:59"),
-        (59.6, "0:01:00"),
-        (3661, "1:01:01"),
-        (360000, "100:00:00"),
-    ],
-)
-def test_durations_are_hours_minutes_seconds(task: ModuleType, seconds: float, text: str) -> None:
-    assert task.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("listed", "is_complete", "read", "part"),
-    [
-        (2000, True, 1.0, "150 of 2,000 chips"),
-        (200, False, 0.1, "150 of about 2,000 chips"),
-    ],
-)
-def test_progress_tells_chips_rate_and_time_left(
-    task: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    listed: int,
-    is_complete: bool,
-    read: float,
-    part: str,
-) -> None:
-    monkeypatch.setitem(task.PROGRESS_SECONDS, "log", 0.0)
-    archive = SimpleNamespace(progress=read)
-    listing = SimpleNamespace(number=listed, is_complete=is_complete, archive=archive)
-    progress = task.Progress(listing, 50)
-    time.sleep(0.1)
-    progress.show(150)
-    line = capsys.readouterr().out
-    assert line.startswith(part)
-    # 100 chips in a little more than 0.1 s; the 50 of an earlier run do not count.
-    rate = float(re.search(r"([0-9,.]+) chips/s", line)[1].replace(",", ""))
-    assert 100 < rate < 1000
-    assert line.endswith(" left\n")
-
-
 # ------------------------------------------------------------------------- stopped and resumed
 
 
@@ -824,6 +661,7 @@ def test_terminal_shows_one_line_of_progress_and_then_the_summary(
     assert re.search(rf"[\r\n]Classified [0-9,]+ of {CHIPS + 2:,} chips", shown)
 
 
+@pytest.mark.smoke
 def test_killed_run_is_resumed_by_the_next_one(
     long_archive: bytes, bands_model: Path, undisturbed: tuple[Run, str], tmp_path: Path
 ) -> None:

@@ -1,0 +1,289 @@
+"""A tar archive of chips: its members, and the bytes of each.
+
+An archive is a tar, plain or compressed with gzip, bzip2 or xz (told by its first bytes, not by its
+name). A plain one is listed ahead of the use of its chips, a compressed one is read as a stream;
+nothing is unpacked to disk. A chip is a member whose name ends in .jpg, .jpeg, .tif, .tiff or .png.
+Chips are numbered from 0 in the order of the archive; that number is what the rest of the task
+knows a chip by.
+"""
+
+import bz2
+import errno
+import gzip
+import lzma
+import os
+import posixpath
+import tarfile
+import weakref
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from chip_classifier import MAX_CHIP_PIXELS
+
+# The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
+MAX_CHIP_BYTES = MAX_CHIP_PIXELS * 8
+
+# A member's long name and its pax records are read into memory; real ones have a few hundred bytes.
+MAX_METADATA_BYTES = 2**26
+
+_METADATA_TYPES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+# How much is read behind the end of a compressed archive, to compare its checksum: the padding of
+# any real one, but no bomb.
+MAX_PADDING_BYTES = 2**30
+CHIP_SUFFIXES = (".jpg", ".jpeg", ".tif", ".tiff", ".png")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+
+# What tarfile and the decompressors raise on damaged data. IndexError comes from an archive that
+# ends inside the map of a sparse file, RecursionError from headers that announce endless further
+# headers.
+_DAMAGE = (
+    tarfile.TarError,
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    ValueError,
+    OverflowError,
+    IndexError,
+    RecursionError,
+)
+
+
+class BrokenArchive(Exception):
+    """The archive cannot be read to its end; the message says after which member."""
+
+
+class UndecodableChip(Exception):
+    """A chip has no pixels to classify; the message is the reason, for unclassified.json."""
+
+
+class Chip(NamedTuple):
+    """One chip of an archive.
+
+    name: its path in the archive, without "./" and a leading "/".
+    problem: why its file is not to be read, or None.
+    link: for a link in the archive, the path of the member that it points to, else None.
+    data, offset, size, is_sparse: for Archive.read: the bytes of the file, where the archive is
+        compressed; else where they begin (for a sparse file: its header) and how many they are.
+    """
+
+    name: str
+    problem: str | None = None
+    link: str | None = None
+    data: bytes | None = None
+    offset: int = 0
+    size: int = 0
+    is_sparse: bool = False
+
+
+class _Header(tarfile.TarInfo):
+    """A tar header that notes on its archive what ended the reading.
+
+    tarfile takes a damaged header behind the first member for the end of the archive; the chips
+    behind it would be lost without a word.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        """Parse a header; refuse one that announces metadata beyond reason, before it is read."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _METADATA_TYPES and header.size > MAX_METADATA_BYTES:
+            raise tarfile.HeaderError(f"{header.size:,} bytes of metadata for one member")
+        return header
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """Read the next header, as tarfile does."""
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            tar.ended_by = error
+            raise
+
+
+class Archive:
+    """A tar of chips on disk, to be read front to back.
+
+    passed_over: after a reading, the members that are no chips: reason -> number.
+    left_behind: after a reading, whether data follows the end of the archive.
+    progress: the share of the file, 0 to 1, that the current reading has come to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Look at the archive's first bytes. Raises OSError if it cannot be read."""
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+        self._state = self._file_state()
+        self.size = self._state[0]
+        head = os.pread(self._descriptor, 6, 0)
+        self._decompress = next(
+            (opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None
+        )
+        self.passed_over: dict[str, int] = {}
+        self.left_behind = False
+        self.progress = 0.0
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it is a stream: a chip can be read only where the reading has come to it."""
+        return self._decompress is not None
+
+    def _file_state(self) -> tuple[int, int]:
+        """Give the size and the time of the last change, in ns, of the file."""
+        stat = os.fstat(self._descriptor)
+        return stat.st_size, stat.st_mtime_ns
+
+    def require_unchanged(self) -> None:
+        """Raise BrokenArchive if the file has been written to since the archive was opened.
+
+        Where its chips were found, there may be others by now.
+        """
+        if self._file_state() != self._state:
+            raise BrokenArchive(
+                f"{self.path.name} was changed while it was read: run the task again."
+            )
+
+    def _open(self) -> BinaryIO:
+        """Open the file once more, with a position of its own, whatever is at its path by now."""
+        same = Path(f"/proc/self/fd/{self._descriptor}")  # Linux
+        return (same if same.exists() else self.path).open("rb")
+
+    def chips(self) -> Iterator[Chip]:
+        """Yield the chips in the order of the archive.
+
+        Raises BrokenArchive where the archive is damaged, cut off or no tar at all: what was
+        yielded before is sound.
+        """
+        self.passed_over = {"hidden files": 0, "other files": 0}
+        last = None
+        try:
+            with self._open() as file:
+                stream = self._decompress(file) if self._decompress else file
+                mode = "r|" if self._decompress else "r:"
+                with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header) as tar:
+                    while (member := tar.next()) is not None:
+                        tar.members.clear()  # else tarfile keeps every header it has seen
+                        if tar.offset <= member.offset:
+                            raise tarfile.ReadError("a member of negative size")
+                        last = member_path(member.name)
+                        chip = self._chip(tar, member)
+                        self.progress = file.tell() / max(self.size, 1)
+                        if chip is not None:
+                            yield chip
+                    if not isinstance(tar.ended_by, tarfile.EOFHeaderError):
+                        raise tarfile.ReadError("no end-of-archive marker")
+                    self.left_behind = self._drain(stream)
+        except _DAMAGE as error:
+            if last is None:
+                raise BrokenArchive(
+                    f"{self.path.name} is not a tar archive of chips that can be read ({error}): "
+                    "make it with 'tar -cvf chips.tar chips'."
+                ) from error
+            raise BrokenArchive(
+                f"{self.path.name} is cut off or damaged after the member '{last}' ({error}): "
+                "make or upload the archive again."
+            ) from error
+
+    def _chip(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Chip | None:
+        """Make a Chip of a member; None, and a count in passed_over, if it is none."""
+        if member.isdir():
+            return None
+        path = member_path(member.name)
+        name = posixpath.basename(path)
+        if name.startswith("."):
+            self.passed_over["hidden files"] += 1
+            return None
+        is_link = member.issym() or member.islnk()
+        if not name.lower().endswith(CHIP_SUFFIXES) or not (member.isreg() or is_link):
+            self.passed_over["other files"] += 1
+            return None
+        if is_link:
+            # The target of a hard link is a path in the archive, that of a symbolic link is
+            # relative to the link's own directory.
+            base = posixpath.dirname(path) if member.issym() else ""
+            return Chip(
+                path, link=member_path(posixpath.normpath(posixpath.join(base, member.linkname)))
+            )
+        if member.size < 0:
+            return Chip(path, problem="the file's size is negative")
+        if member.size > MAX_CHIP_BYTES:
+            return Chip(
+                path, problem=f"the file has {member.size:,} bytes, the limit is {MAX_CHIP_BYTES:,}"
+            )
+        if self.is_compressed:
+            return Chip(path, data=tar.extractfile(member).read())
+        if member.issparse():
+            return Chip(path, offset=member.offset, size=member.size, is_sparse=True)
+        if member.offset_data + member.size > self.size:
+            raise tarfile.ReadError("unexpected end of data")
+        return Chip(path, offset=member.offset_data, size=member.size)
+
+    def read(self, chip: Chip) -> bytes:
+        """Read the file of a chip that has one; several threads may do so at a time.
+
+        Raises:
+            UndecodableChip: it is a sparse file, and damaged.
+            BrokenArchive: the archive has become shorter.
+            OSError: the archive cannot be read.
+        """
+        if chip.data is not None:
+            return chip.data
+        if chip.is_sparse:
+            return self._read_sparse(chip)
+        data = os.pread(self._descriptor, chip.size, chip.offset)
+        if len(data) < chip.size:
+            raise BrokenArchive(
+                f"{self.path.name} was cut off while it was read: make or upload it again."
+            )
+        return data
+
+    def _read_sparse(self, chip: Chip) -> bytes:
+        """Read a sparse file, holes included, by its header."""
+        with self._open() as file:
+            file.seek(chip.offset)
+            try:
+                with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar:
+                    member = tar.next()
+                    # A global header, which is not read again, may have described it otherwise.
+                    if member is None or not member.issparse() or member.size != chip.size:
+                        raise tarfile.ReadError("described in two ways")
+                    return tar.extractfile(member).read()
+            except _DAMAGE as error:
+                is_bad_place = isinstance(error, OSError) and error.errno == errno.EINVAL
+                if isinstance(error, OSError) and not is_bad_place:
+                    raise
+                raise UndecodableChip(f"the sparse file is damaged ({error})") from error
+
+    def _drain(self, stream: BinaryIO) -> bool:
+        """Read what follows the end marker; True if it is more than padding.
+
+        Reading on also makes a decompressor compare its checksum.
+        """
+        only_padding, read = True, 0
+        while (block := stream.read(2**20)) and read < MAX_PADDING_BYTES:
+            read += len(block)
+            only_padding = only_padding and not any(block)
+            if not only_padding and not self.is_compressed:
+                break
+        return not only_padding
+
+
+def member_path(name: str) -> str:
+    """Give a member's name as a plain relative path: "./chips//a.jpg" -> "chips/a.jpg".
+
+    Bytes that are no UTF-8, which tarfile hands over as lone surrogates, are written as \\xNN, so
+    that the name can stand in JSON and in a log.
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "/".join(part for part in text.split("/") if part not in ("", "."))

@@ -1,0 +1,198 @@
+"""Preprocessing and model on the device: batches of pixels -> classes and certainties."""
+
+import gc
+import math
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from chip_classifier.cores import usable_cores
+from chip_classifier.log import log, warn_once
+from chip_classifier.ports import Ports, TaskError
+from keras_files.open_model import OpenedModel
+
+# TensorFlow, and Keras, which it loads, read these when they are loaded: report errors only; use
+# oneDNN on every processor (by itself TensorFlow does so only on some), where its convolutions are
+# faster; be the backend whatever the user's own settings for Keras say; read and write no settings
+# (a directory that cannot be).
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["KERAS_HOME"] = os.devnull
+
+# On a processor a batch of more pixels than these (25 chips of 224 x 224) is computed in parts, to
+# take less memory, and two parts, of one batch or of two, are computed at a time: while one waits
+# for the last of its threads, at the end of each layer, the other one has work for the cores.
+CPU_PART_PIXELS = 25 * 224 * 224
+CPU_PARTS_AT_A_TIME = 2
+
+# What is said of too little memory on a GPU where TensorFlow raises another error than
+# ResourceExhaustedError: by the copy of a batch to the GPU, by cuDNN's trials of its algorithms, by
+# CUDA and its libraries.
+OUT_OF_MEMORY_SIGNS = (
+    "dst tensor is not initialized",
+    "resource_exhausted",
+    "out of memory",
+    "out_of_memory",
+    "alloc_failed",
+)
+
+
+class Classifier:
+    """A model with the task's preprocessing in front of it.
+
+    outputs: number of the model's outputs.
+    device: the device that it runs on, for the log.
+    batches_at_a_time: from how many threads it is to be called at a time, to be fastest.
+    """
+
+    def __init__(self, opened: OpenedModel, ports: Ports, size: tuple[int, int]) -> None:
+        """Load TensorFlow and the model.
+
+        Args:
+            opened: the model file.
+            ports: for the normalization.
+            size: rows and columns of the chips.
+        Raises:
+            ModelError: the file cannot be built into a model.
+            TaskError: the model does not take chips of this size.
+        """
+        # The import makes many objects that stay: the garbage collector would go over them again
+        # and again.
+        gc.disable()
+        import tensorflow as tf
+
+        gc.freeze()
+        gc.enable()
+        self._tf = tf
+        # By itself TensorFlow rounds to 10 bits what GPUs since NVIDIA's Ampere multiply (TF32).
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        gpus = tf.config.list_physical_devices("GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
+        self.device = ", ".join(f"GPU {name}" for name in names) or f"CPU, {usable_cores()} cores"
+        model = opened.build()
+        # TensorFlow subtracts an array of a whole chip faster than one of three values.
+        vector = tf.broadcast_to(
+            tf.constant(ports.normalization_vector[::-1], tf.float32), (*size, 3)
+        )
+
+        def classify(chips: tf.Tensor) -> tf.Tensor:
+            pixels = tf.cast(chips, tf.float32) - vector
+            if ports.normalization_value is not None:
+                pixels /= tf.constant(ports.normalization_value, tf.float32)
+            return tf.cast(model(pixels, training=False), tf.float32)
+
+        signature = tf.TensorSpec((None, *size, 3), tf.uint8)
+        try:
+            function = tf.function(classify, autograph=False).get_concrete_function(signature)
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            raise TaskError(
+                f"The model does not take chips of {size[0]} x {size[1]}: set the port size to the "
+                f"size that it was trained with ({' '.join(str(error).split())[:300]})."
+            ) from error
+        shape = function.outputs[0].shape
+        if len(function.outputs) != 1 or shape.rank != 2 or not shape[1]:
+            raise TaskError(
+                f"The model's output has the shape {tuple(shape)}, but a classifier's is (chips, "
+                "classes): use a model that ends in one output per class."
+            )
+        self.outputs = int(shape[1])
+        self._function = function
+        largest = CPU_PART_PIXELS // (size[0] * size[1])
+        self._map = map  # one part after the other
+        self.batches_at_a_time = 1
+        if largest and not gpus:
+            self._map = ThreadPoolExecutor(CPU_PARTS_AT_A_TIME, "classify").map
+            self.batches_at_a_time = CPU_PARTS_AT_A_TIME
+        self._largest = sys.maxsize if gpus else max(1, largest)
+        self._fill_to = ports.deploy_batch if gpus else 0
+
+    def __call__(self, chips: np.ndarray) -> np.ndarray:
+        """Classify chips.
+
+        Args:
+            chips: uint8 (N, rows, columns, 3), bands B, G, R.
+        Returns:
+            float32 (N, outputs).
+        Raises:
+            TaskError: the device's memory does not hold a single chip.
+        """
+        while True:
+            parts = np.array_split(chips, math.ceil(len(chips) / self._largest))
+            try:
+                return np.concatenate(list(self._map(self._compute, parts)))
+            except self._tf.errors.OpError as error:
+                if not self._is_out_of_memory(error):
+                    raise
+                tried = len(self._fill_up(parts[0]))
+                log.info("%d chips do not fit the device's memory: %s", tried, str(error)[:500])
+                if tried == 1:
+                    raise TaskError(
+                        "The device has too little memory for a single chip: free some, or use "
+                        "one with more."
+                    ) from error
+                warn_once(
+                    "A batch does not fit the device's memory: it is halved until it does; a "
+                    "smaller deploy_batch saves the attempts."
+                )
+                self._largest = min(self._largest, math.ceil(tried / 2))
+
+    def _is_out_of_memory(self, error: Exception) -> bool:
+        """Tell whether an error of TensorFlow's means that the device's memory is too small."""
+        text = str(error).lower()
+        return isinstance(error, self._tf.errors.ResourceExhaustedError) or any(
+            sign in text for sign in OUT_OF_MEMORY_SIGNS
+        )
+
+    def _compute(self, part: np.ndarray) -> np.ndarray:
+        """Classify as many chips as the device takes at a time, as in __call__."""
+        return self._function(self._tf.constant(self._fill_up(part))).numpy()[: len(part)]
+
+    def _fill_up(self, part: np.ndarray) -> np.ndarray:
+        """On a GPU, put black chips behind others, so that there are few different numbers of them.
+
+        For each number of chips the GPU's library tries its algorithms anew (cuDNN's autotuning).
+        Their number is made the next power of 2, but never more than a whole batch.
+        """
+        number = min(1 << (len(part) - 1).bit_length(), self._fill_to, self._largest)
+        if number <= len(part):
+            return part
+        return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), np.uint8)])
+
+
+def interpret(outputs: np.ndarray, is_logit: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Turn a model's outputs into classes and certainties.
+
+    Several outputs: the class of the largest one, and its value. One output: the second class if it
+    is above 0.5 (above 0 for a logit), and the probability of the class chosen (for a logit, its
+    value).
+
+    Args:
+        outputs: float32 (N, K).
+        is_logit: whether a single output is no probability, but was meant for a sigmoid.
+    Returns:
+        Classes int (N,), certainties float64 (N,), and whether each chip's outputs are finite (N,).
+    """
+    finite = np.isfinite(outputs).all(axis=1)
+    values = np.where(finite[:, None], outputs, 0).astype(np.float64)
+    if values.shape[1] > 1:
+        classes = values.argmax(axis=1)
+        return classes, values[np.arange(len(values)), classes], finite
+    value = values[:, 0]
+    if is_logit:
+        return (value > 0).astype(int), value, finite
+    second = value > 0.5
+    return second.astype(int), np.where(second, value, 1 - value), finite
+
+
+def warn_once_about_values(outputs: np.ndarray) -> None:
+    """Warn if outputs, float32 (N, K), are no probabilities, which a softmax or sigmoid gives."""
+    if ((outputs < 0) | (outputs > 1)).any():
+        warn_once(
+            "The model's outputs are no probabilities (values below 0 or above 1): the certainties "
+            "are its values as they are."
+        )

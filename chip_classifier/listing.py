@@ -1,0 +1,200 @@
+"""The chips of an archive in their order, listed ahead of their use.
+
+A large plain tar is listed in a process of its own, beside the import of TensorFlow.
+"""
+
+import _thread
+import contextlib
+import itertools
+import math
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from chip_classifier.archive import Archive, BrokenArchive, Chip
+from chip_classifier.cores import give_way
+from chip_classifier.ports import TaskError
+
+# For how long chips are listed before TensorFlow is loaded: long enough for thousands, so that a
+# small archive that is damaged fails at once, short enough that a large one costs nothing.
+LISTING_SECONDS = 0.1
+
+# How often the process that lists an archive hands over what it has listed.
+LISTED_SECONDS = 0.05
+
+
+def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Connection) -> None:
+    """Read the chips behind the first `listed` and send them: what a process of its own does.
+
+    It sends parts: (chips, progress so far, None or, with the last part, how the reading ended). It
+    reads the first ones too: the position in a file that is open already is one for both processes.
+    """
+
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(0)
+
+    # The task's own hooks tell a queue of dead threads, which nobody reads here.
+    sys.unraisablehook, threading.excepthook = sys.__unraisablehook__, threading.__excepthook__
+    # Thread.start would wait for ever for a thread for whose first step there is no memory.
+    _thread.start_new_thread(end_with_parent, ())
+    receiver.close()
+    give_way()
+    part: list[Chip] = []
+    error = None
+    sent = time.monotonic()
+    with contextlib.suppress(BrokenPipeError):  # the other process has just ended
+        try:
+            for chip in itertools.islice(archive.chips(), listed, None):
+                part.append(chip)
+                if time.monotonic() > sent + LISTED_SECONDS:
+                    sender.send((part, archive.progress, None))
+                    part, sent = [], time.monotonic()
+        except BrokenArchive as damage:
+            error = damage
+        sender.send((part, archive.progress, (error, archive.passed_over, archive.left_behind)))
+
+
+def _receive_chips(
+    archive: Archive, listed: int, receiver: Connection, process: BaseProcess
+) -> Iterator[Chip]:
+    """Yield the chips behind the first `listed` as a process sends them; see _send_chips.
+
+    Should that be killed, this one reads on. Raises BrokenArchive as Archive.chips does.
+    """
+    end = None
+    with receiver, contextlib.suppress(EOFError, OSError):
+        while end is None:
+            part, archive.progress, end = receiver.recv()
+            yield from part
+            listed += len(part)
+    process.join()
+    if end is None:
+        yield from itertools.islice(archive.chips(), listed, None)
+        return
+    error, archive.passed_over, archive.left_behind = end
+    if error:
+        raise error
+
+
+class Listing:
+    """The chips of an archive in their order, listed ahead of their use.
+
+    A plain tar is listed header by header, which is quick beside decoding, so that the number of
+    chips is known and a damaged archive found before much work was put into it. A compressed one,
+    of which all would have to be decompressed for that, is listed one chip ahead.
+
+    number: the chips listed so far.
+    is_complete: whether these are all.
+    error: what ended the listing before the end of the archive, or None.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self.number = 0
+        self.is_complete = False
+        self.error: Exception | None = None
+        self.archive = archive
+        self._chips: Iterator[Chip] = archive.chips()
+        self._listed: queue.SimpleQueue[Chip | None] = queue.SimpleQueue()
+        self._lister: threading.Thread | None = None
+
+    def go_on(self, seconds: float = math.inf, chips: float = math.inf) -> None:
+        """List chips for so many seconds, or until there are so many, or to the end.
+
+        Of a compressed archive one chip more is listed.
+        """
+        if self.is_complete or self.error or self.number >= chips:
+            return
+        end = time.monotonic() + seconds
+        try:
+            for chip in self._chips:
+                self.number += 1
+                self._listed.put(chip)
+                if self.archive.is_compressed or self.number >= chips or time.monotonic() > end:
+                    return
+            self.is_complete = True
+        except Exception as error:  # noqa: BLE001, whoever uses the chips gets it
+            self.error = error
+        self._listed.put(None)
+
+    def batch_size(self, most: int) -> int:
+        """Give the chips per batch: `most`, but of a plain tar no more than there are.
+
+        For a batch memory would be taken whether it has so many chips or not.
+        """
+        if self.archive.is_compressed:
+            return most
+        self.go_on(chips=most)
+        return min(most, self.number)
+
+    def go_on_aside(self) -> None:
+        """List the rest of a plain tar in another process, from now on (Linux).
+
+        Python runs one thread of a process at a time: one that lists holds up those that import,
+        decode and classify. The other process is a copy of this one (fork), which is quick and
+        safe before TensorFlow is there, with its memory and its threads. It ends with this one;
+        the signals that stop the task are not for it. A compressed archive is left as it is.
+        """
+        if self.archive.is_compressed or self.is_complete or self.error:
+            return
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # no process is to be had: the thread lists
+                receiver, sender = multiprocessing.Pipe(duplex=False)
+                process = multiprocessing.get_context("fork").Process(
+                    target=_send_chips, args=(self.archive, self.number, receiver, sender)
+                )
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+                try:
+                    process.start()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                    sender.close()
+                self._chips = _receive_chips(self.archive, self.number, receiver, process)
+        self._start_lister()
+
+    def _start_lister(self) -> None:
+        self._lister = threading.Thread(target=self.go_on, name="list", daemon=True)
+        self._lister.start()
+
+    def __iter__(self) -> Iterator[Chip]:
+        """Yield the chips; the rest of a plain tar is listed meanwhile. To be used once.
+
+        Raises BrokenArchive after the last sound chip if the archive is damaged.
+        """
+        if not self.archive.is_compressed and self._lister is None:
+            self._start_lister()
+        while True:
+            if self.archive.is_compressed and self._listed.empty():
+                self.go_on()
+            chip = self._listed.get()
+            if chip is None:
+                break
+            yield chip
+        if self.error:
+            raise self.error
+
+
+def list_chips(archive: Archive) -> Listing:
+    """Begin to list the chips of an archive; a small one is listed to its end.
+
+    Raises TaskError, BrokenArchive: there is no chip, or the archive is damaged, if that is found
+    at once.
+    """
+    listing = Listing(archive)
+    listing.go_on(LISTING_SECONDS)
+    if listing.error:
+        raise listing.error
+    if not listing.number:
+        others = ", ".join(f"{n} {what}" for what, n in archive.passed_over.items() if n)
+        raise TaskError(
+            f"{archive.path.name} holds no jpeg, png or tif chips ({others or 'it is empty'}): "
+            "make it with 'tar -cvf chips.tar chips'."
+        )
+    return listing

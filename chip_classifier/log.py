@@ -1,0 +1,56 @@
+"""The log of a run, out.log, and how it is written to."""
+
+import contextlib
+import faulthandler
+import functools
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+log = logging.getLogger("deploy-chip-classifier")
+log.addHandler(logging.NullHandler())  # what comes before out.log is there is not printed twice
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log records so that names of chips, which may hold anything, forge no lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Format the line of a record; a traceback below it keeps its lines."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+def printable(text: str) -> str:
+    """Escape control characters, line breaks among them, as Python does in a literal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def start_logging(path: Path) -> None:
+    """Begin out.log, and send all that libraries write to stderr into it.
+
+    TensorFlow, libpng and others write to the file descriptor itself, so that is what is replaced.
+    """
+    stream = path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    os.dup2(stream.fileno(), 2)
+    faulthandler.enable(stream)
+    logging.raiseExceptions = False  # a full disk is reported once, by the results
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def harmless(what: str) -> Iterator[None]:
+    """Turn an exception into a warning in the log: the run matters more than this part of it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001, whatever it is, the results are not at fault
+        warn_once(f"Could not make {what} ({type(error).__name__}: {error}): the results are whole")
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Log a warning that holds for the whole run."""
+    log.warning(message)

@@ -1,0 +1,179 @@
+"""Chips -> batches of pixels, decoded and warped on all cores, a few ahead of the model."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from chip_classifier.answers import Answers
+from chip_classifier.archive import Chip, UndecodableChip
+from chip_classifier.cores import give_way, usable_cores
+from chip_classifier.decode import decode_chip, has_16_bits, warp
+from chip_classifier.listing import Listing
+
+# Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
+# enough that memory stays flat.
+MOST_BATCHES_AHEAD = 2
+MOST_BYTES_AHEAD = 2**29
+
+# Chips that a decoder takes at a time: to hand over each by itself takes time in which no other
+# thread of Python runs.
+MOST_CHIPS_OF_A_GROUP = 16
+
+
+@dataclass
+class Batch:
+    """The chips number `first`, first + 1, ... of the archive.
+
+    names, links: as in Answers; pixels: uint8 (N, rows, columns, 3), B, G, R, one row a chip, not
+    set for chips that have no pixels; preparing: what fills them, each future with the problems
+    that it met; problems: chip number -> reason.
+    """
+
+    first: int
+    names: list[str] = field(default_factory=list)
+    links: dict[int, str] = field(default_factory=dict)
+    problems: dict[int, str] = field(default_factory=dict)
+    pixels: np.ndarray | None = None
+    preparing: list[Future[dict[int, str]]] = field(default_factory=list)
+
+    def decoded_rows(self) -> np.ndarray:
+        """Give the rows of `pixels` that hold a chip, int (M,), once these are complete."""
+        if self.pixels is None:
+            return np.array([], dtype=int)
+        return np.array(
+            [
+                row
+                for row in range(len(self.names))
+                if self.first + row not in self.links and self.first + row not in self.problems
+            ],
+            dtype=int,
+        )
+
+
+def rows_of(batch: Batch, rows: np.ndarray) -> np.ndarray:
+    """Give rows of a batch's pixels, uint8 (M, rows, columns, 3), without a copy if all are."""
+    return batch.pixels if len(rows) == len(batch.pixels) else batch.pixels[rows]
+
+
+class Pipeline:
+    """Reads, decodes and warps chips on several threads, a few batches ahead of the model.
+
+    listing: the chips.
+    saw_16_bits: whether a chip with 16-bit bands came by.
+    """
+
+    def __init__(
+        self, listing: Listing, batch_size: int, size: tuple[int, int], answered: int
+    ) -> None:
+        """Start reading.
+
+        Args:
+            listing: the chips.
+            batch_size: chips per batch; the last batch may have fewer.
+            size: rows and columns to warp the chips to.
+            answered: this many chips, whole batches of them, need no pixels any more.
+        """
+        self.saw_16_bits = False
+        self.listing, self._batch_size, self._size = listing, batch_size, size
+        self._answered = answered
+        threads = usable_cores()
+        self._decoders = ThreadPoolExecutor(threads, "decode", initializer=give_way)
+        # Chips of a compressed archive wait for a decoder with their data, which may be large.
+        self._waiting = threading.Semaphore(4 * threads)
+        self._group_size = 1
+        if not listing.archive.is_compressed:
+            self._group_size = min(MOST_CHIPS_OF_A_GROUP, max(1, batch_size // (4 * threads)))
+        batch_bytes = batch_size * size[0] * size[1] * 3
+        ahead = min(MOST_BATCHES_AHEAD, max(1, MOST_BYTES_AHEAD // batch_bytes))
+        self._batches: queue.Queue = queue.Queue(ahead)
+        threading.Thread(target=self._read, name="read", daemon=True).start()
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches in order, each with its pixels complete.
+
+        Raises BrokenArchive after the last sound batch if the archive is damaged, and before the
+        next one if it is changed.
+        """
+        while (batch := self._batches.get()) is not None:
+            if isinstance(batch, Exception):
+                raise batch
+            for problems in batch.preparing:
+                batch.problems |= problems.result()
+            self.listing.archive.require_unchanged()
+            yield batch
+
+    def _read(self) -> None:
+        try:
+            batch = Batch(0)
+            group: list[tuple[int, Chip]] = []
+            for number, chip in enumerate(self.listing):
+                if len(batch.names) == self._batch_size:
+                    self._prepare(batch, group)
+                    self._batches.put(batch)
+                    batch, group = Batch(number), []
+                batch.names.append(chip.name)
+                if chip.link is not None:
+                    batch.links[number] = chip.link
+                elif chip.problem is not None:
+                    batch.problems[number] = chip.problem
+                elif number >= self._answered:
+                    group.append((number, chip))
+                if len(group) == self._group_size:
+                    self._prepare(batch, group)
+                    group = []
+            self._prepare(batch, group)
+            if batch.names:
+                self._batches.put(batch)
+            self._batches.put(None)
+        except Exception as error:  # noqa: BLE001, __iter__ raises it
+            self._batches.put(error)
+
+    def _prepare(self, batch: Batch, group: list[tuple[int, Chip]]) -> None:
+        """Have numbered chips of a batch decoded."""
+        if not group:
+            return
+        if batch.pixels is None:
+            batch.pixels = np.empty((self._batch_size, *self._size, 3), np.uint8)
+        self._waiting.acquire()
+        batch.preparing.append(
+            self._decoders.submit(self._decode, batch.pixels, batch.first, group)
+        )
+
+    def _decode(
+        self, pixels: np.ndarray, first: int, group: list[tuple[int, Chip]]
+    ) -> dict[int, str]:
+        """Put chips into `pixels`, where chip `first` has row 0; return chip number -> problem."""
+        problems = {}
+        try:
+            for number, chip in group:
+                try:
+                    data = self.listing.archive.read(chip)
+                    warp(decode_chip(data), pixels[number - first])
+                except UndecodableChip as error:
+                    problems[number] = str(error)
+                    continue
+                if not self.saw_16_bits and has_16_bits(data):
+                    self.saw_16_bits = True
+        finally:
+            self._waiting.release()
+        return problems
+
+
+def batches_to_compute(pipeline: Pipeline, answers: Answers) -> Iterator[Batch]:
+    """Take batches from the pipeline, whose chips become known to the answers.
+
+    Yields those that have no answers from an earlier run. Raises BrokenArchive as soon as it is
+    known that the archive is damaged, wherever that is.
+    """
+    answered = len(answers)
+    for batch in pipeline:
+        if pipeline.listing.error:
+            raise pipeline.listing.error
+        answers.names += batch.names
+        answers.links |= batch.links
+        if batch.first >= answered:
+            yield batch

@@ -1,0 +1,128 @@
+"""What a run tells of itself: findings to out.log, a summary to the terminal, a page."""
+
+import contextlib
+import platform
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from chip_classifier import VERSION
+from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.archive import Archive
+from chip_classifier.journal import Journal
+from chip_classifier.log import harmless, log
+from chip_classifier.pipeline import Pipeline
+from chip_classifier.preview import Preview, RunFacts
+from chip_classifier.progress import duration, say
+from keras_files.open_model import OpenedModel
+
+# Those whose versions are in the log.
+PACKAGES = ("tensorflow", "keras", "h5py", "numpy", "opencv-python-headless", "pillow")
+
+
+def log_settings(
+    settings: Mapping[str, str],
+    unknown: Sequence[str],
+    archive: Archive,
+    model_path: Path,
+    opened: OpenedModel,
+) -> None:
+    """Log what the run is made of: versions, inputs, ports in force, ports that there are not."""
+    log.info("deploy-chip-classifier %s, Python %s", VERSION, platform.python_version())
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            log.info("%s %s", package, version(package))
+    log.info("Chips: %s, %d bytes", archive.path.name, archive.size)
+    log.info("Model: %s, %s", model_path.name, opened.description)
+    for port, value in settings.items():
+        log.info("Port %s: %s", port, value)
+    for warning in opened.warnings:
+        log.warning(warning)
+    for name in unknown:
+        log.warning("ports.json sets '%s', which is no string port of this task: ignored.", name)
+
+
+def log_resume(journal: Journal, answers: Answers) -> None:
+    """Log and print what the journal of an earlier run meant for this one."""
+    if journal.note:
+        log.info(journal.note)
+        say(journal.note)
+    for number, problem in answers.problems.items():
+        log.warning("Chip number %d was not classified by the earlier run: %s", number, problem)
+
+
+def log_archive(archive: Archive, pipeline: Pipeline) -> None:
+    """Log what was noticed about the archive and its chips while they were read."""
+    for what, number in archive.passed_over.items():
+        log.info("Passed over in the archive: %d %s", number, what)
+    if archive.left_behind:
+        log.warning(
+            "Data follows the end of the archive %s and was not read: if archives were joined "
+            "with cat, join them with 'tar --concatenate' instead.",
+            archive.path.name,
+        )
+    if pipeline.saw_16_bits:
+        log.warning(
+            "Some chips have 16-bit bands, which are read as value / 256: chips with 11 "
+            "significant bits, as of most satellites, turn almost black; stretch them to 8 bits."
+        )
+
+
+def write_preview(
+    path: Path, preview: Preview, run: RunFacts, answers: Answers, reasons: Mapping[str, int]
+) -> None:
+    """Write preview.html; a warning is logged if that fails.
+
+    Args:
+        path: where to.
+        preview: has seen the batches of this run.
+        run: what the page says of the run.
+        answers: of all chips.
+        reasons: number of chips for each reason why chips are not classified.
+    """
+    with harmless("preview.html"):
+        shown, names = preview.chip_ids(), {}
+        classes, certainties = array("i"), array("d")
+        for number, name, answering in answers.final():
+            if answering >= 0 and answers.classes[answering] != NO_CLASS:
+                classes.append(answers.classes[answering])
+                certainties.append(answers.certainties[answering])
+                if number in shown:
+                    names[number] = name
+        preview.write(path, run, names.get, np.asarray(classes), np.asarray(certainties), reasons)
+
+
+def summarize(
+    results: Path, counts: Counter, reasons: Counter, rate: float, seconds: float
+) -> str | None:
+    """Print the summary of a run.
+
+    Args:
+        results: where the results lie.
+        counts: number of chips of each class.
+        reasons: number of chips for each reason why chips are not classified.
+        rate: chips per second while classifying.
+        seconds: time of the whole run.
+    Returns:
+        A sentence for status.json if some chips are not classified, else None.
+    """
+    missing, total = reasons.total(), counts.total() + reasons.total()
+    say(
+        f"Classified {counts.total():,} of {total:,} chips in {duration(seconds)} "
+        f"({rate:,.1f} chips/s without start-up)."
+    )
+    empty = [name for name, number in counts.items() if number == 0]
+    for name, number in counts.most_common(None if len(empty) <= 10 else len(counts) - len(empty)):
+        say(f"{number:>12,}  {name}")
+    if len(empty) > 10:
+        say(f"{0:>12,}  in each of the other {len(empty):,} classes")
+    if missing:
+        say(f"{missing:>12,}  not classified, see unclassified.json")
+    say(f"Results: {results}")
+    if not missing:
+        return None
+    return f"{missing:,} of {total:,} chips could not be classified: see unclassified.json."

@@ -1,0 +1,574 @@
+"""What each layer of Keras computes at prediction, as TensorFlow functions on channels-last arrays.
+
+A formula takes the layer's arguments in the common form of `open_model`, its weights by role, and
+its inputs.
+
+Formulas are those of the source of Keras 1.2.2, 2.2.4, tf_keras 2.21 and Keras 3.15 (directories
+layers and backend), at prediction: Dropout and its kin pass their input on.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_files.checked_file import ModelError
+from keras_files.network import Layer
+
+Config = dict[str, Any]
+Weights = dict[str, tf.Variable]
+Array = tf.Tensor
+
+
+def _several(value: int | list[int], rank: int) -> list[int]:
+    """An argument for each axis of space: 2 -> [2, 2]."""
+    return [value] * rank if isinstance(value, int) else list(value)
+
+
+def size_along(x: Array, axis: int) -> int | Array:
+    """The length of an axis, as a number if it is known."""
+    return tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
+
+
+def _first_windows(y: Array, x: Array, strides: list[int]) -> Array:
+    """The first ceil(length of x / stride) places of y along each axis of space."""
+    for axis, stride in enumerate(strides, start=1):
+        y = tf.gather(y, tf.range((size_along(x, axis) + stride - 1) // stride), axis=axis)
+    return y
+
+
+def _pad_space(x: Array, pads: list[list[int]], value: float = 0.0) -> Array:
+    return tf.pad(x, [[0, 0], *pads, [0, 0]], constant_values=value)
+
+
+# Activations
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "celu": lambda x: tf.maximum(x, 0.0) + tf.math.expm1(tf.minimum(x, 0.0)),
+    "elu": tf.nn.elu,
+    "exponential": tf.exp,
+    "gelu": tf.nn.gelu,
+    "hard_sigmoid": lambda x: tf.clip_by_value(0.2 * x + 0.5, 0.0, 1.0),
+    "hard_sigmoid_keras3": lambda x: tf.nn.relu6(x + 3.0) / 6.0,
+    "hard_shrink": lambda x: tf.where(tf.abs(x) > 0.5, x, 0.0),
+    "hard_swish": lambda x: x * tf.nn.relu6(x + 3.0) / 6.0,
+    "hard_tanh": lambda x: tf.clip_by_value(x, -1.0, 1.0),
+    "leaky_relu": lambda x: tf.nn.leaky_relu(x, 0.2),
+    "linear": tf.identity,
+    "log_sigmoid": tf.math.log_sigmoid,
+    "log_softmax": tf.nn.log_softmax,
+    "mish": lambda x: x * tf.tanh(tf.nn.softplus(x)),
+    "relu": tf.nn.relu,
+    "relu6": tf.nn.relu6,
+    "selu": tf.nn.selu,
+    "sigmoid": tf.sigmoid,
+    "soft_shrink": lambda x: tf.sign(x) * tf.nn.relu(tf.abs(x) - 0.5),
+    "softmax": tf.nn.softmax,
+    "softplus": tf.nn.softplus,
+    "softsign": tf.nn.softsign,
+    "squareplus": lambda x: (x + tf.sqrt(x * x + 4.0)) / 2.0,
+    "swish": lambda x: x * tf.sigmoid(x),
+    "tanh": tf.tanh,
+    "tanh_shrink": lambda x: x - tf.tanh(x),
+}
+
+
+def _activation(c: Config, w: Weights, x: Array) -> Array:
+    how = c["activation"]
+    return LAYERS[how.kind](how.config, w, x) if isinstance(how, Layer) else ACTIVATIONS[how](x)
+
+
+def _elu(c: Config, w: Weights, x: Array) -> Array:
+    return tf.nn.relu(x) + c.get("alpha", 1.0) * tf.math.expm1(tf.minimum(x, 0.0))
+
+
+def _relu(c: Config, w: Weights, x: Array) -> Array:
+    """max_value if x >= max_value; x if x >= threshold; else slope * (x - threshold)."""
+    slope, top = c.get("negative_slope") or 0.0, c.get("max_value")
+    threshold = c.get("threshold") or 0.0
+    if slope == threshold == 0 and top in (None, 6):  # TensorFlow joins these with a convolution
+        return tf.nn.relu(x) if top is None else tf.nn.relu6(x)
+    y = tf.where(x >= threshold, x, slope * (x - threshold))
+    return y if top is None else tf.minimum(y, top)
+
+
+def _srelu(c: Config, w: Weights, x: Array) -> Array:
+    right = w["t_left"] + tf.abs(w["t_right"])
+    middle = tf.minimum(tf.nn.relu(x - w["t_left"]), right - w["t_left"])
+    left = w["t_left"] + middle - w["a_left"] * tf.nn.relu(w["t_left"] - x)
+    return left + tf.nn.relu(x - right) * w["a_right"]
+
+
+# Dense layers and convolutions
+
+
+def _finish(c: Config, w: Weights, y: Array, bias: str = "bias") -> Array:
+    """Add the bias, apply the activation."""
+    if bias in w:  # one for each channel, except for LocallyConnected2D
+        y = tf.nn.bias_add(y, w[bias]) if len(w[bias].shape) == 1 else y + w[bias]
+    return _activation({"activation": "linear", **c}, w, y)
+
+
+def _dense(c: Config, w: Weights, x: Array) -> Array:
+    return _finish(c, w, tf.tensordot(x, w["kernel"], 1) if len(x.shape) > 2 else x @ w["kernel"])
+
+
+def _maxout_dense(c: Config, w: Weights, x: Array) -> Array:
+    y = tf.einsum("ni,kio->nko", x, w["kernel"])
+    return tf.reduce_max(y + w["bias"] if "bias" in w else y, axis=1)
+
+
+def _highway(c: Config, w: Weights, x: Array) -> Array:
+    carry = x @ w["carry_kernel"]
+    gate = tf.sigmoid(carry + w["carry_bias"] if "carry_bias" in w else carry)
+    return _finish(c, w, x @ w["kernel"]) * gate + (1.0 - gate) * x
+
+
+def _padded(c: Config, x: Array, sizes: list[int], dilations: list[int]) -> tuple[Array, str]:
+    """The input and the padding for TensorFlow, where it has no such padding itself.
+
+    Theano pads a 'same' convolution by half a kernel on both sides, whatever the stride; see
+    border_mode="half" of theano.tensor.nnet.conv2d, and _preprocess_padding in theano_backend.py.
+    """
+    reach = [(size - 1) * dilation for size, dilation in zip(sizes, dilations, strict=True)]
+    if c["padding"] == "theano_same":
+        return _pad_space(x, [[(r + 1) // 2] * 2 for r in reach]), "VALID"
+    if c["padding"] == "causal":
+        return _pad_space(x, [[r, 0] for r in reach]), "VALID"
+    return x, c["padding"].upper()
+
+
+def _convolve(c: Config, x: Array, kernel: Array) -> Array:
+    """Correlation of x with kernel, both channels last, of 1 to 3 axes of space."""
+    rank = len(kernel.shape) - 2
+    strides, dilations = (_several(c.get(key, 1), rank) for key in ("strides", "dilation_rate"))
+    padded, padding = _padded(c, x, kernel.shape[:-2], dilations)
+    groups = c.get("groups", 1)
+    y = [
+        tf.nn.convolution(part, piece, strides, padding, dilations=dilations)
+        for part, piece in zip(
+            tf.split(padded, groups, axis=-1), tf.split(kernel, groups, axis=-1), strict=True
+        )
+    ]
+    y = y[0] if groups == 1 else tf.concat(y, axis=-1)
+    return _first_windows(y, x, strides) if c["padding"] == "theano_same" else y
+
+
+def _conv(c: Config, w: Weights, x: Array) -> Array:
+    return _finish(c, w, _convolve(c, x, w["kernel"]))
+
+
+def _depthwise(c: Config, x: Array, kernel: Array) -> Array:
+    """Each channel with its own kernels, (rows, columns, channels, multiplier); also 1-D."""
+    if len(x.shape) == 3:
+        strides, dilation = (_several(c.get(k, 1), 1) * 2 for k in ("strides", "dilation_rate"))
+        flat, padding = _padded(c, x, [kernel.shape[0]], dilation[:1])
+        one = {**c, "padding": padding.lower(), "strides": strides, "dilation_rate": dilation}
+        return tf.squeeze(_depthwise(one, flat[:, None], kernel[None]), 1)
+    strides, dilations = (_several(c.get(key, 1), 2) for key in ("strides", "dilation_rate"))
+    padded, padding = _padded(c, x, kernel.shape[:2], dilations)
+    y = tf.nn.depthwise_conv2d(padded, kernel, [1, *strides, 1], padding, dilations=dilations)
+    return _first_windows(y, x, strides) if c["padding"] == "theano_same" else y
+
+
+def _depthwise_conv(c: Config, w: Weights, x: Array) -> Array:
+    return _finish(c, w, _depthwise(c, x, w["depthwise_kernel"]))
+
+
+def _separable_conv(c: Config, w: Weights, x: Array) -> Array:
+    y = _depthwise(c, x, w["depthwise_kernel"])
+    return _finish(c, w, tf.nn.convolution(y, w["pointwise_kernel"]))
+
+
+def _conv_transpose(c: Config, w: Weights, x: Array) -> Array:
+    """The gradient of a convolution: each value of x adds a kernel (rows, columns, out, in).
+
+    The sum of all kernels is cut or filled to the size that Keras gives; see deconv_output_length
+    in conv_utils.py, and for `output_shape` Deconvolution2D of Keras 1.
+    """
+    kernel = w["kernel"]
+    rank = len(kernel.shape) - 2
+    strides, dilations = (_several(c.get(key, 1), rank) for key in ("strides", "dilation_rate"))
+    for axis, dilation in enumerate(dilations):
+        kernel = _spread(kernel, axis, dilation)
+    extras = c.get("output_padding")
+    extras = [None] * rank if extras is None else _several(extras, rank)
+    begin, sizes, whole = [0], [size_along(x, 0)], [size_along(x, 0)]
+    for axis, (stride, extra) in enumerate(zip(strides, extras, strict=True)):
+        size, length = kernel.shape[axis], size_along(x, axis + 1)
+        full = (length - 1) * stride + size
+        if c["padding"] == "valid":
+            before, out = 0, full + (max(stride - size, 0) if extra is None else extra)
+        else:
+            out = length * stride if extra is None else full - size // 2 * 2 + extra
+            # TensorFlow: what a 'same' convolution of the result would pad; Theano: half a kernel
+            surplus = (length - 1) * stride + size - out
+            before = size // 2 if c["padding"] == "theano_same" else tf.maximum(surplus, 0) // 2
+        if c.get("output_shape"):
+            out = c["output_shape"][axis + (2 if c["data_format"] == "channels_first" else 1)]
+        begin.append(before)
+        sizes.append(out)
+        whole.append(full + stride - 1)
+    y = tf.nn.conv_transpose(x, kernel, [*whole, kernel.shape[-2]], strides, "VALID")
+    missing = [[0, tf.maximum(sum(ends) - n, 0)] for *ends, n in zip(begin, sizes, whole)]
+    y = tf.slice(_pad_space(y, missing[1:]), [*begin, 0], [*sizes, kernel.shape[-2]])
+    return _finish(c, w, y)
+
+
+def _spread(kernel: Array, axis: int, dilation: int) -> Array:
+    """A kernel with zeros between its values: conv_transpose has no dilation on the CPU."""
+    if dilation == 1:
+        return kernel
+    pads = [[0, 0]] * (len(kernel.shape) + 1)
+    pads[axis + 1] = [0, dilation - 1]
+    shape = kernel.shape.as_list()
+    shape[axis] *= dilation
+    spread = tf.reshape(tf.pad(tf.expand_dims(kernel, axis + 1), pads), shape)
+    return tf.gather(spread, tf.range(shape[axis] - dilation + 1), axis=axis)
+
+
+def _locally_connected(c: Config, w: Weights, x: Array) -> Array:
+    """A kernel of its own for each place, (places, rows * columns * in, filters)."""
+    if c.get("implementation", 1) != 1 or c["padding"] != "valid":
+        raise ModelError("another implementation than 1 of this layer cannot be computed")
+    (rows, columns), strides = c["kernel_size"], _several(c["strides"], 2)
+    y = tf.image.extract_patches(x, [1, rows, columns, 1], [1, *strides, 1], [1] * 4, "VALID")
+    kernel, bias = w["kernel"], w.get("bias")
+    if c["data_format"] == "channels_first":
+        parts = tf.reshape(kernel, [kernel.shape[0], -1, rows, columns, kernel.shape[2]])
+        kernel = tf.reshape(tf.transpose(parts, [0, 2, 3, 1, 4]), kernel.shape)
+        bias = None if bias is None else tf.transpose(bias, [1, 2, 0])
+    kernel = tf.reshape(kernel, [y.shape[1], y.shape[2], *kernel.shape[1:]])
+    y = tf.einsum("nhwi,hwio->nhwo", y, kernel)
+    return _finish(c, {} if bias is None else {"bias": bias}, y)
+
+
+# Pooling and resizing
+
+
+POOLS = {"MAX": tf.nn.max_pool, "AVG": tf.nn.avg_pool}
+
+
+def _pool(c: Config, x: Array, mode: str, rank: int) -> Array:
+    """Windows of x; Theano's 'same' has its own margins (pool2d in theano_backend.py)."""
+    sizes = _several(c["pool_size"], rank)
+    strides = _several(c.get("strides") or sizes, rank)
+    pool = functools.partial(POOLS[mode], ksize=sizes, strides=strides)
+    if c["padding"] != "theano_same":
+        return pool(x, padding=c["padding"].upper())
+    pads = [[k - 2 if k > 2 and k % 2 else k - 1] * 2 for k in sizes]
+    if mode == "MAX":
+        y = pool(_pad_space(x, pads, x.dtype.min), padding="VALID")
+    else:
+        share = pool(_pad_space(tf.ones_like(x), pads), padding="VALID")
+        y = pool(_pad_space(x, pads), padding="VALID") / share
+    return _first_windows(y, x, strides)
+
+
+def _global_pool(c: Config, x: Array, reduce: Callable[..., Array]) -> Array:
+    return reduce(x, list(range(1, len(x.shape) - 1)), keepdims=c.get("keepdims") or False)
+
+
+def _resize(x: Array, size: list[Any], how: str, antialias: bool = False) -> Array:
+    if how == "bilinear_corner":
+        return tf.compat.v1.image.resize_bilinear(x, size)
+    return tf.image.resize(x, size, how, antialias=antialias)
+
+
+def _upsample(c: Config, w: Weights, x: Array) -> Array:
+    rank = len(x.shape) - 2
+    how = c.get("interpolation", "nearest")
+    sizes = _several(c["size"], rank)
+    if how == "nearest":
+        for axis, size in enumerate(sizes, start=1):
+            x = tf.repeat(x, size, axis=axis)
+        return x
+    return _resize(x, [size_along(x, 1) * sizes[0], size_along(x, 2) * sizes[1]], how)
+
+
+def _smart_resize(x: Array, size: list[int], how: str, antialias: bool = False) -> Array:
+    """Cut the middle with the proportions of the result, then resize: keras.utils smart_resize."""
+    height, width = size_along(x, 1), size_along(x, 2)
+    rows = tf.minimum(height, tf.cast(tf.cast(width * size[0], tf.float32) / size[1], tf.int32))
+    columns = tf.minimum(width, tf.cast(tf.cast(height * size[1], tf.float32) / size[0], tf.int32))
+    begin = [0, (height - rows) // 2, (width - columns) // 2, 0]
+    return _resize(tf.slice(x, begin, [-1, rows, columns, -1]), size, how, antialias)
+
+
+def _resizing(c: Config, w: Weights, x: Array) -> Array:
+    size, how = [c["height"], c["width"]], c.get("interpolation", "bilinear")
+    resize = _smart_resize if c.get("crop_to_aspect_ratio") else _resize
+    return resize(x, size, how, c.get("antialias") or False)
+
+
+def _center_crop(c: Config, w: Weights, x: Array) -> Array:
+    rows, columns = c["height"], c["width"]
+    height, width = x.shape[1:3]
+    if (height and height < rows) or (width and width < columns):
+        return _smart_resize(x, [rows, columns], "bilinear")
+    begin = [0, (size_along(x, 1) - rows) // 2, (size_along(x, 2) - columns) // 2, 0]
+    return tf.slice(x, begin, [-1, rows, columns, -1])
+
+
+def _margins(value: Any, rank: int) -> list[list[int]]:
+    """[[before, after], ...] from any form: 1, [1, 2], [[1, 0], [2, 1]], [1, 0, 2, 1] (Keras 1)."""
+    if isinstance(value, dict):
+        value = [value[f"{side}_pad"] for side in ("top", "bottom", "left", "right")]
+    if isinstance(value, list) and len(value) == 2 * rank and isinstance(value[0], int):
+        return [value[i : i + 2] for i in range(0, 2 * rank, 2)]
+    return [_several(side, 2) for side in _several(value, rank)]
+
+
+def _zero_padding(c: Config, w: Weights, x: Array) -> Array:
+    return _pad_space(x, _margins(c["padding"], len(x.shape) - 2))
+
+
+def _cropping(c: Config, w: Weights, x: Array) -> Array:
+    margins = _margins(c["cropping"], len(x.shape) - 2)
+    cuts = [slice(before, -after if after else None) for before, after in margins]
+    return x[(slice(None), *cuts)]
+
+
+# Normalization and attention
+
+
+def _axes(c: Config, x: Array) -> list[int]:
+    axis = c.get("axis", -1)
+    return sorted(a % len(x.shape) for a in ([axis] if isinstance(axis, int) else axis))
+
+
+def _along(values: Array, axes: list[int], x: Array) -> Array:
+    """Values of the given axes of x, shaped so that they meet these axes."""
+    shape = [1] * len(x.shape)
+    for axis, size in zip(axes, values.shape, strict=True):
+        shape[axis] = size
+    return tf.reshape(values, shape)
+
+
+def _scale_and_shift(w: Weights, y: Array, axes: list[int]) -> Array:
+    y = y * _along(w["gamma"], axes, y) if "gamma" in w else y
+    return y + _along(w["beta"], axes, y) if "beta" in w else y
+
+
+def _batch_normalization(c: Config, w: Weights, x: Array) -> Array:
+    if not w:  # it is in the weights of the layer before, see _join_normalizations
+        if len(x.shape) != 4:
+            raise ModelError("the layer before it makes no images")
+        return x
+    axes, epsilon = _axes(c, x), float(c["epsilon"])
+    mean, variance = w["moving_mean"], w["moving_variance"]
+    if len(x.shape) == 4 and axes == [3]:  # faster than the formula below
+        gamma = w.get("gamma", tf.ones_like(mean))
+        beta = w.get("beta", tf.zeros_like(mean))
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=gamma,
+            offset=beta,
+            mean=mean,
+            variance=variance,
+            epsilon=epsilon,
+            is_training=False,
+        ).y
+    scale = tf.math.rsqrt(variance + epsilon)
+    scale = scale * w["gamma"] if "gamma" in w else scale
+    shift = w.get("beta", 0.0) - mean * scale
+    return x * _along(scale, axes, x) + _along(shift, axes, x)
+
+
+def _sample_normalization(c: Config, w: Weights, x: Array) -> Array:
+    """BatchNormalization(mode=1) of Keras 1, which adds epsilon twice."""
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    y = (x - mean) / (tf.sqrt(variance + c["epsilon"]) + c["epsilon"])
+    return _scale_and_shift(w, y, [len(x.shape) - 1])
+
+
+def _layer_normalization(c: Config, w: Weights, x: Array) -> Array:
+    axes = _axes(c, x)
+    mean, variance = tf.nn.moments(x, axes, keepdims=True)
+    return _scale_and_shift(w, (x - mean) * tf.math.rsqrt(variance + c["epsilon"]), axes)
+
+
+def _rms_normalization(c: Config, w: Weights, x: Array) -> Array:
+    axes = _axes(c, x)
+    power = tf.reduce_mean(tf.square(x), axes, keepdims=True)
+    return x * tf.math.rsqrt(power + c["epsilon"]) * _along(w["scale"], axes, x)
+
+
+def _group_normalization(c: Config, w: Weights, x: Array) -> Array:
+    axes = _axes(c, x)
+    if axes != [len(x.shape) - 1]:
+        raise ModelError("groups along another axis than the last cannot be computed")
+    channels = x.shape[-1]
+    groups = channels if c["groups"] == -1 else c["groups"]
+    shape = tf.shape(x)
+    y = tf.reshape(x, tf.concat([shape[:-1], [groups, channels // groups]], 0))
+    rank = len(x.shape) + 1
+    mean, variance = tf.nn.moments(y, [*range(1, rank - 2), rank - 1], keepdims=True)
+    y = tf.reshape((y - mean) * tf.math.rsqrt(variance + c["epsilon"]), shape)
+    return _scale_and_shift(w, tf.ensure_shape(y, x.shape), axes)
+
+
+def _normalization(c: Config, w: Weights, x: Array) -> Array:
+    mean = w["mean"] if "mean" in w else tf.constant(c["mean"], tf.float32)
+    variance = w["variance"] if "variance" in w else tf.constant(c["variance"], tf.float32)
+    if c.get("axis", -1) is not None and mean.shape.rank == len(_axes(c, x)):
+        mean, variance = (_along(value, _axes(c, x), x) for value in (mean, variance))
+    deviation = tf.maximum(tf.sqrt(variance), 1e-7)
+    return x * deviation + mean if c.get("invert") else (x - mean) / deviation
+
+
+def _attention(
+    c: Config, w: Weights, query: Array, value: Array, key: Array | None = None
+) -> Array:
+    """MultiHeadAttention over all axes between batch and channels."""
+    key = value if key is None else key
+    if c.get("attention_axes") not in (None, list(range(1, len(query.shape) - 1))):
+        raise ModelError("attention over some of the axes cannot be computed")
+
+    def project(x: Array, role: str) -> Array:
+        flat = tf.reshape(x, [tf.shape(x)[0], math.prod(x.shape[1:-1]), x.shape[-1]])
+        y = tf.einsum("nti,ihd->nthd", flat, w[f"{role}/kernel"])
+        return y + w[f"{role}/bias"] if f"{role}/bias" in w else y
+
+    q, k, v = project(query, "query"), project(key, "key"), project(value, "value")
+    weights = tf.nn.softmax(tf.einsum("nthd,nshd->nhts", q, k) / math.sqrt(c["key_dim"]))
+    y = tf.einsum("nhts,nshd->nthd", weights, v)
+    y = tf.einsum("nthd,hdo->nto", y, w["attention_output/kernel"])
+    y = y + w["attention_output/bias"] if "attention_output/bias" in w else y
+    return tf.reshape(y, [tf.shape(y)[0], *query.shape[1:-1], y.shape[-1]])
+
+
+# Shapes and merges
+
+
+def _flatten(c: Config, w: Weights, x: Array) -> Array:
+    if c.get("data_format") == "channels_first" and len(x.shape) > 2:
+        x = tf.transpose(x, [0, *range(2, len(x.shape)), 1])
+    return _reshaped(x, [-1])
+
+
+def _reshaped(x: Array, shape: list[int]) -> Array:
+    """Reshape but for the batch; of the shape, one size may be -1."""
+    sizes = x.shape[1:]
+    if -1 in shape and sizes.is_fully_defined():
+        rest = math.prod(size for size in shape if size != -1)
+        shape = [math.prod(sizes) // max(rest, 1) if size == -1 else size for size in shape]
+    batch = -1 if -1 not in shape else tf.shape(x)[0]
+    return tf.reshape(x, [batch, *shape])
+
+
+def _merge(combine: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+    """A merge of a list of inputs; inputs of lower rank get axes after the batch, as in Keras."""
+
+    def merge(c: Config, w: Weights, inputs: list[Array], *others: Array) -> Array:
+        inputs = [*(inputs if isinstance(inputs, list) else [inputs]), *others]
+        rank = max(len(x.shape) for x in inputs)
+        spread = [
+            functools.reduce(lambda y, _: tf.expand_dims(y, 1), range(rank - len(x.shape)), x)
+            for x in inputs
+        ]
+        return functools.reduce(combine, spread)
+
+    return merge
+
+
+def _average(c: Config, w: Weights, inputs: list[Array]) -> Array:
+    return LAYERS["Add"](c, w, inputs) / len(inputs)
+
+
+def _concatenate(c: Config, w: Weights, inputs: list[Array]) -> Array:
+    return tf.concat(inputs, axis=c.get("axis", -1))
+
+
+def _operation(c: Config, w: Weights, *args: Any, **kwargs: Any) -> Array:
+    """A function of TensorFlow that open_model.OPERATIONS allows."""
+    if c["function"] == "getitem":
+        spec = args[1] if len(args) > 1 else kwargs["slice_spec"]
+        return args[0][tuple(spec) if isinstance(spec, list) else spec]
+    if c["constants"] is not None:
+        tensors = iter(args[0] if isinstance(args[0], list) else args)
+        count = len(c["constants"]) + (len(args[0]) if isinstance(args[0], list) else 1)
+        args = [c["constants"][i] if i in c["constants"] else next(tensors) for i in range(count)]
+        args = [args[:-1], args[-1]] if c["function"] == "concat" else args
+    function = functools.reduce(getattr, c["function"].split("."), tf)
+    return function(*args, **c["arguments"], **kwargs)
+
+
+LAYERS: dict[str, Callable[..., Array]] = {
+    "Activation": _activation,
+    "ActivityRegularization": lambda c, w, x: x,
+    "Add": _merge(tf.add),
+    "Average": _average,
+    "AveragePooling1D": lambda c, w, x: _pool(c, x, "AVG", 1),
+    "AveragePooling2D": lambda c, w, x: _pool(c, x, "AVG", 2),
+    "AveragePooling3D": lambda c, w, x: _pool(c, x, "AVG", 3),
+    "BatchNormalization": _batch_normalization,
+    "CenterCrop": _center_crop,
+    "Concatenate": _concatenate,
+    "Conv1D": _conv,
+    "Conv2D": _conv,
+    "Conv1DTranspose": _conv_transpose,
+    "Conv2DTranspose": _conv_transpose,
+    "Conv3D": _conv,
+    "Conv3DTranspose": _conv_transpose,
+    "Cropping1D": _cropping,
+    "Cropping2D": _cropping,
+    "Cropping3D": _cropping,
+    "Dense": _dense,
+    "DepthwiseConv1D": _depthwise_conv,
+    "DepthwiseConv2D": _depthwise_conv,
+    "ELU": _elu,
+    "Flatten": _flatten,
+    "GlobalAveragePooling1D": lambda c, w, x: _global_pool(c, x, tf.reduce_mean),
+    "GlobalAveragePooling2D": lambda c, w, x: _global_pool(c, x, tf.reduce_mean),
+    "GlobalAveragePooling3D": lambda c, w, x: _global_pool(c, x, tf.reduce_mean),
+    "GlobalMaxPooling1D": lambda c, w, x: _global_pool(c, x, tf.reduce_max),
+    "GlobalMaxPooling2D": lambda c, w, x: _global_pool(c, x, tf.reduce_max),
+    "GlobalMaxPooling3D": lambda c, w, x: _global_pool(c, x, tf.reduce_max),
+    "GroupNormalization": _group_normalization,
+    "Highway": _highway,
+    "InputLayer": lambda c, w, x: x,
+    "LayerNormalization": _layer_normalization,
+    "LayerScale": lambda c, w, x: x * w["gamma"],
+    "LeakyReLU": lambda c, w, x: tf.nn.leaky_relu(x, c.get("alpha", c.get("negative_slope", 0.3))),
+    "LocallyConnected2D": _locally_connected,
+    "MaxPooling1D": lambda c, w, x: _pool(c, x, "MAX", 1),
+    "MaxPooling2D": lambda c, w, x: _pool(c, x, "MAX", 2),
+    "MaxPooling3D": lambda c, w, x: _pool(c, x, "MAX", 3),
+    "Maximum": _merge(tf.maximum),
+    "MaxoutDense": _maxout_dense,
+    "Minimum": _merge(tf.minimum),
+    "MultiHeadAttention": _attention,
+    "Multiply": _merge(tf.multiply),
+    "Normalization": _normalization,
+    "Operation": _operation,
+    "PReLU": lambda c, w, x: tf.nn.relu(x) - w["alpha"] * tf.nn.relu(-x),
+    "ParametricSoftplus": lambda c, w, x: tf.nn.softplus(w["beta"] * x) * w["alpha"],
+    "Permute": lambda c, w, x: tf.transpose(x, [0, *c["dims"]]),
+    "RMSNormalization": _rms_normalization,
+    "ReLU": _relu,
+    "RepeatVector": lambda c, w, x: tf.repeat(x[:, None], c["n"], axis=1),
+    "Rescaling": lambda c, w, x: x * c["scale"] + c["offset"],
+    "Reshape": lambda c, w, x: _reshaped(x, c["target_shape"]),
+    "Resizing": _resizing,
+    "SReLU": _srelu,
+    "SampleNormalization": _sample_normalization,
+    "SeparableConv1D": _separable_conv,
+    "SeparableConv2D": _separable_conv,
+    "Softmax": lambda c, w, x: tf.nn.softmax(x, c.get("axis", -1)),
+    "Subtract": _merge(tf.subtract),
+    "SyncBatchNormalization": _batch_normalization,
+    "ThresholdedReLU": lambda c, w, x: tf.where(x > c["theta"], x, 0.0),
+    "UnitNormalization": lambda c, w, x: tf.math.l2_normalize(x, _axes(c, x)),
+    "UpSampling1D": _upsample,
+    "UpSampling2D": _upsample,
+    "UpSampling3D": _upsample,
+    "ZeroPadding1D": _zero_padding,
+    "ZeroPadding2D": _zero_padding,
+    "ZeroPadding3D": _zero_padding,
+}

@@ -1,0 +1,266 @@
+"""A network as a TensorFlow function: its calls in order, its weights, and channels first as last.
+
+Where a layer of a channels-first model has formulas for both (convolution, pooling, ...), its
+arrays are kept channels last, and only layers that look at the order of axes (Flatten, Reshape,
+Dense, ...) see them transposed: TensorFlow has no channels-first convolution for the CPU, and no
+transposition is computed that two layers would undo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_files.checked_file import ModelError
+from keras_files.formulas import LAYERS, Array, Weights, size_along
+from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
+
+MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
+Arrays = dict[str, np.ndarray]
+
+# Channels first: these follow their own data_format, these compute each value from those at its
+# place, and these have an axis that may be the one of the channels.
+SPATIAL = words(
+    "AveragePooling2D Conv2D Conv2DTranspose Cropping2D DepthwiseConv2D LocallyConnected2D "
+    "MaxPooling2D SeparableConv2D UpSampling2D ZeroPadding2D GlobalAveragePooling2D "
+    "GlobalMaxPooling2D"
+)
+
+POINTWISE = words(
+    "Activation ActivityRegularization Add Average ELU LeakyReLU Maximum Minimum Multiply ReLU "
+    "Rescaling Subtract ThresholdedReLU"
+)
+AXIAL = {"BatchNormalization", "Concatenate"}
+BATCH_NORMALIZATIONS = {"BatchNormalization", "SyncBatchNormalization"}
+
+# Convolutions that can take one in: the kernel whose last axes count the channels of the result.
+CHANNEL_KERNELS = {
+    "Conv2D": "kernel",
+    "DepthwiseConv2D": "depthwise_kernel",
+    "SeparableConv2D": "pointwise_kernel",
+}
+
+
+class ChannelsFirst:
+    """An array (N, channels, rows, columns), kept as `last`, (N, rows, columns, channels)."""
+
+    def __init__(self, last: Array) -> None:
+        self.last = last
+
+    @functools.cached_property
+    def first(self) -> Array:
+        return tf.transpose(self.last, [0, 3, 1, 2])
+
+
+Value = Array | ChannelsFirst
+
+
+class Model:
+    """A network with its weights, to be called on chips; see `open_model.OpenedModel.build`.
+
+    Args:
+        input_size: (rows, columns), None where any will do.
+        channels_first: whether the network itself takes (N, 3, rows, columns).
+        read_weight: gives the float32 array of a layer and a role.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        input_size: tuple[int | None, int | None],
+        channels_first: bool,
+        read_weight: Callable[[Layer, str], np.ndarray],
+    ) -> None:
+        self._network = network
+        self._channels_first = channels_first
+        self._weights: dict[int, Weights] = {}
+        self._load(network, read_weight)
+        self.input_shape = (None, *input_size, 3)
+        trace = tf.function(self.__call__, autograph=False).get_concrete_function(
+            tf.TensorSpec(self.input_shape, tf.float32)
+        )
+        self.output_shape = tuple(trace.output_shapes)
+        if len(self.output_shape) != 2 or self.output_shape[1] is None:
+            raise ModelError(
+                f"the model's output has the shape {self.output_shape}, not (None, classes): "
+                "end the model with a Dense layer and save it again"
+            )
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, x: Array, training: bool = False) -> Array:
+        x = tf.cast(x, tf.float32)
+        (y,) = self._compute(self._network, [ChannelsFirst(x) if self._channels_first else x])
+        return tf.cast(y.first if isinstance(y, ChannelsFirst) else y, tf.float32)
+
+    def _load(self, network: Network, read_weight: Callable[[Layer, str], np.ndarray]) -> None:
+        arrays: dict[int, Arrays] = {}
+        for layer in network.layers:
+            if layer.network:
+                self._load(layer.network, read_weight)
+            arrays[id(layer)] = {
+                role: read_weight(layer, role) for role in layer.places if role != "count"
+            }
+        _join_normalizations(network, arrays)
+        while arrays:  # TensorFlow copies them: each is let go at once
+            key, weights = arrays.popitem()
+            self._weights[key] = {
+                role: tf.Variable(weights.pop(role), trainable=False) for role in list(weights)
+            }
+
+    def _compute(self, network: Network, inputs: list[Value]) -> list[Value]:
+        values = dict(zip(network.inputs, inputs, strict=True))
+        for call in network.calls:
+            results = self._call(call, values)
+            results = results if isinstance(results, (list, tuple)) else [results]
+            values |= {Tensor(call.name, call.number, i): y for i, y in enumerate(results)}
+        return [values[end] for end in network.outputs]
+
+    def _call(self, call: Call, values: dict[Tensor, Value]) -> Value | list[Value]:
+        layer = call.layer
+        args = [_fill(arg, values) for arg in call.args]
+        kwargs = {key: _first(_fill(value, values)) for key, value in call.kwargs.items()}
+        if layer.kind == "Network":
+            inputs = args[0] if isinstance(args[0], list) else args
+            results = self._compute(layer.network, inputs)
+            return results if len(results) > 1 else results[0]
+        try:
+            if layer.kind == "TimeDistributed":
+                return self._distribute(layer, _first(args[0]))
+            y = _apply(layer, self._weights[id(layer)], args, kwargs)
+        except ModelError as error:
+            raise ModelError(f"{layer}: {error}") from error
+        except (ArithmeticError, LookupError, TypeError, ValueError, tf.errors.OpError) as error:
+            cause = " ".join(str(error).split())[:200]
+            raise ModelError(
+                f"{layer} cannot be computed as the file describes it: {cause}"
+            ) from error
+        last = y.last if isinstance(y, ChannelsFirst) else y
+        if (
+            not isinstance(y, (list, tuple))
+            and math.prod(n or 1 for n in last.shape[1:]) > MAX_VALUES
+        ):
+            raise ModelError(f"{layer} makes an array of shape {last.shape}, too large for a chip")
+        return y
+
+    def _distribute(self, layer: Layer, x: Array) -> Array:
+        """TimeDistributed: the same layer for each place on the first axis after the batch."""
+        shape = tf.shape(x)
+        flat = tf.reshape(x, tf.concat([[-1], shape[2:]], 0))
+        (y,) = self._compute(layer.network, [tf.ensure_shape(flat, [None, *x.shape[2:]])])
+        y = y.first if isinstance(y, ChannelsFirst) else y
+        sizes = [size_along(y, axis) for axis in range(1, len(y.shape))]
+        return tf.reshape(y, [-1, size_along(x, 1), *sizes])
+
+
+def _join_normalizations(network: Network, arrays: dict[int, Arrays]) -> None:
+    """Put batch normalizations into the weights of the convolutions before them, where they can be.
+
+    A convolution with kernel k and bias b and the normalization of its result are, per channel,
+        s (k * x + b - mean) + beta = (s k) * x + s (b - mean) + beta
+    with s = gamma / sqrt(variance + epsilon): a convolution alone, which TensorFlow computes in one
+    step with the activation.
+
+    Args:
+        network: not changed; networks within it are left alone.
+        arrays: weights by the id of the layer, changed in place: a normalization that is part of a
+            convolution has none left.
+    """
+    made = {Tensor(call.name, call.number, 0): call.layer for call in network.calls}
+    calls = Counter(id(call.layer) for call in network.calls)
+    uses = Counter([*network.inputs, *network.outputs])
+    for call in network.calls:
+        uses.update(tensors_in([call.args, call.kwargs]))
+    for call in network.calls:
+        tensors = list(tensors_in(call.args))
+        convolution = made.get(tensors[0]) if len(tensors) == 1 else None
+        if convolution is None or not _are_joinable(convolution, call.layer):
+            continue
+        if uses[tensors[0]] == calls[id(convolution)] == calls[id(call.layer)] == 1:
+            # A layer that its file describes wrongly stays as it is, for its formula to refuse.
+            with contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError):
+                _join(convolution, call.layer, arrays[id(convolution)], arrays[id(call.layer)])
+
+
+def _are_joinable(layer: Layer, norm: Layer) -> bool:
+    """Whether a layer is a convolution without activation, and `norm` is over its channels."""
+    if layer.kind not in CHANNEL_KERNELS or norm.kind not in BATCH_NORMALIZATIONS:
+        return False
+    axis = norm.config.get("axis", -1)
+    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
+    own = (1, -3) if layer.config["data_format"] == "channels_first" else (3, -1)
+    return axis in own and layer.config.get("activation", "linear") == "linear"
+
+
+def _join(layer: Layer, norm: Layer, weights: Arrays, statistics: Arrays) -> None:
+    """Change the weights of a convolution, and take those of the normalization away."""
+    kernel = weights[CHANNEL_KERNELS[layer.kind]]
+    channels = kernel.shape[2:] if layer.kind == "DepthwiseConv2D" else kernel.shape[3:]
+    vectors = [*statistics.values(), *([weights["bias"]] if "bias" in weights else [])]
+    if any(vector.shape != (math.prod(channels),) for vector in vectors):
+        raise ValueError("not one value for each channel")
+    with np.errstate(all="ignore"):  # chips for which the model gives no finite value are reported
+        variance = statistics["moving_variance"].astype(np.float64)
+        scale = statistics.get("gamma", 1.0) / np.sqrt(variance + float(norm.config["epsilon"]))
+        bias = (weights.get("bias", 0.0) - statistics["moving_mean"]) * scale
+        bias += statistics.get("beta", 0.0)
+        weights[CHANNEL_KERNELS[layer.kind]] = np.float32(kernel * scale.reshape(channels))
+        weights["bias"] = np.float32(bias)
+    statistics.clear()
+
+
+def _fill(value: Any, values: dict[Tensor, Value]) -> Any:
+    """Arguments of a call with the values in place of the Tensors."""
+    if isinstance(value, Tensor):
+        return values[value]
+    if isinstance(value, list):
+        return [_fill(item, values) for item in value]
+    if isinstance(value, slice):
+        ends = (value.start, value.stop, value.step)
+        return slice(*(_fill(end, values) for end in ends))
+    return value
+
+
+def _first(value: Any) -> Any:
+    """A value, or values in a list, in the axes that the model itself counts."""
+    if isinstance(value, list):
+        return [_first(item) for item in value]
+    return value.first if isinstance(value, ChannelsFirst) else value
+
+
+def _last(value: Any) -> Any:
+    """The same of a channels-first array (N, channels, rows, columns), channels last."""
+    if isinstance(value, list):
+        return [_last(item) for item in value]
+    return value.last if isinstance(value, ChannelsFirst) else tf.transpose(value, [0, 2, 3, 1])
+
+
+def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, Any]) -> Value:
+    """Compute a layer, channels last if it can be, else in the axes that its arguments count."""
+    formula, config = LAYERS[layer.kind], layer.config
+    parts = args[0] if isinstance(args[0], list) else args
+    kept = all(isinstance(part, ChannelsFirst) for part in parts)
+    axial = layer.kind in AXIAL and kept and config.get("axis", -1) in (1, [1], -3)
+    pointwise = layer.kind in POINTWISE and kept
+    pointwise = pointwise and not _looks_along(config.get("activation"))
+    spatial = layer.kind in SPATIAL and config["data_format"] == "channels_first"
+    if not (axial or pointwise or spatial):
+        return formula(config, weights, *_first(args), **kwargs)
+    if axial:
+        config = {**config, "axis": -1}
+    if layer.kind.startswith("Global") and config.get("keepdims"):
+        return ChannelsFirst(formula(config, weights, *_last(args)))
+    y = formula(config, weights, *_last(args), **kwargs)
+    return y if layer.kind.startswith("Global") else ChannelsFirst(y)
+
+
+def _looks_along(activation: Any) -> bool:
+    """Whether an activation looks along the last axis."""
+    name = activation.kind if isinstance(activation, Layer) else activation
+    return name in ("softmax", "log_softmax", "Softmax")

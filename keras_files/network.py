@@ -1,0 +1,132 @@
+"""The form that the models of all eras share: a Network of Calls to Layers, between Tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Layer:
+    """A layer in the form that all eras share.
+
+    Attributes:
+        kind: the name of its class in Keras 2, "Network" for a model inside the model.
+        config: its arguments as Keras 2 has them, changed as `_mend` says.
+        trainable: False for a frozen layer, which changes the order of the weights in a file.
+        places: role of a weight (see LAYER_WEIGHTS) -> where in the file the array lies.
+        network: the model inside, or the layer inside of a TimeDistributed.
+    """
+
+    kind: str
+    name: str
+    config: dict[str, Any]
+    trainable: bool = True
+    places: dict[str, str] = field(default_factory=dict)
+    network: Network | None = None
+
+    def __str__(self) -> str:
+        return f"layer '{self.name}' ({self.kind})"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Names result number `output` of call number `call` to the layer `layer`."""
+
+    layer: str
+    call: int
+    output: int
+
+
+@dataclass
+class Call:
+    """One use of a layer; its results are the Tensors (`name`, `number`, 0), (..., 1), ...
+
+    Tensors stand in `args` and `kwargs`, among lists and plain values.
+    """
+
+    layer: Layer
+    name: str
+    number: int
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+@dataclass
+class Network:
+    """A model: its calls in the order of computing, the Tensors it starts and ends with.
+
+    `shapes` are the declared shapes of its inputs, batch axis included.
+    """
+
+    layers: list[Layer]
+    calls: list[Call]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    shapes: list[list[int | None] | None]
+    trainable: bool = True
+
+
+@dataclass(frozen=True)
+class Era:
+    """What wrote a file: `keras` is 1, 2 or 3; `data_format` that of its first layer with one."""
+
+    keras: int
+    version: str
+    backend: str
+    data_format: str
+
+    @property
+    def is_package(self) -> bool:
+        """True for the keras package before it became tf.keras (2.4): on TensorFlow 1 or Theano."""
+        return self.keras == 1 or re.fullmatch(r"2\.[0-3]\.\d+", self.version) is not None
+
+
+def words(text: str) -> set[str]:
+    return set(text.split())
+
+
+def with_tensors(value: Any) -> Any:
+    """Plain values in which tf.keras wrote a tensor as [layer, call, output]."""
+    if isinstance(value, list):
+        if len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int):
+            return Tensor(*value[:3])
+        return [with_tensors(item) for item in value]
+    if isinstance(value, dict) and "class_name" not in value and not value.keys() >= {"start"}:
+        return {key: with_tensors(item) for key, item in value.items()}
+    return plain(value)
+
+
+def plain(value: Any) -> Any:
+    """Plain values from the forms in which JSON holds them: tensors, slices, arrays, tuples."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind, config = value.get("class_name"), value.get("config")
+    if kind == "__keras_tensor__":
+        return Tensor(*config["keras_history"])
+    if kind == "__ellipsis__":
+        return Ellipsis
+    if kind == "__slice__":
+        return slice(*(plain(config[key]) for key in ("start", "stop", "step")))
+    if kind in ("__numpy__", "__tensor__"):
+        return config["value"]
+    if kind == "__tuple__":
+        return plain(value["items"])
+    if value.keys() == {"start", "stop", "step"}:
+        return slice(*(with_tensors(value[key]) for key in ("start", "stop", "step")))
+    return {key: plain(item) for key, item in value.items()}
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All Tensors among the arguments of a call."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(item)
+    elif isinstance(value, slice):
+        yield from tensors_in([value.start, value.stop, value.step])

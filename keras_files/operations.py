@@ -1,0 +1,187 @@
+"""Which functions are mere arithmetic: the operations of tf.keras and Keras 3, as TensorFlow's."""
+
+from __future__ import annotations
+
+import json
+
+from keras_files.checked_file import ModelError
+from keras_files.network import Layer, plain, words
+
+RESAVE = "replace it by standard Keras layers and save the model again"
+
+ACTIVATIONS = words(
+    "celu elu exponential gelu hard_shrink hard_sigmoid hard_sigmoid_keras3 hard_swish hard_tanh "
+    "leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid soft_shrink softmax "
+    "softplus softsign squareplus swish tanh tanh_shrink"
+)
+ACTIVATION_LAYERS = {"ELU", "LeakyReLU", "ReLU", "Softmax", "ThresholdedReLU"}
+ACTIVATION_ALIASES = {"hard_silu": "hard_swish", "silu": "swish"}
+
+# What an Operation may compute: functions of TensorFlow that are arithmetic on arrays, by their
+# name in the module tf ("getitem": slicing). A TFOpLambda layer can name any function at all.
+OPERATIONS = words(
+    "cast clip_by_value compat.v1.floor_div compat.v1.pad compat.v1.shape compat.v1.squeeze "
+    "compat.v1.transpose concat convert_to_tensor expand_dims gather getitem identity "
+    "image.central_crop image.flip_left_right image.flip_up_down image.grayscale_to_rgb "
+    "image.per_image_standardization image.resize image.resize_with_crop_or_pad "
+    "image.rgb_to_grayscale linalg.l2_normalize linalg.matmul math.abs math.add math.add_n "
+    "math.ceil math.cos math.divide math.divide_no_nan math.equal math.erf math.exp math.expm1 "
+    "math.floor math.floordiv math.floormod math.greater math.greater_equal math.l2_normalize "
+    "math.less math.less_equal math.log math.log1p math.log_sigmoid math.logical_and "
+    "math.logical_not math.logical_or math.maximum math.minimum math.multiply "
+    "math.multiply_no_nan math.negative math.not_equal math.pow math.reciprocal "
+    "math.reduce_euclidean_norm math.reduce_logsumexp math.reduce_max math.reduce_mean "
+    "math.reduce_min math.reduce_prod math.reduce_std math.reduce_sum math.reduce_variance "
+    "math.round math.rsqrt math.sigmoid math.sign math.sin math.softplus math.sqrt math.square "
+    "math.squared_difference math.subtract math.tanh math.truediv nn.avg_pool nn.avg_pool2d "
+    "nn.bias_add nn.depth_to_space nn.elu nn.gelu nn.l2_normalize nn.leaky_relu "
+    "nn.local_response_normalization nn.log_softmax nn.max_pool nn.max_pool2d nn.moments nn.relu "
+    "nn.relu6 nn.selu nn.sigmoid nn.silu nn.softmax nn.softplus nn.softsign nn.space_to_depth "
+    "nn.swish nn.tanh ones_like pad reshape reverse roll shape slice split squeeze stack "
+    "stop_gradient tensordot tile transpose unstack where zeros_like"
+)
+
+OPERATORS = {
+    "__operators__.add": "math.add",
+    "__operators__.getitem": "getitem",
+}
+
+# Operations of Keras 3 (keras.ops on the tensors of a model): the same function of TensorFlow, and
+# what it calls the arguments. An argument not named here must have one of the plain values.
+_PLAIN_VALUES = (None, False, "channels_last", "constant")
+_REDUCTION = {"axis": "axis", "keepdims": "keepdims"}
+_POOLING = {"pool_size": "ksize", "strides": "strides", "padding": "padding"}
+
+KERAS3_OPERATIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "Absolute": ("math.abs", {}),
+    "Add": ("math.add", {}),
+    "AveragePool": ("nn.avg_pool2d", _POOLING),
+    "Cast": ("cast", {"dtype": "dtype"}),
+    "Clip": ("clip_by_value", {"x_min": "clip_value_min", "x_max": "clip_value_max"}),
+    "Concatenate": ("concat", {"axis": "axis"}),
+    "Divide": ("math.divide", {}),
+    "Exp": ("math.exp", {}),
+    "ExpandDims": ("expand_dims", {"axis": "axis"}),
+    "Flip": ("reverse", {"axis": "axis"}),
+    "Gelu": ("nn.gelu", {"approximate": "approximate"}),
+    "GetItem": ("getitem", {}),
+    "Greater": ("math.greater", {}),
+    "LeakyRelu": ("nn.leaky_relu", {"negative_slope": "alpha"}),
+    "Log": ("math.log", {}),
+    "Log1p": ("math.log1p", {}),
+    "LogSoftmax": ("nn.log_softmax", {"axis": "axis"}),
+    "Logsumexp": ("math.reduce_logsumexp", _REDUCTION),
+    "Matmul": ("linalg.matmul", {}),
+    "Max": ("math.reduce_max", _REDUCTION),
+    "MaxPool": ("nn.max_pool2d", _POOLING),
+    "Maximum": ("math.maximum", {}),
+    "Mean": ("math.reduce_mean", _REDUCTION),
+    "Min": ("math.reduce_min", _REDUCTION),
+    "Minimum": ("math.minimum", {}),
+    "Multiply": ("math.multiply", {}),
+    "Negative": ("math.negative", {}),
+    "Pad": ("pad", {"pad_width": "paddings"}),
+    "Power": ("math.pow", {}),
+    "Reciprocal": ("math.reciprocal", {}),
+    "Relu": ("nn.relu", {}),
+    "Relu6": ("nn.relu6", {}),
+    "Reshape": ("reshape", {"newshape": "shape"}),
+    "Resize": (
+        "image.resize",
+        {"size": "size", "interpolation": "method", "antialias": "antialias"},
+    ),
+    "Rsqrt": ("math.rsqrt", {}),
+    "Selu": ("nn.selu", {}),
+    "Sigmoid": ("math.sigmoid", {}),
+    "Silu": ("nn.silu", {}),
+    "Softmax": ("nn.softmax", {"axis": "axis"}),
+    "Softplus": ("math.softplus", {}),
+    "Softsign": ("nn.softsign", {}),
+    "Split": ("split", {"indices_or_sections": "num_or_size_splits", "axis": "axis"}),
+    "Sqrt": ("math.sqrt", {}),
+    "Square": ("math.square", {}),
+    "Squeeze": ("squeeze", {"axis": "axis"}),
+    "Stack": ("stack", {"axis": "axis"}),
+    "Std": ("math.reduce_std", _REDUCTION),
+    "Subtract": ("math.subtract", {}),
+    "Sum": ("math.reduce_sum", _REDUCTION),
+    "Tanh": ("math.tanh", {}),
+    "Transpose": ("transpose", {"axes": "perm"}),
+    "TrueDivide": ("math.truediv", {}),
+    "Unstack": ("unstack", {"num": "num", "axis": "axis"}),
+    "Var": ("math.reduce_variance", _REDUCTION),
+    "Where": ("where", {}),
+}
+KERAS3_ACTIVATIONS = {"HardSigmoid": "hard_sigmoid_keras3", "HardSilu": "hard_swish"}
+
+# Nodes of TensorFlow's graph, as tf.keras of TensorFlow 2.0 to 2.3 stored an operation.
+GRAPH_OPERATIONS = {
+    "Add": "math.add",
+    "AddV2": "math.add",
+    "BiasAdd": "nn.bias_add",
+    "ConcatV2": "concat",
+    "Exp": "math.exp",
+    "ExpandDims": "expand_dims",
+    "Max": "math.reduce_max",
+    "Maximum": "math.maximum",
+    "Mean": "math.reduce_mean",
+    "Minimum": "math.minimum",
+    "Mul": "math.multiply",
+    "Neg": "math.negative",
+    "Pow": "math.pow",
+    "RealDiv": "math.truediv",
+    "Relu": "nn.relu",
+    "Relu6": "nn.relu6",
+    "Reshape": "reshape",
+    "Rsqrt": "math.rsqrt",
+    "Sigmoid": "math.sigmoid",
+    "Softmax": "nn.softmax",
+    "Sqrt": "math.sqrt",
+    "Square": "math.square",
+    "Sub": "math.subtract",
+    "Sum": "math.reduce_sum",
+    "Tanh": "math.tanh",
+    "Transpose": "transpose",
+}
+
+
+def mend_operation(layer: Layer) -> None:
+    """Operations of tf.keras and of Keras 3 -> an Operation that names a function of TensorFlow.
+
+    `function` is then one of OPERATIONS, `arguments` are those known beforehand, `constants` those
+    by their place among the tensors, or None where the call has all in their places.
+    """
+    config, kind = layer.config, layer.kind
+    arguments, constants = {}, None
+    if kind in KERAS3_ACTIVATIONS:
+        layer.kind, layer.config = "Activation", {"activation": KERAS3_ACTIVATIONS[kind]}
+        return
+    if kind in KERAS3_OPERATIONS:
+        function, renamed = KERAS3_OPERATIONS[kind]
+        for key, value in config.items():
+            if key in renamed:
+                arguments[renamed[key]] = plain(value)
+            elif key not in ("name", "dtype") and value not in _PLAIN_VALUES:
+                raise ModelError(f"{layer} has '{key}', which cannot be computed here: {RESAVE}")
+        if "padding" in arguments:
+            arguments["padding"] = arguments["padding"].upper()
+        if "shape" in arguments:
+            arguments["shape"] = [-1 if size is None else size for size in arguments["shape"]]
+        if function == "reverse" and isinstance(arguments["axis"], int):
+            arguments["axis"] = [arguments["axis"]]
+    elif kind == "TensorFlowOpLayer":
+        node = config["node_def"]
+        node = json.loads(node) if isinstance(node, str) else node
+        function = GRAPH_OPERATIONS.get(node["op"], f"raw_ops.{node['op']}")
+        if "keep_dims" in node.get("attr", {}):
+            arguments["keepdims"] = node["attr"]["keep_dims"].get("b", False)
+        constants = {int(place): value for place, value in config["constants"].items()}
+    else:
+        function = OPERATORS.get(config["function"], config["function"])
+    if function not in OPERATIONS:
+        raise ModelError(
+            f"{layer} calls the function '{function}' of TensorFlow, which is not known to be mere "
+            f"arithmetic, and is never called from a file: {RESAVE}"
+        )
+    layer.kind = "Operation"
+    layer.config = {"function": function, "arguments": arguments, "constants": constants}

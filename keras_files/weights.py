@@ -1,0 +1,187 @@
+"""Which array of a file belongs to which layer, and in which layout it is kept."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_files.checked_file import ModelError, names, read_array
+from keras_files.network import Era, Layer, Network, words
+
+if TYPE_CHECKING:
+    import h5py
+
+# The layers that can be opened, and their weights in the order in which Keras creates them.
+# "bias?use_bias": there if the argument `use_bias` is true. After "|": never trainable.
+LAYER_WEIGHTS = {
+    **dict.fromkeys(
+        words(
+            "Activation ActivityRegularization Add Average AveragePooling1D AveragePooling2D "
+            "AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D ELU Flatten "
+            "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D "
+            "GlobalMaxPooling1D "
+            "GlobalMaxPooling2D GlobalMaxPooling3D InputLayer LeakyReLU MaxPooling1D MaxPooling2D "
+            "MaxPooling3D Maximum Minimum Multiply Operation Permute ReLU RepeatVector Rescaling "
+            "Reshape Resizing Softmax Subtract ThresholdedReLU TimeDistributed UnitNormalization "
+            "UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D"
+        ),
+        "",
+    ),
+    **dict.fromkeys(
+        words(
+            "Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose Dense "
+            "LocallyConnected2D MaxoutDense"
+        ),
+        "kernel bias?use_bias",
+    ),
+    **dict.fromkeys(["DepthwiseConv1D", "DepthwiseConv2D"], "depthwise_kernel bias?use_bias"),
+    **dict.fromkeys(
+        ["SeparableConv1D", "SeparableConv2D"], "depthwise_kernel pointwise_kernel bias?use_bias"
+    ),
+    **dict.fromkeys(
+        ["BatchNormalization", "SyncBatchNormalization", "SampleNormalization"],
+        "gamma?scale beta?center | moving_mean moving_variance",
+    ),
+    **dict.fromkeys(["GroupNormalization", "LayerNormalization"], "gamma?scale beta?center"),
+    "Highway": "kernel carry_kernel bias?use_bias carry_bias?use_bias",
+    "LayerScale": "gamma",
+    "MultiHeadAttention": "query/kernel query/bias?use_bias key/kernel key/bias?use_bias "
+    "value/kernel value/bias?use_bias attention_output/kernel attention_output/bias?use_bias",
+    "Normalization": "| mean?adapted variance?adapted count?adapted",
+    "ParametricSoftplus": "alpha beta",
+    "PReLU": "alpha",
+    "RMSNormalization": "scale",
+    "SReLU": "t_left a_left t_right a_right",
+}
+
+
+def _roles(layer: Layer) -> dict[str, bool]:
+    """The weights of a layer by role, in the order in which Keras makes them: trainable or not."""
+    roles = {}
+    trainable = True
+    for word in LAYER_WEIGHTS[layer.kind].split():
+        role, _, condition = word.partition("?")
+        if role == "|":
+            trainable = False
+        elif not condition or layer.config.get(condition, True):
+            roles[role] = trainable
+    return roles
+
+
+def _slots(layer: Layer, keras: int) -> tuple[list[tuple[Layer, str]], list[tuple[Layer, str]]]:
+    """The (layer, role) of all weights in a layer or model, in the order of the file.
+
+    Returns:
+        The trainable ones, and those that are not; a file has them in this order. In a frozen
+        layer none is trainable. Keras 3 keeps the weights of a frozen model layer by layer.
+    """
+    if layer.network:
+        parts = [_slots(inner, keras) for inner in layer.network.layers]
+        if keras == 3 and not layer.trainable:
+            return [], [slot for part in parts for slot in part[0] + part[1]]
+        trainable, fixed = ([slot for part in parts for slot in part[i]] for i in (0, 1))
+    else:
+        roles = _roles(layer)
+        trainable, fixed = ([(layer, r) for r in roles if roles[r] is t] for t in (True, False))
+    return (trainable, fixed) if layer.trainable else ([], trainable + fixed)
+
+
+def place_weights(network: Network, era: Era, file: h5py.File) -> None:
+    """Fill `Layer.places` from model_weights, which has one group for each layer of the model."""
+    root = file["model_weights"]
+    known = {layer.name for layer in network.layers}
+    # a nested Sequential of Keras 1 has no name of its own, but the groups are in order
+    spare = (name for name in names(root, "layer_names") if name not in known)
+    for layer in network.layers:
+        layer.name = layer.name or next(spare)
+        slots = [slot for part in _slots(layer, era.keras) for slot in part]
+        if not slots:
+            continue
+        if layer.name not in root:
+            raise ModelError(f"the file has no weights for {layer}: save the whole model again")
+        stored = names(root[layer.name], "weight_names")
+        if len(stored) != len(slots):
+            raise ModelError(
+                f"{layer} needs {len(slots)} arrays of weights, the file has {len(stored)}: "
+                "save the model again"
+            )
+        for (owner, role), name in zip(slots, _sort_names(stored, slots), strict=True):
+            _place(owner, role, f"model_weights/{layer.name}/{name}", file)
+
+
+def _sort_names(stored: list[str], slots: list[tuple[Layer, str]]) -> list[str]:
+    """The names in the order of the slots: by their words where these tell, else as they stand.
+
+    Keras 2 and 3 end a name with "layer/role:0", so that no rule about frozen layers is needed.
+    """
+    ends: dict[str, list[str]] = {}
+    for name in stored:
+        words = name.split(":")[0].split("/")
+        for start in range(len(words) - 1):
+            ends.setdefault("/".join(words[start:]), []).append(name)
+    found = [ends.get(f"{owner.name}/{role}", []) for owner, role in slots]
+    if all(len(fitting) == 1 for fitting in found) and len({f[0] for f in found}) == len(stored):
+        return [fitting[0] for fitting in found]
+    roles = {role.rsplit("/")[-1] for _, role in slots}
+    for name, (owner, role) in zip(stored, slots, strict=True):
+        word = name.rsplit("/")[-1].split(":")[0]
+        if word in roles and not role.endswith(word):
+            raise ModelError(f"{owner} has its weight '{name}' where '{role}' belongs")
+    return stored
+
+
+def place_archived(layers: list[Layer], root: str, file: h5py.File) -> None:
+    """Fill `Layer.places` in a .keras archive, where a layer has the name of its class, counted."""
+    counts: dict[str, int] = {}
+    for layer in layers:
+        word = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", layer.config.get("class_name", layer.kind))
+        word = re.sub(r"([a-z])([A-Z])", r"\1_\2", word).lower()
+        count = counts[word] = counts.get(word, -1) + 1
+        _place_archived_layer(layer, f"{root}/{word}_{count}" if count else f"{root}/{word}", file)
+
+
+def _place_archived_layer(layer: Layer, place: str, file: h5py.File) -> None:
+    if layer.kind == "TimeDistributed":
+        _place_archived_layer(layer.network.layers[0], f"{place}/layer", file)
+    elif layer.network:
+        place_archived(layer.network.layers, f"{place}/layers", file)
+    numbers: dict[str, int] = {}
+    for role in [] if layer.network else _roles(layer):
+        part = f"/{role.split('/')[0].removeprefix('attention_')}_dense" if "/" in role else ""
+        if part and f"{place}/_{part[1:]}" in file:  # tf_keras
+            part = f"/_{part[1:]}"
+        number = numbers[part] = numbers.get(part, -1) + 1
+        _place(layer, role, f"{place}{part}/vars/{number}", file)
+
+
+def _place(layer: Layer, role: str, place: str, file: h5py.File) -> None:
+    """Note where a weight lies, after a look at its shape."""
+    if place not in file or not hasattr(file[place], "shape"):
+        raise ModelError(f"the file lacks the array '{place}' of {layer}: save the model again")
+    width = layer.config.get("units") or layer.config.get("filters")
+    if role in ("kernel", "pointwise_kernel") and width and width not in file[place].shape:
+        raise ModelError(
+            f"{layer} has {width} units, but its stored kernel has the shape {file[place].shape}"
+        )
+    layer.places[role] = place
+
+
+def read_weight(file: h5py.File, era: Era, layer: Layer, role: str) -> np.ndarray:
+    """A weight as float32 in the layout of TensorFlow: kernels (rows, columns, in, out)."""
+    array = read_array(file, layer.places[role])
+    if not role.endswith("kernel") or array.ndim < 3 or layer.kind == "MaxoutDense":
+        return array
+    first = layer.config["data_format"] == "channels_first"
+    if era.keras == 1 and layer.kind == "Conv2DTranspose":
+        array = array.transpose((2, 3, 0, 1) if first else (0, 1, 3, 2))
+    elif era.keras == 1 and layer.kind == "Conv1D" and array.ndim == 4:
+        array = array[:, 0]
+    elif era.keras == 1 and first and array.ndim == 4:
+        array = array.transpose(2, 3, 1, 0)
+    elif era.keras == 1 and first and array.ndim == 5:
+        array = array.transpose(2, 3, 4, 1, 0)
+    if era.backend == "theano" and role == "kernel" and layer.kind.startswith("Conv"):
+        array = array[tuple(slice(None, None, -1) for _ in array.shape[:-2])]
+    return array

@@ -1,0 +1,193 @@
+"""Answers: the names of chips, and JSON files that are whole."""
+
+import itertools
+import json
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chip_classifier.answers import NO_CLASS, Answers, chip_names, write_json_object
+
+# ------------------------------------------------------------------------------------- chip names
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        ([], []),
+        (["a.jpg"], ["a"]),
+        (["chips/a.jpg"], ["a"]),
+        (["chips/a.jpg", "chips/east/b.png"], ["a", "east/b"]),
+        (["chips/east/a.jpg", "chips/east/b.jpg"], ["east/a", "east/b"]),
+        (["east/a.jpg", "west/a.jpg"], ["east/a", "west/a"]),
+        (["a.jpg", "chips/b.jpg"], ["a", "chips/b"]),
+        (["chips/a.jpg", "chips/a.png", "chips/b.png"], ["a.jpg", "a.png", "b"]),
+        (["chips/a.jpg", "chips/a.JPG"], ["a.jpg", "a.JPG"]),
+        (["a.jpg", "a.png", "a.jpg.png"], ["a.jpg", "a.png", "a.jpg.png"]),
+        (["chips/a.jpg", "chips/east/a.png"], ["a", "east/a"]),
+        (["chips/2017.06.01.tif"], ["2017.06.01"]),
+        (["chips/a.jpg", "chips2/b.jpg"], ["chips/a", "chips2/b"]),
+    ],
+)
+def test_chips_are_named_below_the_top_directory(paths: list[str], names: list[str]) -> None:
+    assert chip_names(paths) == names
+
+
+def test_names_are_unique_and_short_where_they_can_be() -> None:
+    parts = ("a", "b", "a.jpg", "b.png", "east")
+    suffixes = (".jpg", ".png", ".JPG", ".tif")
+    rng = np.random.default_rng(1)
+    pool = [
+        "/".join((*folders, stem + suffix))
+        for depth in range(3)
+        for folders in itertools.product(parts, repeat=depth)
+        for stem in parts
+        for suffix in suffixes
+    ]
+    for size in [*range(1, 30)] * 20:
+        chosen = [str(path) for path in rng.choice(pool, size, replace=False)]
+        if rng.random() < 0.5:
+            chosen = [f"chips/{path}" for path in chosen]
+        names = chip_names(chosen)
+        assert len(set(names)) == len(chosen)
+        tops = {path.split("/")[0] for path in chosen}
+        shared = len(tops) == 1 and all("/" in path for path in chosen)
+        below = [path.partition("/")[2] if shared else path for path in chosen]
+        short = [posixpath.splitext(path)[0] for path in below]
+        for path, stem, name in zip(below, short, names, strict=True):
+            assert name in (path, stem)
+            # An extension stays only where the short name is another chip's, short or whole.
+            if name == path:
+                assert short.count(stem) > 1 or stem in below
+
+
+# ---------------------------------------------------------------------------------------- answers
+
+
+def answers_for(
+    names: list[str], classes: list[int], links: dict[int, str] | None = None
+) -> Answers:
+    """Make answers with the certainties 0.0, 0.1, ...; chips without a class are "bad"."""
+    answers = Answers()
+    answers.names, answers.links = names, links or {}
+    problems = {
+        number: "bad"
+        for number, index in enumerate(classes)
+        if index == NO_CLASS and number not in answers.links
+    }
+    answers.add(classes, [number / 10 for number in range(len(classes))], problems)
+    return answers
+
+
+def written(folder: Path, name: str) -> dict | None:
+    """Read a file of results; None if there is none."""
+    path = folder / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def test_answers_are_written_in_order_with_counts(tmp_path: Path) -> None:
+    answers = answers_for(["t/c.jpg", "t/a.jpg", "t/b.jpg"], [1, 0, NO_CLASS])
+    counts, reasons = answers.write(tmp_path, ("no", "yes"))
+    assert list(written(tmp_path, "classified.json").items()) == [
+        ("c", {"class": "yes", "certainty": 0.0}),
+        ("a", {"class": "no", "certainty": 0.1}),
+    ]
+    assert written(tmp_path, "unclassified.json") == {"b": "bad"}
+    assert counts == {"no": 1, "yes": 1}
+    assert reasons == {"bad": 1}
+
+
+def test_class_without_chips_is_counted_as_none(tmp_path: Path) -> None:
+    counts, _ = answers_for(["a.jpg"], [0]).write(tmp_path, ("no", "yes"))
+    assert dict(counts) == {"no": 1, "yes": 0}
+
+
+def test_unclassified_file_exists_only_if_a_chip_goes_into_it(tmp_path: Path) -> None:
+    answers_for(["a.jpg"], [0]).write(tmp_path, ("0",))
+    assert [path.name for path in tmp_path.iterdir()] == ["classified.json"]
+
+
+def test_certainty_is_rounded_to_ten_decimals(tmp_path: Path) -> None:
+    answers = Answers()
+    answers.names = ["a.jpg"]
+    answers.add([0], [float(np.float32(1 / 3))], {})  # 0.3333333432674408
+    answers.write(tmp_path, ("0",))
+    assert '"certainty": 0.3333333433}' in (tmp_path / "classified.json").read_text()
+
+
+def test_last_member_of_a_path_counts(tmp_path: Path) -> None:
+    answers_for(["a.jpg", "b.jpg", "a.jpg"], [NO_CLASS, 0, 1]).write(tmp_path, ("x", "y"))
+    assert written(tmp_path, "classified.json") == {
+        "b": {"class": "x", "certainty": 0.1},
+        "a": {"class": "y", "certainty": 0.2},
+    }
+    assert written(tmp_path, "unclassified.json") is None
+
+
+def test_answer_of_a_replaced_member_is_not_a_result(tmp_path: Path) -> None:
+    answers_for(["a.jpg", "a.jpg"], [0, NO_CLASS]).write(tmp_path, ("x", "y"))
+    assert written(tmp_path, "classified.json") is None
+    assert written(tmp_path, "unclassified.json") == {"a": "bad"}
+
+
+def test_link_is_answered_by_its_chip(tmp_path: Path) -> None:
+    names = [
+        "t/link.jpg",
+        "t/a.jpg",
+        "t/second.jpg",
+        "t/dangling.jpg",
+        "t/self.jpg",
+        "t/to_bad.jpg",
+    ]
+    links = {
+        0: "t/second.jpg",
+        2: "t/a.jpg",
+        3: "t/nothing.jpg",
+        4: "t/self.jpg",
+        5: "t/bad.jpg",
+    }
+    classes = [NO_CLASS, 1, NO_CLASS, NO_CLASS, NO_CLASS, NO_CLASS, NO_CLASS]
+    answers = answers_for([*names, "t/bad.jpg"], classes, links)
+    answers.write(tmp_path, ("x", "y"))
+    answer = {"class": "y", "certainty": 0.1}
+    assert written(tmp_path, "classified.json") == dict.fromkeys(("link", "a", "second"), answer)
+    unclassified = written(tmp_path, "unclassified.json")
+    assert list(unclassified) == ["dangling", "self", "to_bad", "bad"]
+    assert "t/nothing.jpg" in unclassified["dangling"]
+    assert unclassified["to_bad"] == "bad"
+
+
+# ---------------------------------------------------------------------------------- files, whole
+
+
+@pytest.mark.parametrize("items", [[], [("a", 1)], [('é\n"', {"b": [1.5]}), ("z", None)]])
+def test_json_object_is_what_json_reads(items: list, tmp_path: Path) -> None:
+    write_json_object(tmp_path / "a.json", iter(items))
+    content = (tmp_path / "a.json").read_bytes()
+    assert list(json.loads(content).items()) == items
+    assert content.isascii()
+    assert content.endswith(b"}\n")
+
+
+def test_json_object_is_never_written_in_part(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("of an earlier run")
+
+    def items() -> Iterator[tuple[str, int]]:
+        yield "a", 1
+        # What a reader would see now is the old file.
+        assert (tmp_path / "a.json").read_text() == "of an earlier run"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_json_object(tmp_path / "a.json", items())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_object_never_holds_nan(value: float, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json_object(tmp_path / "a.json", iter([("a", value)]))
+    assert list(tmp_path.iterdir()) == []

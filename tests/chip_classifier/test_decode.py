@@ -1,0 +1,245 @@
+"""Chips of every kind: read as OpenCV reads them, or refused."""
+
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import chip_files
+from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.archive import UndecodableChip
+from chip_classifier.decode import decode_chip, has_16_bits, warp
+from chip_files import make_tar, make_work_dir, readable_chips, scene, unreadable_chips
+
+# Pillow warns about the tags of files that are cut off, and about sizes that damaged ones declare;
+# what counts is what it returns.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::RuntimeWarning:PIL")
+
+READABLE, UNREADABLE = sorted(readable_chips()), sorted(unreadable_chips())
+
+# Kinds of files that are cut off at every place below, one for each reader and compression.
+CUT_KINDS = (
+    "rgb.png",
+    "interlaced.png",
+    "baseline.jpg",
+    "progressive.jpeg",
+    "striped.tif",
+    "tiled.tif",
+    "tiled_deflate.TIFF",
+    "lzw.tif",
+    "packbits.tif",
+    "zstd.tif",
+    "jpeg.tif",
+    "planar.tif",
+    "bigtiff.tif",
+    "grey_16_bit.tif",
+    "two_pages.tif",
+)
+
+
+def reference(name: str, folder: Path) -> np.ndarray:
+    """Read a chip from disk with cv2.imread; where that cannot, give the pixels it was made of.
+
+    OpenCV lacks ZSTD and tifs that lie on their side.
+    """
+    data, pixels = readable_chips()[name]
+    read = read_with_opencv(data, folder)
+    if read is None:
+        assert name in ("zstd.tif", "on_its_side.tif")
+        return pixels
+    return read
+
+
+def read_with_opencv(data: bytes, folder: Path) -> np.ndarray | None:
+    """Read an image file from disk with cv2.imread; None if it does not read it."""
+    path = folder / "chip"
+    path.write_bytes(data)
+    try:
+        return cv2.imread(str(path))
+    except cv2.error:  # raised for sizes beyond its limits
+        return None
+
+
+def reported_name(path: str, paths: list[str]) -> str:
+    """Give the name under which a chip is reported, in an archive with one top directory."""
+    stems = Counter(Path(other).stem for other in paths)
+    return path if stems[Path(path).stem] > 1 else Path(path).stem
+
+
+# ------------------------------------------------------------------------------- chips, one by one
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_readable_chip_is_decoded_as_opencv_reads_the_file(name: str, tmp_path: Path) -> None:
+    pixels = decode_chip(readable_chips()[name][0])
+    np.testing.assert_array_equal(pixels, reference(name, tmp_path), strict=True)
+
+
+@pytest.mark.parametrize("name", [n for n in READABLE if readable_chips()[n][1] is not None])
+def test_lossless_chip_keeps_the_pixels_it_was_made_of(name: str) -> None:
+    data, pixels = readable_chips()[name]
+    np.testing.assert_array_equal(decode_chip(data), pixels, strict=True)
+
+
+@pytest.mark.parametrize("orientation", chip_files.STORED_AS)
+def test_exif_orientation_turns_the_chip_upright(orientation: int) -> None:
+    stored = decode_chip(readable_chips()["orientation_1.jpg"][0])
+    upright = decode_chip(readable_chips()[f"orientation_{orientation}.jpg"][0])
+    np.testing.assert_array_equal(chip_files.STORED_AS[orientation](upright), stored)
+
+
+@pytest.mark.parametrize("name", [n for n in READABLE if "16_bit" in n])
+def test_16_bit_chip_is_read_as_value_by_256(name: str) -> None:
+    grey = "grey" in name
+    values = scene(5, 24, 20, kind=np.uint16) if grey else scene(4, 24, 20, 3, kind=np.uint16)
+    pixels = decode_chip(readable_chips()[name][0]).astype(np.float64)
+    expected = values[..., None] / 256 if grey else values[..., ::-1] / 256
+    # OpenCV cuts the fraction off: less than 1. In colour tifs, libtiff divides by 257 instead (at
+    # most 1 less, for 65535) and rounds (at most 0.5).
+    assert np.abs(pixels - expected).max() < 1.5
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_16_bit_chips_are_told_from_others(name: str) -> None:
+    assert has_16_bits(readable_chips()[name][0]) == ("16_bit" in name)
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_unreadable_chip_is_refused(name: str) -> None:
+    with pytest.raises(UndecodableChip, match=r"\w+ \w+"):
+        decode_chip(unreadable_chips()[name])
+
+
+@pytest.mark.parametrize("name", CUT_KINDS)
+def test_chip_cut_off_anywhere_is_refused_or_whole(name: str) -> None:
+    data = readable_chips()[name][0]
+    whole = decode_chip(data)
+    refused = 0
+    for length in range(0, len(data), 5):
+        try:
+            pixels = decode_chip(data[:length])
+        except UndecodableChip:
+            refused += 1
+        else:  # only padding or a second page was cut off
+            np.testing.assert_array_equal(pixels, whole, err_msg=f"{length} of {len(data)} bytes")
+    assert refused > len(data) / 5 * 0.4
+
+
+@pytest.mark.parametrize("name", CUT_KINDS)
+def test_damaged_chip_is_refused_or_read_as_opencv_does(name: str, tmp_path: Path) -> None:
+    data = readable_chips()[name][0]
+    rng = np.random.default_rng(len(data))
+    for _ in range(60):
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data), 3):
+            damaged[place] = rng.integers(256)
+        try:
+            pixels = decode_chip(bytes(damaged))
+        except UndecodableChip:
+            continue
+        assert pixels.dtype == np.uint8
+        assert pixels.ndim == 3
+        assert pixels.shape[2] == 3
+        read = read_with_opencv(damaged, tmp_path)
+        if read is not None:
+            np.testing.assert_array_equal(pixels, read)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (31, 7), (5, 90), (1, 1)])
+def test_warp_is_bilinear_resize_of_all_bands(shape: tuple[int, int]) -> None:
+    pixels = scene(9, 24, 20, 3)
+    out = np.zeros((*shape, 3), np.uint8)
+    warp(pixels, out)
+    bands = [
+        cv2.resize(pixels[..., band].copy(), shape[::-1], interpolation=cv2.INTER_LINEAR)
+        for band in range(3)
+    ]
+    np.testing.assert_array_equal(out, np.stack(bands, axis=2))
+
+
+def test_warp_interpolates_between_neighbours() -> None:
+    out = np.zeros((1, 4, 3), np.uint8)
+    warp(np.array([[[0] * 3, [100] * 3]], np.uint8), out)
+    assert out[0, :, 0].tolist() == [0, 25, 75, 100]  # pixel centres at 1/4, 3/4, 5/4 and 7/4
+
+
+# --------------------------------------------------------------------- chips, through the process
+
+
+@pytest.fixture(scope="module")
+def chip_run(checksum_model: Path, tmp_path_factory: pytest.TempPathFactory) -> chip_files.Run:
+    """A run over every readable and every unreadable chip, mixed, in batches of 7."""
+    chips = {name: readable_chips()[name][0] for name in READABLE} | unreadable_chips()
+    paths = [str(path) for path in np.random.default_rng(10).permutation(sorted(chips))]
+    archive = make_tar([(f"any/{path}", chips[path]) for path in paths])
+    ports = {"deploy_batch": "7", "normalization_vector": "0,0,0"}
+    work_dir = make_work_dir(tmp_path_factory.mktemp("run") / "w", archive, checksum_model, ports)
+    return chip_files.run_task(work_dir)
+
+
+@pytest.fixture(scope="module")
+def archive_order(chip_run: chip_files.Run) -> list[str]:
+    """The chips' paths below the top directory, in the order of the archive of chip_run."""
+    with tarfile.open(chip_run.work_dir / "input" / "chips" / "chips.tar") as tar:
+        return [name.removeprefix("any/") for name in tar.getnames()]
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_chip_is_classified_with_the_pixels_that_opencv_reads(
+    name: str, chip_run: chip_files.Run, archive_order: list[str], tmp_path: Path
+) -> None:
+    warped = cv2.resize(reference(name, tmp_path), (16, 16), interpolation=cv2.INTER_LINEAR)
+    answer = chip_run.classified[reported_name(name, archive_order)]
+    # Exact: see checksum_weights.
+    assert answer == {"class": "0", "certainty": chip_files.checksum(warped)}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_unreadable_chip_is_unclassified_with_a_reason(
+    name: str, chip_run: chip_files.Run, archive_order: list[str]
+) -> None:
+    reported = reported_name(name, archive_order)
+    assert reported not in chip_run.classified
+    reason = chip_run.unclassified[reported]
+    parts = {
+        "empty.jpg": "empty",
+        "random.png": "no jpeg, png or tif",
+        "text.tif": "no jpeg, png or tif",
+        "gif_inside.png": "no jpeg, png or tif",
+        "bmp_inside.jpg": "no jpeg, png or tif",
+        "too_many_pixels.png": f"{MAX_CHIP_PIXELS:,}",
+        "too_many_pixels.tif": f"{MAX_CHIP_PIXELS:,}",
+        "declares_too_many_pixels.png": f"{MAX_CHIP_PIXELS:,}",
+        "eight_bands.tif": "8 band",
+        "eight_bands_planar.tif": "8 band",
+        "float.tif": "floating point",
+        "float_rgb.tif": "floating point",
+        "double.tif": "floating point",
+        "four_byte.tif": "32 bits",
+    }
+    assert parts.get(name, "damaged") in reason
+    assert chip_run.warnings(f"'any/{name}'")[0].endswith(reason)
+
+
+def test_answers_keep_the_order_of_the_archive(
+    chip_run: chip_files.Run, archive_order: list[str]
+) -> None:
+    names = [reported_name(path, archive_order) for path in archive_order]
+    assert list(chip_run.classified) == [n for n in names if n in chip_run.classified]
+    assert list(chip_run.unclassified) == [n for n in names if n in chip_run.unclassified]
+    assert len(chip_run.classified) + len(chip_run.unclassified) == len(names)
+
+
+def test_unclassified_chips_are_counted_in_the_status(chip_run: chip_files.Run) -> None:
+    bad, total = len(UNREADABLE), len(UNREADABLE) + len(READABLE)
+    assert chip_run.code == 0
+    assert chip_run.status["status"] == "success"
+    assert f"{bad} of {total} chips" in chip_run.status["reason"]
+    assert chip_run.stderr == ""
+
+
+def test_16_bit_chips_are_warned_about_once(chip_run: chip_files.Run) -> None:
+    assert len(chip_run.warnings("16-bit")) == 1

@@ -1,0 +1,98 @@
+"""Batches hold each chip at its place, whatever the threads do."""
+
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import chip_files
+from chip_classifier import pipeline
+from chip_classifier.archive import Archive, BrokenArchive
+from chip_classifier.listing import Listing
+from chip_classifier.pipeline import Batch, Pipeline
+from chip_files import make_tar, scene
+
+PIXELS = chip_files.uniform_png(10, 20, 30)
+
+
+def batches_of(path: Path, batch_size: int, answered: int = 0) -> list[Batch]:
+    """Read an archive through the pipeline, chips warped to 5 x 6."""
+    return list(Pipeline(Listing(Archive(path)), batch_size, (5, 6), answered))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 17, 1000])
+def test_pipeline_keeps_each_chip_at_its_place(batch_size: int, tmp_path: Path) -> None:
+    # Large and small chips alternate, so that threads finish out of order.
+    images = [scene(n, *((300, 300) if n % 3 else (4, 4)), 3) for n in range(43)]
+    path = tmp_path / "a.tar"
+    path.write_bytes(make_tar([(f"{n}.png", chip_files.png(i)) for n, i in enumerate(images)]))
+    batches = batches_of(path, batch_size)
+    assert [name for batch in batches for name in batch.names] == [f"{n}.png" for n in range(43)]
+    assert [batch.first for batch in batches] == list(range(0, 43, batch_size))
+    for batch in batches:
+        for row in range(len(batch.names)):
+            image = chip_files.bgr(images[batch.first + row])
+            np.testing.assert_array_equal(batch.pixels[row], cv2.resize(image, (6, 5)))
+
+
+def test_chips_that_are_decoded_together_do_not_mind_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: 1)  # the larger the groups
+    images = {n: scene(n, 5, 6, 3) for n in range(64)}
+    members = [
+        (f"{n}.png", b"bad")
+        if n % 5 == 1
+        else chip_files.header(f"{n}.png", tarfile.SYMTYPE, "0.png")
+        if n % 7 == 2
+        else (f"{n}.png", chip_files.png(image))
+        for n, image in images.items()
+    ]
+    path = tmp_path / "a.tar"
+    path.write_bytes(make_tar(members))
+    (batch,) = batches_of(path, 64)
+    assert list(batch.problems) == [n for n in images if n % 5 == 1]
+    sound = [n for n in images if n % 5 != 1 and n % 7 != 2]
+    assert batch.decoded_rows().tolist() == sound
+    for number in sound:
+        np.testing.assert_array_equal(batch.pixels[number], chip_files.bgr(images[number]))
+
+
+def test_pipeline_gives_nothing_of_an_archive_that_was_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    members = [(f"{n}.png", PIXELS) for n in range(40)]
+    path.write_bytes(make_tar(members))
+    batches = iter(Pipeline(Listing(Archive(path)), 1, (5, 6), 0))
+    next(batches)
+    path.write_bytes(make_tar(members[::-1]))  # as long, the chips at other places
+    with pytest.raises(BrokenArchive, match=r"a\.tar was changed while it was read"):
+        next(batches)
+
+
+def test_archive_is_read_to_its_end_whatever_takes_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(make_tar([("a.jpg", b"first"), ("b.jpg", b"x")]))
+    archive = Archive(path)
+    path.unlink()
+    path.write_bytes(make_tar([("c.jpg", b"other")]))
+    assert [archive.read(chip) for chip in archive.chips()] == [b"first", b"x"]
+
+
+def test_pipeline_does_not_decode_answered_chips(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(make_tar([(f"{n}.png", PIXELS if n > 3 else b"bad") for n in range(8)]))
+    batches = batches_of(path, 2, answered=4)
+    assert [batch.problems for batch in batches] == [{}] * 4
+    assert [batch.pixels is None for batch in batches] == [True, True, False, False]
+
+
+def test_pipeline_gives_sound_batches_before_the_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(make_tar([(f"{n}.png", PIXELS) for n in range(9)], "w")[: 8 * 1024 + 700])
+    names = []
+    with pytest.raises(BrokenArchive, match=r"'7\.png'|'8\.png'"):
+        for batch in Pipeline(Listing(Archive(path)), 2, (5, 6), 0):
+            names += batch.names
+    assert names == [f"{n}.png" for n in range(8)]

@@ -1,0 +1,279 @@
+"""Every formula against today's libraries: a model of one layer, saved by them, opened here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from keras_files.network import words
+from keras_files.open_model import ModelError, open_model
+
+Build = Callable[[Any, Any], Any]  # (keras.layers, input (None, 16, 20, 3)) -> output
+
+
+def cases() -> dict[str, Build]:
+    """Models of one layer of interest each, by name."""
+    found: dict[str, Build] = {}
+    for kernel, stride, padding in [
+        (1, 2, "same"),
+        (2, 1, "same"),
+        (3, 2, "same"),
+        (2, 3, "valid"),
+    ]:
+        size = {"strides": stride, "padding": padding}
+        for kind in ("Conv2D", "SeparableConv2D", "Conv2DTranspose"):
+            found[f"{kind} {kernel} {stride} {padding}"] = (
+                lambda L, x, kind=kind, k=kernel, size=size: getattr(L, kind)(4, k, **size)(x)
+            )
+        for kind in ("MaxPooling2D", "AveragePooling2D", "DepthwiseConv2D"):
+            found[f"{kind} {kernel} {stride} {padding}"] = (
+                lambda L, x, kind=kind, k=kernel, size=size: getattr(L, kind)(k, **size)(x)
+            )
+    for name in words(
+        "elu exponential gelu hard_sigmoid leaky_relu linear log_softmax mish relu relu6 selu "
+        "sigmoid softmax softplus softsign swish tanh"
+    ):
+        found[f"activation {name}"] = lambda L, x, name=name: L.Conv2D(4, 3, activation=name)(x)
+    for how in ("nearest", "bilinear", "bicubic", "area", "lanczos3"):
+        found[f"UpSampling2D {how}"] = lambda L, x, how=how: L.UpSampling2D(
+            (2, 3), interpolation=how
+        )(x)
+        found[f"Resizing {how}"] = lambda L, x, how=how: L.Resizing(11, 31, how)(x)
+    for kind in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"):
+        found[kind] = lambda L, x, kind=kind: getattr(L, kind)()([L.Conv2D(3, 1)(x), x])
+    for kind in ("Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "AlphaDropout"):
+        found[kind] = lambda L, x, kind=kind: getattr(L, kind)(0.3)(x)
+    for axis in (-1, 1, (1, 3), None):
+        found[f"Normalization {axis}"] = lambda L, x, axis=axis: normalization(L, x, axis=axis)
+    return found | {
+        "activation layer": lambda L, x: L.Dense(4, activation=L.LeakyReLU(0.1))(x),
+        "BatchNormalization": lambda L, x: L.BatchNormalization()(x),
+        "BatchNormalization of rows": lambda L, x: L.BatchNormalization(axis=1)(x),
+        "BatchNormalization without scale": lambda L, x: L.BatchNormalization(scale=False)(x),
+        "CenterCrop": lambda L, x: L.CenterCrop(8, 13)(x),
+        "CenterCrop above the size": lambda L, x: L.CenterCrop(20, 10)(x),
+        "Concatenate": lambda L, x: L.Concatenate(axis=1)([x, L.Conv2D(3, 1)(x)]),
+        "Conv1D causal": lambda L, x: L.Conv1D(4, 3, padding="causal", dilation_rate=2)(line(L, x)),
+        "Conv1DTranspose": lambda L, x: L.Conv1DTranspose(4, 3, strides=2)(line(L, x)),
+        "Conv2D dilated": lambda L, x: L.Conv2D(4, 3, dilation_rate=(2, 3), padding="same")(x),
+        "Conv2D in groups": lambda L, x: L.Conv2D(6, 3, groups=3)(x),
+        "Conv2DTranspose dilated": lambda L, x: L.Conv2DTranspose(4, 3, dilation_rate=2)(x),
+        "Conv2DTranspose padded": lambda L, x: L.Conv2DTranspose(4, 3, strides=2, output_padding=1)(
+            x
+        ),
+        "Conv3D": lambda L, x: L.Conv3D(4, 3, padding="same")(L.Reshape((16, 4, 5, 3))(x)),
+        "Cropping2D": lambda L, x: L.Cropping2D(((1, 2), (0, 3)))(x),
+        "DepthwiseConv1D": lambda L, x: L.DepthwiseConv1D(3, strides=2, padding="same")(line(L, x)),
+        "DepthwiseConv2D dilated": lambda L, x: L.DepthwiseConv2D(3, dilation_rate=2)(x),
+        "ELU": lambda L, x: L.ELU(0.7)(x),
+        "GlobalMaxPooling2D": lambda L, x: L.GlobalMaxPooling2D(keepdims=True)(x),
+        "GroupNormalization": lambda L, x: L.GroupNormalization(2)(L.Conv2D(4, 3)(x)),
+        "LayerNormalization": lambda L, x: L.LayerNormalization(axis=[1, 2])(x),
+        "LeakyReLU": lambda L, x: L.LeakyReLU()(x),
+        "MultiHeadAttention": lambda L, x: attention(L, L.MaxPooling2D(4)(x)),
+        "Normalization given": lambda L, x: L.Normalization(
+            mean=[1.0, 2.0, 3.0], variance=[1, 4, 2]
+        )(x),
+        "Normalization inverted": lambda L, x: normalization(L, x, invert=True),
+        "Permute": lambda L, x: L.Permute((3, 1, 2))(x),
+        "PReLU": lambda L, x: L.PReLU(shared_axes=[1, 2])(x),
+        "RandomFlip": lambda L, x: L.RandomFlip()(x),
+        "RandomRotation": lambda L, x: L.RandomRotation(0.1)(x),
+        "ReLU": lambda L, x: L.ReLU(max_value=1.0, negative_slope=0.2, threshold=0.3)(x),
+        "RepeatVector": lambda L, x: L.RepeatVector(3)(L.Flatten()(x)),
+        "Rescaling": lambda L, x: L.Rescaling([0.1, 0.2, 0.3], [1, 2, 3])(x),
+        "Reshape": lambda L, x: L.Reshape((8, -1))(x),
+        "Resizing cut": lambda L, x: L.Resizing(11, 30, crop_to_aspect_ratio=True)(x),
+        "SeparableConv1D": lambda L, x: L.SeparableConv1D(4, 3, strides=2)(line(L, x)),
+        "Softmax": lambda L, x: L.Softmax(axis=1)(x),
+        "TimeDistributed": lambda L, x: L.TimeDistributed(L.Conv2D(2, 3))(
+            L.Reshape((2, 8, 20, 3))(x)
+        ),
+        "UnitNormalization": lambda L, x: L.UnitNormalization()(x),
+        "ZeroPadding2D": lambda L, x: L.ZeroPadding2D(((1, 2), (0, 3)))(x),
+        "broadcast": lambda L, x: L.Multiply()(
+            [x, L.Reshape((1, 1, 3))(L.GlobalAveragePooling2D()(x))]
+        ),
+    }
+
+
+def line(L: Any, x: Any) -> Any:
+    return L.Reshape((-1, 3))(x)
+
+
+def normalization(L: Any, x: Any, **arguments: Any) -> Any:
+    layer = L.Normalization(**arguments)
+    layer.build((None, 16, 20, 3))
+    return layer(x)
+
+
+def attention(L: Any, x: Any) -> Any:
+    return L.MultiHeadAttention(2, 4, value_dim=5, output_shape=7)(x, L.Dense(3)(x), key=x)
+
+
+def normalizations() -> dict[str, tuple[int, Build]]:
+    """Batch normalizations behind something: how many of them stay computed on their own."""
+    both = {"padding": "same", "strides": 2}
+
+    def norm(L: Any, **arguments: Any) -> Any:
+        return L.BatchNormalization(epsilon=0.05, **arguments)
+
+    def used_twice(L: Any, x: Any) -> Any:
+        y = L.Conv2D(4, 3)(x)
+        return L.Add()([y, norm(L)(y)])
+
+    def convolution_twice(L: Any, x: Any) -> Any:
+        layer = L.Conv2D(3, 1)
+        return norm(L)(layer(layer(x)))
+
+    def normalization_twice(L: Any, x: Any) -> Any:
+        layer = norm(L)
+        return L.Add()([layer(L.Conv2D(4, 1)(x)), layer(L.Conv2D(4, 1)(x))])
+
+    def block(L: Any, x: Any) -> Any:
+        y = L.ReLU()(norm(L)(L.Conv2D(4, 1, use_bias=False)(x)))
+        y = L.ReLU(6)(norm(L)(L.DepthwiseConv2D(3, padding="same")(y)))
+        return L.ReLU()(L.Add()([norm(L)(L.Conv2D(4, 1)(y)), norm(L)(L.Conv2D(4, 1)(x))]))
+
+    return {
+        "Conv2D": (0, lambda L, x: norm(L)(L.Conv2D(4, 3, **both)(x))),
+        "Conv2D without bias": (0, lambda L, x: norm(L)(L.Conv2D(4, 3, use_bias=False)(x))),
+        "Conv2D in groups": (0, lambda L, x: norm(L)(L.Conv2D(6, 3, groups=3)(x))),
+        "DepthwiseConv2D": (0, lambda L, x: norm(L)(L.DepthwiseConv2D(3, **both)(x))),
+        "DepthwiseConv2D by 2": (
+            0,
+            lambda L, x: norm(L)(L.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)(x)),
+        ),
+        "SeparableConv2D": (0, lambda L, x: norm(L)(L.SeparableConv2D(4, 3, **both)(x))),
+        "without scale": (0, lambda L, x: norm(L, scale=False)(L.Conv2D(4, 3)(x))),
+        "without center": (0, lambda L, x: norm(L, center=False)(L.Conv2D(4, 3)(x))),
+        "block": (0, block),
+        "twice in a row": (1, lambda L, x: norm(L)(norm(L)(L.Conv2D(4, 3)(x)))),
+        "of an activation": (1, lambda L, x: norm(L)(L.Conv2D(4, 3, activation="relu")(x))),
+        "of the input": (1, lambda L, x: L.Conv2D(4, 3)(norm(L)(x))),
+        "of rows": (1, lambda L, x: norm(L, axis=1)(L.Conv2D(16, (1, 5))(x))),
+        "of a Dense layer": (1, lambda L, x: norm(L)(L.Dense(4)(x))),
+        "of a result used twice": (1, used_twice),
+        "of a convolution called twice": (1, convolution_twice),
+        "called twice": (2, normalization_twice),
+    }
+
+
+CASES = cases()
+NORMALIZATIONS = normalizations()
+
+
+def compare(keras: Any, build: Build, path: Path) -> None:
+    """Save a model with random weights, and compare its predictions with those computed here."""
+    keras.backend.clear_session()
+    x = keras.layers.Input((16, 20, 3))
+    model = keras.Model(x, keras.layers.Flatten()(build(keras.layers, x)))
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if layer.weights and "random" not in layer.name:
+            layer.set_weights([rng.uniform(0.2, 0.9, w.shape) for w in layer.get_weights()])
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+    model.save(path)
+    chips = rng.normal(0, 2, (3, 16, 20, 3)).astype(np.float32)
+    expected = np.asarray(model(chips, training=False))
+    y = np.asarray(open_model(path).build()(chips))
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_layer(library: str, name: str, tmp_path: Path) -> None:
+    compare(pytest.importorskip(library), CASES[name], tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_normalization_joins_the_convolution_before_it(
+    library: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from keras_files import formulas
+
+    left, build = NORMALIZATIONS[name]
+    formula, computed = formulas.LAYERS["BatchNormalization"], []
+
+    def noting(config: dict[str, Any], weights: dict[str, Any], x: Any) -> Any:
+        computed.append(bool(weights))
+        return formula(config, weights, x)
+
+    monkeypatch.setitem(formulas.LAYERS, "BatchNormalization", noting)
+    compare(pytest.importorskip(library), build, tmp_path / "model.h5")
+    # counted twice: traced for the shape of the output, and computed
+    assert sum(computed) == 2 * left
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_normalization_of_what_is_an_output_too_is_computed(library: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip(library)
+
+    def build(L: Any, x: Any) -> Any:
+        start = L.Input((16, 20, 3))
+        y = L.Conv2D(4, 3)(start)
+        return L.Add()(keras.Model(start, [y, L.BatchNormalization()(y)])(x))
+
+    compare(keras, build, tmp_path / "model.h5")
+
+
+@pytest.mark.parametrize("epsilon", [[0.1, 0.2, 0.3, 0.4], [[0.1], [0.2]], "small", None, 10**400])
+def test_normalization_that_is_described_wrongly_is_refused(epsilon: Any, tmp_path: Path) -> None:
+    keras, path = pytest.importorskip("keras"), tmp_path / "model.h5"
+    compare(keras, lambda L, x: L.BatchNormalization()(L.Conv2D(4, 3)(x)), path)
+    with h5py.File(path, "r+") as file:
+        document = json.loads(file.attrs["model_config"])
+        for entry in document["config"]["layers"]:
+            if entry["class_name"] == "BatchNormalization":
+                entry["config"]["epsilon"] = epsilon
+        file.attrs["model_config"] = json.dumps(document)
+    with pytest.raises(ModelError, match=r"layer 'batch_normalization\S*' \(BatchNormalization\)"):
+        open_model(path).build()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_normalization_along_another_axis_of_many_is_refused(tmp_path: Path) -> None:
+    """A Conv2D of tf.keras takes arrays of 5 axes; axis 3 is then not that of the channels."""
+    keras = pytest.importorskip("tf_keras")
+
+    def build(L: Any, x: Any) -> Any:
+        return L.BatchNormalization(axis=3)(L.Conv2D(20, 1)(L.Reshape((2, 8, 20, 3))(x)))
+
+    with pytest.raises(ModelError, match="makes no images"):
+        compare(keras, build, tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("inner", [(), ("c1",), ("b1", "c2")])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_frozen_layers_in_nested_models(
+    library: str, frozen: bool, inner: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The order of the weights in the file follows each layer's `trainable`."""
+    keras = pytest.importorskip(library)
+
+    def build(L: Any, x: Any) -> Any:
+        layers = [L.Conv2D(3, 1, name="c1"), L.BatchNormalization(name="b1")]
+        layers += [L.Conv2D(3, 1, name="c2"), L.BatchNormalization(name="b2")]
+        base = keras.Sequential([L.Input((16, 20, 3)), *layers])
+        base.trainable = not frozen
+        for name in inner:
+            base.get_layer(name).trainable = frozen
+        return L.GlobalAveragePooling2D()(base(x))
+
+    compare(keras, build, tmp_path / "model.h5")

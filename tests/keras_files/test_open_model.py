@@ -1,0 +1,582 @@
+"""Old models give the numbers of their version; other files are refused, and do no harm."""
+
+from __future__ import annotations
+
+import base64
+import json
+import marshal
+import os
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path.insert(0, str(REPOSITORY))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from keras_files import operations
+from keras_files.open_model import ModelError, open_model
+from keras_files.operations import OPERATIONS
+from keras_files.weights import LAYER_WEIGHTS
+
+Entry = dict[str, Any]
+
+
+def reference_models() -> dict[str, tuple[Path, Entry]]:
+    """All models beside an index.json, here and in ../shared/models, with their entries."""
+    found = {}
+    for folder in (REPOSITORY / "tests" / "models", REPOSITORY.parent / "shared" / "models"):
+        if (folder / "index.json").exists():
+            index = json.loads((folder / "index.json").read_text())
+            found |= {name: (folder / name, entry) for name, entry in index.items()}
+    return found
+
+
+REFERENCES = reference_models()
+
+
+def layer(kind: str, name: str, **config: Any) -> Entry:
+    return {"class_name": kind, "config": {"name": name, **config}, "name": name}
+
+
+INPUT = layer("InputLayer", "input", batch_input_shape=[None, 4, 4, 3])
+DENSE = layer("Dense", "dense", units=2, activation="softmax")
+
+
+def sequential(*layers: Entry) -> Entry:
+    entries = [*layers, layer("Flatten", "flatten"), DENSE]
+    return {"class_name": "Sequential", "config": {"name": "model", "layers": [INPUT, *entries]}}
+
+
+def graph(*layers: tuple[Entry, Any], outputs: list[str] | None = None) -> Entry:
+    """A functional model: each entry with its inbound nodes; the last two flatten and classify."""
+    calls = [(INPUT, []), *layers]
+    entries = [{**entry, "inbound_nodes": nodes} for entry, nodes in calls]
+    ends = [[name, 0, 0] for name in outputs or [calls[-1][0]["name"]]]
+    config = {"name": "model", "layers": entries}
+    ends = {"input_layers": [["input", 0, 0]], "output_layers": ends}
+    return {"class_name": "Functional", "config": {**config, **ends}}
+
+
+def after(*names: str, **kwargs: Any) -> list[Any]:
+    return [[[name, 0, 0, kwargs] for name in names]]
+
+
+def classified(before: str) -> list[tuple[Entry, Any]]:
+    return [(layer("Flatten", "flatten"), after(before)), (DENSE, after("flatten"))]
+
+
+def save(path: Path, model: Entry | str, version: str = "2.15.0", width: int = 48) -> Path:
+    """Write a model as Keras 2 does, with weights of a Dense layer of `width` inputs."""
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"] = version
+        file.attrs["backend"] = "tensorflow"
+        file.attrs["model_config"] = model if isinstance(model, str) else json.dumps(model)
+        group = file.create_group("model_weights/dense")
+        group.attrs["weight_names"] = ["dense/kernel:0", "dense/bias:0"]
+        group["dense/kernel:0"] = rng.normal(size=(width, 2)).astype(np.float32)
+        group["dense/bias:0"] = np.zeros(2, np.float32)
+        file["model_weights"].attrs["layer_names"] = ["dense"]
+    return path
+
+
+def predict(path: Path, trained_with: str = "tensorflow") -> np.ndarray:
+    model = open_model(path, trained_with).build()
+    rows, columns = model.input_shape[1:3]
+    return np.asarray(model(np.ones((2, rows, columns, 3), np.float32)))
+
+
+def refusal(path: Path, trained_with: str = "tensorflow", build: bool = True) -> str:
+    """The sentence with which a file is refused; it names the file."""
+    with pytest.raises(ModelError) as caught:
+        opened = open_model(path, trained_with)
+        if build:
+            opened.build()
+    message = str(caught.value)
+    assert message.startswith(f"{path.name}: ") and "\n" not in message
+    return message
+
+
+# Reference models
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_model(name: str) -> None:
+    path, entry = REFERENCES[name]
+    if entry["expect"] == "refuse":
+        assert "layer '" in refusal(path, entry["task"])
+        return
+    data = np.load(path.with_suffix(".npz"))
+    opened = open_model(path, entry["task"])
+    sizes = zip(opened.input_size, entry["input"], strict=False)
+    assert all(size in (None, expected) for size, expected in sizes)
+    assert opened.outputs in (None, entry["output"][0])
+    model = opened.build()
+    assert model.output_shape == (None, entry["output"][0])
+    y = np.asarray(model(data["x"], training=True))
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, data["y"], rtol=0, atol=entry.get("tolerance", 1e-4))
+
+
+def test_keras2_theano_model_is_right_under_both_names() -> None:
+    path, _ = REFERENCES["k224_theano_cf_sepdil.h5"]
+    np.testing.assert_array_equal(predict(path, "tensorflow"), predict(path, "theano"))
+
+
+def test_keras1_weight_names_that_contradict_the_task_are_warned_of() -> None:
+    path, _ = REFERENCES["k122_theano_th_incmini.h5"]
+    assert not open_model(path, "theano").warnings
+    assert "theano" in open_model(path, "tensorflow").warnings[0]
+    assert "tensorflow" in open_model(REFERENCES["k122_tf_tf_deconv.h5"][0], "theano").warnings[0]
+
+
+def test_description_names_version_backend_and_layout() -> None:
+    path, _ = REFERENCES["k122_theano_th_incmini.h5"]
+    assert open_model(path, "theano").description == "Keras 1.2.2, theano, channels_first"
+
+
+def test_opening_imports_neither_tensorflow_nor_keras() -> None:
+    path, _ = REFERENCES["tf2121_tfop.h5"]
+    code = (
+        "import sys, pathlib, keras_files.open_model\n"
+        f"keras_files.open_model.open_model(pathlib.Path({str(path)!r}))\n"
+        "print([m for m in ('tensorflow', 'keras', 'tf_keras') if m in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def test_every_layer_has_weights_and_formula() -> None:
+    from keras_files import formulas
+
+    assert {*formulas.LAYERS, "TimeDistributed"} == set(LAYER_WEIGHTS)
+    assert set(formulas.ACTIVATIONS) == operations.ACTIVATIONS
+
+
+def test_every_operation_exists() -> None:
+    import functools
+
+    import tensorflow as tf
+
+    for name in OPERATIONS - {"getitem"}:
+        assert callable(functools.reduce(getattr, name.split("."), tf)), name
+
+
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_keras_archive(library: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip(library)
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    block = keras.Sequential(
+        [layers.Input((8, 8, 4)), layers.Conv2D(4, 3), layers.BatchNormalization()]
+    )
+    x = layers.Input((16, 16, 3))
+    y = block(layers.Conv2D(4, 3, strides=2, padding="same")(x))
+    y = layers.Reshape((16, 4))(layers.SeparableConv2D(4, 3)(y))
+    y = layers.TimeDistributed(layers.Dense(3))(layers.MultiHeadAttention(2, 3)(y, y))
+    y = layers.Dense(2)(layers.Flatten()(layers.PReLU("ones")(y)))
+    model = keras.Model(x, y)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    chips = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        open_model(path).build()(chips), model(chips, training=False), atol=1e-5
+    )
+    renamed = path.rename(tmp_path / "model.h5")
+    assert ".keras" in refusal(renamed)
+
+
+def test_archive_whose_weights_inflate_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", '{"keras_version": "3.0.0"}')
+        archive.writestr("config.json", json.dumps(sequential()))
+        archive.writestr("model.weights.h5", bytes(2**28))
+    tracemalloc.start()
+    assert "far more" in refusal(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+# What is no model that can be computed
+
+
+def test_plain_model_is_opened(tmp_path: Path) -> None:
+    assert predict(save(tmp_path / "m.h5", sequential())).shape == (2, 2)
+
+
+def test_training_configuration_is_ignored(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file.attrs["training_config"] = json.dumps({"loss": "my_focal_loss", "metrics": ["f1"]})
+    assert predict(path).shape == (2, 2)
+
+
+def test_weights_only(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        del file.attrs["model_config"]
+    assert "only weights" in refusal(path) and "model.save()" in refusal(path)
+
+
+def test_hdf5_of_another_kind(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["table"] = np.arange(3)
+    assert "no Keras model" in refusal(tmp_path / "data.h5")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>not found</html>", b"\x89HDF\r\n\x1a\n" + b"x" * 99]
+)
+def test_file_of_another_kind(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.h5").write_bytes(content)
+    refusal(tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
+def test_truncated_file(part: float, tmp_path: Path) -> None:
+    whole = REFERENCES["keras3151_misc.h5"][0].read_bytes()
+    (tmp_path / "m.h5").write_bytes(whole[: int(len(whole) * part)])
+    assert "truncated" in refusal(tmp_path / "m.h5")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "m.h5")
+
+
+def test_damaged_bytes_never_end_in_another_exception(tmp_path: Path) -> None:
+    whole = bytearray(save(tmp_path / "m.h5", sequential()).read_bytes())
+    rng = np.random.default_rng(0)
+    for number in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 8):
+            damaged[place] = rng.integers(256)
+        path = tmp_path / f"{number}.h5"
+        path.write_bytes(damaged)
+        try:
+            open_model(path)
+        except ModelError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (sequential(layer("Attention2000", "odd")), ["'odd'", "Attention2000", "custom layer"]),
+        (sequential(layer("Activation", "odd", activation="my_act")), ["'odd'", "my_act"]),
+        (sequential(layer("Lambda", "odd", function=["4wA", None, None])), ["'odd'", "Python"]),
+        (
+            sequential({**layer("Dense", "odd", units=2), "registered_name": "Custom>Dense"}),
+            ["'odd'", "custom layer"],
+        ),
+        (sequential(layer("TimeDistributed", "t", layer=layer("Lambda", "odd"))), ["'odd'"]),
+        (
+            graph(
+                (layer("Dropout", "odd", rate=0.5), after("input", training=True)),
+                *classified("odd"),
+            ),
+            ["'odd'", "training=True"],
+        ),
+        (
+            graph(
+                *classified("input"),
+                (layer("Dense", "two", units=3), after("flatten")),
+                outputs=["dense", "two"],
+            ),
+            ["2 outputs", "[None, 3]"],
+        ),
+        (graph((DENSE, after("input"))), ["(None, 4, 4, 2)"]),
+        (sequential(layer("UpSampling2D", "up", size=[9999, 9999])), ["'up'", "too large"]),
+        ({"class_name": "Dense", "config": DENSE["config"]}, ["'dense'"]),
+        ({"class_name": "Sequential", "config": {"layers": []}}, ["damaged"]),
+        ({"class_name": "Functional", "config": {"layers": 3}}, ["damaged"]),
+        (["Sequential"], ["damaged"]),
+        ("not json", ["damaged"]),
+        (graph((DENSE, after("nowhere"))), ["'dense'", "lacks"]),
+    ],
+)
+def test_model_that_cannot_be_computed(model: Entry, words: list[str], tmp_path: Path) -> None:
+    message = refusal(save(tmp_path / "m.h5", model, width=3 if "4, 4, 2" in words[0] else 48))
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    "shape", [[None, 4, 4, 1], [None, 4, 4, 8], [None, 48], [None, 4, 4, 3, 1]]
+)
+def test_input_that_is_no_image_of_three_bands(shape: list[int | None], tmp_path: Path) -> None:
+    model = sequential()
+    model["config"]["layers"][0] = layer("InputLayer", "input", batch_input_shape=shape)
+    assert str(shape) in refusal(save(tmp_path / "m.h5", model))
+
+
+def test_several_inputs(tmp_path: Path) -> None:
+    model = graph(*classified("input"))
+    model["config"]["input_layers"] *= 2
+    assert "2 inputs" in refusal(save(tmp_path / "m.h5", model))
+
+
+@pytest.mark.parametrize("part", ["weight_names", "kernel", "group", "shape", "type"])
+def test_weights_that_do_not_fit(part: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential(), width=47 if part == "shape" else 48)
+    with h5py.File(path, "a") as file:
+        group = file["model_weights/dense"]
+        if part == "weight_names":
+            group.attrs["weight_names"] = ["dense/kernel:0"]
+        elif part == "kernel":
+            del group["dense/kernel:0"]
+        elif part == "group":
+            del file["model_weights/dense"]
+        elif part == "type":
+            del group["dense/bias:0"]
+            group["dense/bias:0"] = np.array([b"a", b"b"])
+    message = refusal(path)
+    assert "dense" in message and "damaged" not in message
+
+
+def test_swapped_weight_names(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    path.write_bytes(REFERENCES["tf2151_tm.h5"][0].read_bytes())
+    with h5py.File(path, "a") as file:
+        for group in file["model_weights"].values():
+            names = list(group.attrs["weight_names"])
+            if len(names) > 4:
+                group.attrs["weight_names"] = names[::-1]
+    data = np.load(REFERENCES["tf2151_tm.h5"][0].with_suffix(".npz"))
+    np.testing.assert_allclose(open_model(path).build()(data["x"]), data["y"], atol=1e-4)
+
+
+def test_units_that_the_weights_do_not_have(tmp_path: Path) -> None:
+    model = sequential()
+    model["config"]["layers"][-1] = layer("Dense", "dense", units=10**12)
+    assert "10" in refusal(save(tmp_path / "m.h5", model), build=False)
+
+
+# What would do harm
+
+
+def test_lambda_is_not_run(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    code = compile(f"lambda x: [x, open({str(mark)!r}, 'w')][0]", "model", "eval").co_consts[0]
+    stored = [base64.b64encode(marshal.dumps(code)).decode(), None, None]
+    odd = layer("Lambda", "odd", function=stored, function_type="lambda", output_shape=None)
+    assert "Python" in refusal(save(tmp_path / "m.h5", sequential(odd)))
+    assert not mark.exists()
+
+
+def test_python_activation_of_keras3_is_not_run(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    code = compile(f"lambda x: [x, open({str(mark)!r}, 'w')][0]", "model", "eval").co_consts[0]
+    value = {
+        "class_name": "__lambda__",
+        "config": {"code": base64.b64encode(marshal.dumps(code)).decode()},
+    }
+    odd = layer("Activation", "odd", activation=value)
+    assert "'odd'" in refusal(save(tmp_path / "m.h5", sequential(odd), version="3.4.0"))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("function", ["io.write_file", "raw_ops.WriteFile"])
+def test_operation_that_writes_a_file(function: str, tmp_path: Path) -> None:
+    mark = str(tmp_path / "mark")
+    first = {"filename": mark, "contents": "x"}
+    node = [["_CONSTANT_VALUE", -1, mark, {"contents": "x"}]]
+    odd = (layer("TFOpLambda", "odd", function=function), node)
+    if function.startswith("raw_ops"):
+        odd = (odd[0], [["_CONSTANT_VALUE", -1, mark, first]])
+    model = graph(odd, *classified("input"))
+    assert function in refusal(save(tmp_path / "m.h5", model))
+    assert not Path(mark).exists()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "io.read_file",
+        "py_function",
+        "numpy_function",
+        "__class__",
+        "nn.dropout",
+        "keras.models.load_model",
+    ],
+)
+def test_operation_that_is_not_arithmetic(function: str, tmp_path: Path) -> None:
+    odd = (layer("TFOpLambda", "odd", function=function), after("input"))
+    message = refusal(save(tmp_path / "m.h5", graph(odd, *classified("odd"))))
+    assert "'odd'" in message and function in message
+
+
+def test_graph_operation_that_writes_a_file(tmp_path: Path) -> None:
+    config = {
+        "node_def": json.dumps({"op": "WriteFile"}),
+        "constants": {"0": str(tmp_path / "mark")},
+    }
+    odd = (layer("TensorFlowOpLayer", "odd", **config), after("input"))
+    assert "WriteFile" in refusal(save(tmp_path / "m.h5", graph(odd, *classified("odd")), "2.4.0"))
+    assert not (tmp_path / "mark").exists()
+
+
+def steal(path: Path, secret: Path, link: Any) -> Path:
+    """Replace the weights of a model by a link."""
+    with h5py.File(path, "a") as file:
+        del file["model_weights/dense/dense/kernel:0"]
+        file["model_weights/dense/dense/kernel:0"] = link
+    return path
+
+
+def test_external_link(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["kernel"] = np.ones((48, 2), np.float32)
+    link = h5py.ExternalLink(str(tmp_path / "secret.h5"), "kernel")
+    path = steal(save(tmp_path / "m.h5", sequential()), tmp_path / "secret.h5", link)
+    assert "kernel:0" in refusal(path, build=False)
+
+
+def test_external_link_that_nothing_uses(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file["optimizer_weights/x"] = h5py.ExternalLink("/etc/passwd", "x")
+    assert "ExternalLink" in refusal(path, build=False)
+
+
+def test_soft_link(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file["elsewhere"] = np.ones((48, 2), np.float32)
+    path = steal(path, path, h5py.SoftLink("/elsewhere"))
+    assert "SoftLink" in refusal(path, build=False)
+
+
+def test_virtual_dataset(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["kernel"] = np.ones((48, 2), np.float32)
+    layout = h5py.VirtualLayout((48, 2), np.float32)
+    layout[:] = h5py.VirtualSource(str(tmp_path / "secret.h5"), "kernel", shape=(48, 2))
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        del file["model_weights/dense/dense/kernel:0"]
+        file.create_virtual_dataset("model_weights/dense/dense/kernel:0", layout)
+    assert "another file" in refusal(path, build=False)
+
+
+def test_external_storage(tmp_path: Path) -> None:
+    (tmp_path / "secret.raw").write_bytes(bytes(48 * 2 * 4))
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        del file["model_weights/dense/dense/kernel:0"]
+        file.create_dataset(
+            "model_weights/dense/dense/kernel:0",
+            (48, 2),
+            np.float32,
+            external=[(str(tmp_path / "secret.raw"), 0, h5py.h5f.UNLIMITED)],
+        )
+    assert "another file" in refusal(path, build=False)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_array_that_inflates(written: bool, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        array = file.create_dataset(
+            "optimizer_weights/x",
+            (2**13, 2**8),
+            np.float32,
+            chunks=(2**13, 2**8),
+            compression="gzip",
+        )
+        if written:
+            array[:] = np.zeros(array.shape, np.float32)
+    assert "far more" in refusal(path, build=False)
+
+
+def test_array_packed_by_a_plug_in(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file.create_dataset("optimizer_weights/x", data=np.ones((9, 9)), compression="lzf")
+    assert "gzip" in refusal(path, build=False)
+
+
+def test_array_packed_by_gzip_is_opened(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        kernel = file["model_weights/dense/dense/kernel:0"][()]
+        del file["model_weights/dense/dense/kernel:0"]
+        file.create_dataset(
+            "model_weights/dense/dense/kernel:0", data=kernel, compression="gzip", shuffle=True
+        )
+    assert predict(path).shape == (2, 2)
+
+
+def test_hard_links_in_a_circle(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file["model_weights/again"] = file["/"]
+    assert "second name" in refusal(path, build=False)
+
+
+@pytest.mark.parametrize("place", ["attribute", "array"])
+@pytest.mark.parametrize("kind", ["reference", "opaque", "compound"])
+def test_values_of_odd_types(place: str, kind: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        value = {
+            "reference": np.array([file["model_weights"].ref], h5py.ref_dtype),
+            "opaque": np.array([np.void(b"pickled")]),
+            "compound": np.zeros(1, [("a", "f4")]),
+        }[kind]
+        if place == "array":
+            file["odd"] = value
+        else:
+            file["model_weights"].attrs["odd"] = value
+    assert "other than numbers and text" in refusal(path, build=False)
+
+
+def test_huge_attribute(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    save(path, sequential())
+    with h5py.File(tmp_path / "n.h5", "w", libver="latest") as file:
+        file.attrs["model_config"] = json.dumps(sequential())
+        file.attrs["odd"] = np.zeros(2**26 + 1, np.uint8)
+    assert "67108865 bytes" in refusal(tmp_path / "n.h5", build=False)
+
+
+@pytest.mark.parametrize("depth", [150, 100_000])
+def test_configuration_of_absurd_depth(depth: int, tmp_path: Path) -> None:
+    nested = "[" * depth + "]" * depth
+    model = json.dumps(sequential()).replace('"units": 2', f'"units": 2, "odd": {nested}')
+    assert "nested" in refusal(save(tmp_path / "m.h5", model), build=False)
+
+
+def test_number_of_absurd_length(tmp_path: Path) -> None:
+    model = json.dumps(sequential()).replace('"units": 2', f'"units": {"9" * 10_000}')
+    refusal(save(tmp_path / "m.h5", model), build=False)
+
+
+def test_configuration_of_absurd_size(tmp_path: Path) -> None:
+    model = json.dumps(sequential()) + " " * 2**26
+    assert "larger than any" in refusal(save(tmp_path / "m.h5", model), build=False)
+
+
+def test_models_that_multiply(tmp_path: Path) -> None:
+    """A model that uses the one inside ten times, nine levels deep, would compute 10**9 layers."""
+    inner = layer("Activation", "inner", activation="relu")
+    for _ in range(9):
+        chain = [*after("input"), *([["inner", call, 0, {}]] for call in range(9))]
+        inner = {**graph((inner, chain)), "name": "inner"}
+        inner["config"]["output_layers"] = [["inner", 9, 0]]
+    message = refusal(save(tmp_path / "m.h5", graph((inner, after("input")))), build=False)
+    assert "more than" in message and "layers" in message
+
+
+def test_custom_activation_is_refused_without_tensorflow(tmp_path: Path) -> None:
+    odd = layer("Activation", "odd", activation="my_act")
+    assert "my_act" in refusal(save(tmp_path / "m.h5", sequential(odd)), build=False)

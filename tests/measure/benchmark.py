@@ -1,0 +1,422 @@
+"""Measure the task against what the machine can do, and against what one would write today.
+
+    python tests/measure/benchmark.py            3 rounds
+    python tests/measure/benchmark.py --quick    few chips, 1 round
+
+Chips (JPEG) and models are made from fixed seeds. In each round every party runs once, one after
+the other, from its start to its end:
+
+    task       deploy-chip-classifier.py as a process
+    peer       as a process: tar to disk, keras.utils.image_dataset_from_directory,
+               resnet50.preprocess_input, model.predict, JSON
+    ceilings   decode and warp alone, on all cores; the model alone on ready arrays, through
+               predict_on_batch and through the fastest of three executions: Keras' model in a
+               compiled function, the same with its variables frozen into constants, and the
+               task's own, as many batches at a time as the task computes
+
+The steady rate is that after the first three batches: TensorFlow still prepares its work during the
+first one, and two are computed at a time.
+
+The table has the ratios first. A ratio is the median over the rounds, with the smallest and the
+largest behind it.
+"""
+
+import argparse
+import importlib
+import io
+import itertools
+import json
+import math
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+# For how long each execution of a model is measured.
+CEILING_SECONDS = 15
+QUICK_CEILING_SECONDS = 4
+
+SCRIPT = Path(__file__).parents[2] / "deploy-chip-classifier.py"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is classified: name, number and size of the chips, the model's size and kind.
+
+    ceilings: whether they are measured; where start-up is what one waits for, they tell nothing.
+    """
+
+    name: str
+    chips: int
+    chip_size: int
+    model_size: int
+    model: str
+    ceilings: bool = True
+
+
+WORKLOADS = (
+    Workload("a", 2000, 256, 224, "ResNet50"),
+    Workload("b", 20000, 128, 96, "small CNN"),
+    Workload("c", 200, 256, 224, "ResNet50", ceilings=False),
+)
+QUICK_WORKLOADS = (
+    Workload("b", 4000, 128, 96, "small CNN"),
+    Workload("c", 150, 256, 224, "ResNet50", ceilings=False),
+)
+
+
+# ------------------------------------------------------------------------------------- materials
+
+
+def make_work_dir(folder: Path, workload: Workload) -> Path:
+    """Make a work directory with a tar of seeded JPEG chips and a model."""
+    import cv2
+
+    work = folder / workload.name
+    (work / "input" / "chips").mkdir(parents=True)
+    (work / "input" / "model").mkdir()
+    rng = np.random.default_rng(4)
+    size = workload.chip_size
+    # 64 different chips, repeated: the time to decode a chip does not depend on having seen it.
+    jpegs = []
+    for _ in range(64):
+        noise = cv2.GaussianBlur(rng.normal(0, 400, (size, size, 3)), (0, 0), 4)
+        chip = np.clip(noise + 128 + rng.normal(0, 6, noise.shape), 0, 255).astype(np.uint8)
+        jpegs.append(cv2.imencode(".jpg", chip, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+    with tarfile.open(work / "input" / "chips" / "chips.tar", "w") as tar:
+        for number in range(workload.chips):
+            member = tarfile.TarInfo(f"chips/chip{number:07}.jpg")
+            member.size = len(jpegs[number % 64])
+            tar.addfile(member, io.BytesIO(jpegs[number % 64]))
+    code = f"import benchmark; benchmark.save_model({workload.model!r}, {workload.model_size}, "
+    path = work / "input" / "model" / "model.h5"
+    run(["-c", code + f"{str(path)!r})"])
+    return work
+
+
+def save_model(kind: str, size: int, path: str) -> None:
+    """Save a model with seeded random weights: "ResNet50" or "small CNN" (15,000 parameters)."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(4)
+    if kind == "ResNet50":
+        model = keras.applications.ResNet50(weights=None)
+    else:
+        model = keras.Sequential([keras.Input((size, size, 3)), layers.Rescaling(1 / 128)])
+        for filters in (8, 16, 24, 40):
+            model.add(layers.Conv2D(filters, 3, padding="same", activation="relu"))
+            model.add(layers.MaxPooling2D())
+        model.add(layers.GlobalAveragePooling2D())
+        model.add(layers.Dense(32, activation="relu"))
+        model.add(layers.Dense(10, activation="softmax"))
+    model.save(path)
+
+
+# --------------------------------------------------------------------------------------- parties
+
+
+@dataclass(frozen=True)
+class Run:
+    """A process that has ended: when, in seconds since the epoch, peak memory in MiB, stdout."""
+
+    started: float
+    ended: float
+    memory: float
+    output: str
+
+
+def run(arguments: list[str], expected: int = 0) -> Run:
+    """Run Python with arguments. Raises RuntimeError if it ends with another exit code."""
+    environment = {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    with tempfile.TemporaryFile("w+") as output:
+        started = time.time()
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=output,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        _, status, usage = os.wait4(process.pid, 0)  # Popen.wait does not tell what it used
+        ended = time.time()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read()
+    if process.returncode != expected:
+        raise RuntimeError(f"{arguments} ended with {process.returncode}: {text}")
+    return Run(started, ended, usage.ru_maxrss / 1024, text)
+
+
+def measure(work: Path, workload: Workload, seconds: float) -> list[dict[str, float] | None]:
+    """Run the task, the peer and, if the workload has them, the ceilings.
+
+    Args:
+        work: the work directory.
+        workload: what lies in it.
+        seconds: as in `ceilings`.
+    Returns:
+        For the task and the peer their wall time, peak memory, MiB written; for the task the time
+        after start-up too, and with ceilings the steady rate; for these chips per second, or None.
+    """
+    task = run([str(SCRIPT), "--work-dir", str(work)])
+    with tempfile.TemporaryDirectory() as scratch:
+        peer = run([__file__, "--peer", str(work), scratch])
+        figures = [
+            {"seconds": r.ended - r.started, "memory": r.memory, "written": size_of(folder)}
+            for r, folder in ((task, work / "output"), (peer, Path(scratch)))
+        ]
+    log = (work / "output" / "logs" / "out.log").read_text()
+    ((loaded, _),) = moments(log, "Time to load")
+    figures[0]["after start-up"] = task.ended - loaded
+    if not workload.ceilings:
+        return [*figures, None]
+    _, _, third, *_, last = moments(log, r"Chips \d+ to (\d+)")
+    figures[0]["steady"] = (int(last[1]) - int(third[1])) / (last[0] - third[0])
+    arguments = [str(work), str(workload.model_size), str(seconds)]
+    rates = json.loads(run([__file__, "--ceilings", *arguments]).output)
+    best = max(rate for name, rate in rates.items() if name.startswith("model"))
+    return [*figures, {"decode": rates["decode"], "predict": rates["predict"], "best": best}]
+
+
+def size_of(folder: Path) -> float:
+    """Give the MiB of the files under a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+
+
+def moments(log: str, line: str) -> list[tuple[float, str]]:
+    """Find lines of out.log: their moments, in seconds since the epoch, and the pattern's group."""
+    found = re.finditer(rf"^(\S+ \S+),(\d+) INFO {line}", log, re.MULTILINE)
+    return [(datetime.fromisoformat(f"{m[1]}.{m[2]}").timestamp(), m[m.re.groups]) for m in found]
+
+
+def peer(work: Path, scratch: Path) -> None:
+    """Classify the chips as one would with Keras alone."""
+    import keras
+
+    with tarfile.open(next((work / "input" / "chips").iterdir())) as tar:
+        tar.extractall(scratch, filter="data")
+    model = keras.saving.load_model(next((work / "input" / "model").iterdir()), compile=False)
+    dataset = keras.utils.image_dataset_from_directory(
+        scratch,
+        labels=None,
+        image_size=model.input_shape[1:3],
+        batch_size=100,
+        shuffle=False,
+        verbose=False,
+    )
+    outputs = model.predict(dataset.map(keras.applications.resnet50.preprocess_input), verbose=0)
+    classified = {
+        Path(path).stem: {"class": str(row.argmax()), "certainty": round(float(row.max()), 10)}
+        for path, row in zip(dataset.file_paths, outputs, strict=True)
+    }
+    (scratch / "classified.json").write_text(json.dumps(classified))
+
+
+def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
+    """Measure decoding alone and the model alone.
+
+    Args:
+        work: the work directory.
+        size: rows and columns that the model takes.
+        seconds: for how long each execution of the model is measured.
+    Returns:
+        Chips per second of "decode", "predict" and the executions "model ...".
+    """
+    sys.path.insert(0, str(SCRIPT.parent))
+    # First of all: it sets what OpenCV and TensorFlow read when they are loaded.
+    importlib.import_module("chip_classifier.classifier")
+    import cv2
+    import keras
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    from chip_classifier.archive import Archive
+    from chip_classifier.classifier import Classifier
+    from chip_classifier.cores import usable_cores
+    from chip_classifier.decode import decode_chip, warp
+    from chip_classifier.pipeline import MOST_CHIPS_OF_A_GROUP
+    from chip_classifier.ports import Ports
+    from keras_files.open_model import open_model
+
+    cv2.setNumThreads(1)
+    path = work / "input" / "model" / "model.h5"
+    classifier = Classifier(open_model(path), Ports(), (size, size))
+    archive = Archive(work / "input" / "chips" / "chips.tar")
+    jpegs = [archive.read(chip) for chip, _ in zip(archive.chips(), range(500), strict=False)]
+    pixels = np.empty((len(jpegs), size, size, 3), np.uint8)
+    pool = ThreadPoolExecutor(usable_cores())
+
+    def prepare(number: int) -> None:
+        warp(decode_chip(jpegs[number]), pixels[number])
+
+    def prepare_group(numbers: np.ndarray) -> None:
+        for number in numbers:
+            prepare(number)
+
+    def decode(parts: list[np.ndarray]) -> None:
+        numbers = np.concatenate(parts)
+        groups = np.array_split(numbers, len(numbers) // MOST_CHIPS_OF_A_GROUP)
+        list(pool.map(prepare_group, groups))
+
+    everything = [np.arange(len(jpegs))]
+    decode(everything)
+    starts = range(0, len(jpegs), 100)
+    model = keras.saving.load_model(path, compile=False)
+    mean = tf.constant((103.939, 116.779, 123.68))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])
+    def classify(batch: tf.Tensor) -> tf.Tensor:
+        return model(tf.cast(batch, tf.float32) - mean, training=False)
+
+    plain = classify.get_concrete_function()
+    frozen = convert_variables_to_constants_v2(plain)
+    batches = [pixels[first : first + 100] for first in starts]
+    ready = [keras.applications.resnet50.preprocess_input(b.astype(np.float32)) for b in batches]
+    computing = ThreadPoolExecutor(classifier.batches_at_a_time)
+    executions = {
+        "decode": (decode, everything),
+        "predict": (lambda some: [model.predict_on_batch(batch) for batch in some], ready),
+        "model compiled": (lambda some: [plain(tf.constant(b)).numpy() for b in some], batches),
+        "model frozen": (lambda some: [frozen(tf.constant(b))[0].numpy() for b in some], batches),
+        "model of the task": (lambda some: list(computing.map(classifier, some)), batches),
+    }
+    return chips_per_second(executions, seconds)
+
+
+def chips_per_second(
+    executions: dict[str, tuple[Callable[[list[np.ndarray]], object], list[np.ndarray]]],
+    seconds: float,
+) -> dict[str, float]:
+    """Measure executions, each with its ready batches, after one to warm up and one to be timed.
+
+    They take turns of about a second, so that a slow moment strikes all. A turn has an even number
+    of batches, so that none is left to be computed alone where two are at a time.
+    """
+    turns = {}
+    for name, (execute, batches) in executions.items():
+        execute(batches[:1])
+        started = time.perf_counter()
+        execute(batches[:1])
+        pairs = math.ceil(0.5 / (time.perf_counter() - started))
+        turns[name] = list(itertools.islice(itertools.cycle(batches), 2 * pairs))
+    spent, chips = dict.fromkeys(executions, 0.0), dict.fromkeys(executions, 0)
+    while sum(spent.values()) < seconds * len(executions):
+        for name, (execute, _) in executions.items():
+            started = time.perf_counter()
+            execute(turns[name])
+            spent[name] += time.perf_counter() - started
+            chips[name] += sum(map(len, turns[name]))
+    return {name: chips[name] / spent[name] for name in executions}
+
+
+def run_bad_input(folder: Path) -> float:
+    """Measure the seconds to a failed status: a port that is wrong, beside a good model."""
+    work = folder / "d"
+    (work / "input").mkdir(parents=True, exist_ok=True)
+    for name in ("chips", "model"):
+        if not (work / "input" / name).exists():
+            (work / "input" / name).symlink_to(folder / "c" / "input" / name)
+    (work / "input" / "ports.json").write_text('{"size": "240"}')
+    failed = run([str(SCRIPT), "--work-dir", str(work)], expected=1)
+    return failed.ended - failed.started
+
+
+# --------------------------------------------------------------------------------------- results
+
+
+def figures(
+    workload: Workload, task: dict[str, float], peer: dict[str, float], top: dict[str, float] | None
+) -> Iterator[tuple[str, float]]:
+    """Yield (figure, value) for one round of one workload, ratios first."""
+    yield "wall time of the whole process, over the peer's", task["seconds"] / peer["seconds"]
+    yield "chips/s of the whole process, over the peer's", peer["seconds"] / task["seconds"]
+    if top:
+        least = workload.chips / top["decode"] + workload.chips / top["best"]
+        yield "steady rate, over the model's best execution alone", task["steady"] / top["best"]
+        yield (
+            "wall time after start-up, over the sum of the ceilings",
+            task["after start-up"] / least,
+        )
+    yield "peak memory, over the peer's", task["memory"] / peer["memory"]
+    yield "task: wall time, s", task["seconds"]
+    yield "task: time after start-up, s", task["after start-up"]
+    yield "task: chips/s of the whole process", workload.chips / task["seconds"]
+    yield "task: peak memory, MiB", task["memory"]
+    yield "task: written, MiB", task["written"]
+    yield "peer: wall time, s", peer["seconds"]
+    yield "peer: chips/s of the whole process", workload.chips / peer["seconds"]
+    yield "peer: peak memory, MiB", peer["memory"]
+    yield "peer: written, MiB", peer["written"]
+    if top:
+        yield "task: steady rate, chips/s", task["steady"]
+        yield "ceiling: decode and warp on all cores, chips/s", top["decode"]
+        yield "ceiling: model, predict_on_batch, chips/s", top["predict"]
+        yield "ceiling: model, best execution, chips/s", top["best"]
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few chips, one round")
+    parser.add_argument("--only", help="letters of the workloads to run, such as acd")
+    parser.add_argument("--peer", nargs=2, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--ceilings", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peer:
+        peer(*arguments.peer)
+        return
+    if arguments.ceilings:
+        work, size, seconds = arguments.ceilings
+        print(json.dumps(ceilings(Path(work), int(size), float(seconds))))
+        return
+    only = arguments.only or "abcd"
+    every = QUICK_WORKLOADS if arguments.quick else WORKLOADS
+    workloads = [w for w in every if w.name in only]
+    rounds = 1 if arguments.quick else 3
+    seconds = QUICK_CEILING_SECONDS if arguments.quick else CEILING_SECONDS
+    measured: dict[tuple[str, str], list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        # d borrows the chips and the model of c.
+        needed = [w for w in every if w in workloads or (w.name == "c" and "d" in only)]
+        works = {w.name: make_work_dir(folder, w) for w in needed}
+        for _ in range(rounds):
+            for workload in workloads:
+                work = works[workload.name]
+                task, other, top = measure(work, workload, seconds)
+                print(workload.name, json.dumps([task, other, top]), file=sys.stderr, flush=True)
+                for name, value in figures(workload, task, other, top):
+                    measured.setdefault((workload.name, name), []).append(value)
+            if "d" in only:
+                name = "wrong port: time to a failed status, s"
+                measured.setdefault(("d", name), []).append(run_bad_input(folder))
+    for workload in workloads:
+        print(f"{workload.name}: {workload.chips:,} chips, {workload.model}")
+    print(f"\n| workload | figure | median of {rounds} | smallest | largest |")
+    print("| --- | --- | --- | --- | --- |")
+    for (workload_name, name), values in sorted(measured.items(), key=lambda item: item[0][0]):
+        numbers = (statistics.median(values), min(values), max(values))
+        print(f"| {workload_name} | {name} | " + " | ".join(f"{n:,.2f}" for n in numbers) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,401 @@
+"""The Snakemake workflow, run by the real engine: complete, with failures, killed, called again."""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import chip_files
+from chip_classifier.answers import write_json_object
+from chip_classifier.archive import ARCHIVE_SUFFIXES
+from chip_files import REPOSITORY, TIMEOUT_SECONDS, make_tar, read_json, run_task, uniform_png
+from workflow.gather import read_entries, why_not_done
+from workflow.run_archive import docker_command
+
+pytest.importorskip("snakemake", reason="needs snakemake: pip install -r tests/requirements.txt")
+
+WORKFLOW = (
+    "workflow/Snakefile",
+    "workflow/run_archive.py",
+    "workflow/gather.py",
+    "chip_classifier/__init__.py",
+    "chip_classifier/answers.py",
+)
+
+
+def engine(
+    folder: Path, *options: str, cores: int = 2, retries: int = 1, **settings: object
+) -> list[str]:
+    """Give the command line of the workflow for a folder that holds chips/ and model.h5.
+
+    Args:
+        folder: becomes the working directory of the command.
+        options: further options of Snakemake.
+        cores: tasks at a time.
+        retries: further tries of a failed task.
+        settings: what goes behind --config besides archives and model; "snakefile" is the workflow.
+    """
+    snakefile = settings.pop("snakefile", REPOSITORY / "workflow" / "Snakefile")
+    named = {"archives": "chips", "model": "model.h5", **settings}
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
+    command += ["--directory", str(folder), "--cores", str(cores), "--keep-going"]
+    command += ["--rerun-incomplete", "--retries", str(retries), *options, "--config"]
+    return command + [f"{name}={value}" for name, value in named.items()]
+
+
+def call(command: list[str]) -> subprocess.CompletedProcess:
+    """Run the engine to its end; stdout and stderr come as one text."""
+    return subprocess.run(
+        command,
+        check=False,
+        encoding="utf-8",
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def times_of_change(folder: Path) -> dict[str, int]:
+    """Give the time of change of every file below a directory, links aside."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+# ------------------------------------------------------------------------------- the task itself
+
+
+def colours_tar(seed: int, chips: int, mode: str = "w") -> bytes:
+    """Make an archive of chips of one colour, the last of them broken."""
+    colours = np.random.default_rng(seed).integers(0, 256, (chips - 1, 3)).tolist()
+    members = [(f"chips/{n}.png", uniform_png(*colour)) for n, colour in enumerate(colours)]
+    return make_tar([*members, ("chips/broken.jpg", b"")], mode)
+
+
+def pid_of_task(work_dir: Path) -> int:
+    """Find the process of a task."""
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+            if arguments[1:4:2] == [os.fsencode(chip_files.SCRIPT), os.fsencode(work_dir)]:
+                return int(process.name)
+    raise ProcessLookupError(work_dir)
+
+
+def kill_in_the_middle(work_dir: Path, answered: int) -> int:
+    """Send SIGKILL to a task as soon as it has answered more chips; give how many it has by then.
+
+    Args:
+        work_dir: of the task, which has batches of one chip.
+        answered: the number of chips that an earlier try has answered.
+    """
+    journal = work_dir / "output" / "results" / "resume.jsonl"
+    give_up = time.monotonic() + TIMEOUT_SECONDS
+    while not journal.exists() or journal.read_bytes().count(b"\n") < answered + 30:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    pid = pid_of_task(work_dir)
+    os.kill(pid, signal.SIGSTOP)  # so that the next try does not begin before the look at this one
+    time.sleep(0.1)
+    answered = journal.read_bytes().count(b"\n") - 1
+    os.kill(pid, signal.SIGKILL)
+    return answered
+
+
+def first_chip(work_dir: Path) -> int | None:
+    """Give the number of the first chip that the latest run of a task classified; None if none."""
+    log = (work_dir / "output" / "logs" / "out.log").read_text()
+    found = re.search(r"Chips (\d+) to", log)
+    return int(found[1]) if found else None
+
+
+def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Path) -> None:
+    archives = {
+        "east.tar": colours_tar(1, 20),
+        "east.tar.gz": colours_tar(2, 20, "w:gz"),
+        "killed.tar": colours_tar(3, 1500),
+        "truncated.tar": colours_tar(1, 20),
+    }
+    ports = {"classes": "blue, red", "deploy_batch": "1"}
+    (tmp_path / "chips").mkdir()
+    for name, data in archives.items():
+        (tmp_path / "chips" / name).write_bytes(data)
+    (tmp_path / "chips" / "truncated.tar").write_bytes(archives["truncated.tar"][:9000])
+    (tmp_path / "ports.json").write_text(json.dumps(ports))
+    out = tmp_path / "deployed"
+    killed = out / "tasks" / "killed.tar"
+    command = engine(tmp_path, model=softmax_model, ports="ports.json")
+
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        first_try = kill_in_the_middle(killed, 0)
+        second_try = kill_in_the_middle(killed, first_try)
+    assert process.returncode == 1
+    assert first_chip(killed) == first_try  # the engine's second try went on from the first
+    summary = read_json(out / "summary.json")
+    assert (summary["complete"], summary["archives"], summary["done"]) == (False, 4, 2)
+    assert summary["tasks"]["east.tar"]["status"] == "done"
+    assert summary["tasks"]["killed.tar"]["status"] == "failed"
+    assert "ended from outside" in summary["tasks"]["killed.tar"]["reason"]
+    assert "cut off or damaged" in summary["tasks"]["truncated.tar"]["reason"]
+    assert not (out / "classified.json").exists()
+    partial = read_json(out / "classified.partial.json")
+    assert {name.partition("/")[0] for name in partial} == {"east.tar", "east.tar.gz"}
+
+    (tmp_path / "chips" / "truncated.tar").write_bytes(archives["truncated.tar"])
+    finished = [out / "tasks" / name for name in ("east.tar", "east.tar.gz")]
+    before = [times_of_change(work_dir) for work_dir in finished]
+    with ThreadPoolExecutor(1) as single_runs:
+        singles = {
+            name: single_runs.submit(single_run, tmp_path, name, data, softmax_model, ports)
+            for name, data in archives.items()
+            if name != "truncated.tar"
+        }
+        singles["truncated.tar"] = singles["east.tar"]  # when it is whole, it has the same chips
+        second = call(command)
+    assert second.returncode == 0, second.stdout
+    assert [times_of_change(work_dir) for work_dir in finished] == before
+    assert first_chip(killed) == second_try
+    assert not (out / "classified.partial.json").exists()
+    for file in ("classified.json", "unclassified.json"):
+        assert read_json(out / file) == {
+            f"{name}/{chip}": answer
+            for name, single in singles.items()
+            for chip, answer in read_json(single.result() / file).items()
+        }
+    summary = read_json(out / "summary.json")
+    counts = summary["tasks"]["killed.tar"]
+    assert (counts["status"], counts["chips"], counts["unclassified"]) == ("done", 1500, 1)
+    assert (summary["complete"], summary["done"], summary["chips"]) == (True, 4, 1560)
+
+    before = times_of_change(out)
+    third = call(command)
+    assert third.returncode == 0
+    assert "Nothing to be done" in third.stdout
+    assert times_of_change(out) == before
+
+
+def single_run(folder: Path, name: str, data: bytes, model: Path, ports: Mapping[str, str]) -> Path:
+    """Run the task by itself; give the directory of its results."""
+    work_dir = folder / "singles" / name
+    run = run_task(chip_files.make_work_dir(work_dir, data, model, ports, name))
+    assert run.code == 0, run.stderr
+    return work_dir / "output" / "results"
+
+
+# --------------------------------------------------------------------- the engine, with a stand-in
+
+# Reads its "archive", {"seconds": how long it takes, "fails": a reason}, and notes its runs.
+STAND_IN = """
+import json, os, sys, time
+from pathlib import Path
+
+work_dir = Path(sys.argv[2])
+(archive,) = (work_dir / "input" / "chips").iterdir()
+order = json.loads(archive.read_text())
+note = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "start": time.time()}
+(work_dir / "status.json").write_text('{"status": "failed", "reason": "killed"}')
+time.sleep(order.get("seconds", 0))
+with open(work_dir / "runs", "a") as runs:
+    print(json.dumps({**note, "end": time.time()}), file=runs)
+if "fails" in order:
+    failed = {"status": "failed", "reason": order["fails"]}
+    (work_dir / "status.json").write_text(json.dumps(failed))
+    sys.exit(1)
+results = work_dir / "output" / "results"
+results.mkdir(parents=True, exist_ok=True)
+(results / "classified.json").write_text('{\\n"a": {"class": "0", "certainty": 1.0}\\n}\\n')
+(work_dir / "status.json").write_text('{"status": "success", "reason": null}')
+"""
+
+
+def copy_workflow(folder: Path) -> None:
+    """Copy the workflow to a folder, with a stand-in in the place of the task."""
+    for name in WORKFLOW:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, folder / name)
+    (folder / chip_files.SCRIPT.name).write_text(STAND_IN)
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Path:
+    """A folder with a copy of the workflow, in which a stand-in takes the place of the task."""
+    (tmp_path / "chips").mkdir()
+    (tmp_path / "model.h5").write_text("")
+    copy_workflow(tmp_path)
+    return tmp_path
+
+
+def order(folder: Path, name: str, **content: object) -> None:
+    """Put an "archive" for the stand-in into the folder of archives."""
+    (folder / "chips" / name).write_text(json.dumps(content))
+
+
+def stand_in_engine(folder: Path, *options: str, **settings: object) -> list[str]:
+    """Give the command line of the workflow with the stand-in."""
+    return engine(folder, *options, snakefile=folder / WORKFLOW[0], **settings)
+
+
+def runs_of(folder: Path, name: str) -> list[dict]:
+    """Give what the stand-in noted of its runs on an archive."""
+    runs = folder / "deployed" / "tasks" / name / "runs"
+    return [json.loads(line) for line in runs.read_text().splitlines()]
+
+
+def test_each_gpu_has_one_task_at_a_time(stand_in: Path) -> None:
+    names = [f"{number}.tar" for number in range(6)]
+    for name in names:
+        order(stand_in, name, seconds=0.5)
+    done = call(stand_in_engine(stand_in, cores=4, gpus="3,5"))
+    assert done.returncode == 0, done.stdout
+    runs = [run for name in names for run in runs_of(stand_in, name)]
+    assert len(runs) == len(names)
+    for gpu in ("3", "5"):
+        spans = sorted((run["start"], run["end"]) for run in runs if run["gpu"] == gpu)
+        assert spans
+        for (_, end), (start, _) in itertools.pairwise(spans):
+            assert end <= start
+
+
+def test_names_with_blanks_quotes_and_wildcards(stand_in: Path) -> None:
+    names = ["a b.tar", "a'b\"$HOME.TGZ", "[a]*?.tar.gz", "ä#%.tar.xz"]
+    for name in [*names, ".hidden.tar", "readme.txt"]:
+        order(stand_in, name)
+    done = call(stand_in_engine(stand_in, out="out put"))
+    assert done.returncode == 0, done.stdout
+    merged = read_json(stand_in / "out put" / "classified.json")
+    assert set(merged) == {f"{name}/a" for name in names}
+
+
+def test_killed_engine_leaves_tasks_that_are_not_run_again(stand_in: Path) -> None:
+    order(stand_in, "finishes-before.tar", seconds=1)
+    order(stand_in, "still-runs.tar", seconds=8)
+    command = stand_in_engine(stand_in)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    tasks = stand_in / "deployed" / "tasks"
+    give_up = time.monotonic() + TIMEOUT_SECONDS
+    while len(list(tasks.glob("*/status.json"))) < 2:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    while not (tasks / "finishes-before.tar" / "output").exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    assert call([*command[:-2], "--unlock", *command[-3:]]).returncode == 0
+    again = call(command)
+    assert again.returncode == 0, again.stdout
+    for name in ("finishes-before.tar", "still-runs.tar"):
+        assert len(runs_of(stand_in, name)) == 1
+
+
+def test_changes_between_calls(stand_in: Path) -> None:
+    out = stand_in / "deployed"
+    order(stand_in, "old.tar")
+    order(stand_in, "changed.tar")
+    assert call(stand_in_engine(stand_in)).returncode == 0
+    assert read_json(out / "summary.json")["complete"]
+
+    # A new archive that fails takes the complete result away.
+    order(stand_in, "new.tar", fails="No such luck.")
+    order(stand_in, "changed.tar", seconds=0)
+    failed = call(stand_in_engine(stand_in))
+    assert failed.returncode == 1
+    assert "2 of 3 archives are done" in failed.stdout
+    assert "new.tar: No such luck." in failed.stdout
+    runs = [len(runs_of(stand_in, name)) for name in ("old.tar", "changed.tar", "new.tar")]
+    assert runs == [1, 2, 2]
+    assert not (out / "classified.json").exists()
+    partial = read_json(out / "classified.partial.json")
+    assert list(partial) == ["changed.tar/a", "old.tar/a"]
+    assert read_json(out / "summary.json")["tasks"]["new.tar"] == {
+        "status": "failed",
+        "reason": "No such luck.",
+    }
+
+    # Without it, and with another model, which is older than the results.
+    (stand_in / "chips" / "new.tar").unlink()
+    (stand_in / "other.h5").write_text("other")
+    os.utime(stand_in / "other.h5", (0, 0))
+    assert call(stand_in_engine(stand_in, model="other.h5")).returncode == 0
+    assert list(read_json(out / "classified.json")) == ["changed.tar/a", "old.tar/a"]
+    assert not (out / "classified.partial.json").exists()
+    assert [len(runs_of(stand_in, name)) for name in ("old.tar", "changed.tar")] == [2, 3]
+
+    # Other GPUs change no answer, another backend does.
+    assert call(stand_in_engine(stand_in, model="other.h5", gpus=0)).returncode == 0
+    assert [len(runs_of(stand_in, name)) for name in ("old.tar", "changed.tar")] == [2, 3]
+    theano = stand_in_engine(stand_in, model="other.h5", gpus=0, trained_with="theano")
+    assert call(theano).returncode == 0
+    assert [len(runs_of(stand_in, name)) for name in ("old.tar", "changed.tar")] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": ""}, "model"),
+        ({"archives": "empty"}, "holds no archive"),
+        ({"out": "{}"}, "Rename"),
+    ],
+)
+def test_wrong_settings_are_explained(
+    settings: dict[str, str], message: str, stand_in: Path
+) -> None:
+    order(stand_in, "a.tar")
+    wrong = call(stand_in_engine(stand_in, **settings))
+    assert wrong.returncode == 1
+    assert message in wrong.stdout
+    assert "Traceback" not in wrong.stdout
+
+
+# ---------------------------------------------------------------------------------- its functions
+
+
+def test_archives_are_told_as_the_task_tells_them() -> None:
+    text = (REPOSITORY / "workflow" / "Snakefile").read_text()
+    suffixes = re.search(r"ARCHIVE_SUFFIXES = \((.*)\)", text)[1]
+    assert tuple(json.loads(f"[{suffixes}]")) == ARCHIVE_SUFFIXES
+
+
+def test_entries_are_read_as_they_were_written(tmp_path: Path) -> None:
+    entries = [
+        ('},\n{"a": 1', {"class": '", "certainty": 0},', "certainty": 1e-10}),
+        ("ä{}", {"class": "{}", "certainty": 0.1}),
+        ("", "the file is empty"),
+    ]
+    for content in (entries, []):
+        write_json_object(tmp_path / "file.json", content)
+        assert list(read_entries(tmp_path / "file.json")) == content
+
+
+def test_task_that_could_not_be_started_is_no_task_that_did_not_run_yet(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar"
+    assert why_not_done(tmp_path, [archive]) == "not run yet"
+    (tmp_path / "stdout.log").write_text("docker: command not found")
+    assert "could not be started" in why_not_done(tmp_path, [archive])
+
+
+def test_container_gets_its_input_read_only_and_one_gpu(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar"
+    (tmp_path / "real.tar").write_text("")
+    archive.symlink_to("real.tar")
+    command = docker_command("image", tmp_path / "w", [archive], "1")
+    assert command[:3] == ["docker", "run", "--rm"]
+    mount = f"type=bind,source={tmp_path / 'real.tar'},target={archive},readonly"
+    assert mount in command
+    assert command[command.index("--gpus") + 1] == "device=1"
+    assert "--gpus" not in docker_command("image", tmp_path / "w", [archive], None)

@@ -1,0 +1,139 @@
+"""Run the task on one of many archives, in a work directory of its own.
+
+The Snakefile calls this once per archive. It links the input files into the work directory, waits
+for a free GPU, and then becomes the task: the script, or `docker run` of the container image.
+
+Two locks make sure that a work directory and a GPU have one task at a time. They are held by the
+process of the task, and end with it, however it ends.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[1] / "deploy-chip-classifier.py"
+MADE_FROM = "made_from.json"
+
+
+def take_lock(path: Path, wait: bool) -> bool:
+    """Lock a file for this process and the program that it becomes.
+
+    Args:
+        path: a file, which is made if there is none.
+        wait: whether to wait for another process that has it.
+    Returns:
+        Whether it is locked.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    os.set_inheritable(lock, True)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    return True
+
+
+def take_gpu(gpus: Sequence[str], locks: Path) -> str | None:
+    """Wait for a GPU that no other task has; locks is a directory. None if there are no GPUs."""
+    while gpus:
+        for gpu in gpus:
+            if take_lock(locks / f"gpu-{gpu}.lock", wait=False):
+                return gpu
+        time.sleep(1)
+    return None
+
+
+def made_from(files: Sequence[Path], trained_with: str) -> str:
+    """Describe what the answers depend on: name, size and time of change of the input files."""
+    facts = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return json.dumps([*facts, trained_with])
+
+
+def is_done(work_dir: Path, description: str) -> bool:
+    """Tell whether the task has succeeded with these inputs, and its results are there."""
+    try:
+        status = json.loads((work_dir / "status.json").read_text())
+        found = (work_dir / MADE_FROM).read_text()
+    except (OSError, ValueError):
+        return False
+    classified = work_dir / "output" / "results" / "classified.json"
+    return status["status"] == "success" and found == description and classified.exists()
+
+
+def link_input(input_dir: Path, archive: Path, model: Path, ports: Path | None) -> None:
+    """Make the input directory of a task out of links."""
+    if input_dir.exists():
+        shutil.rmtree(input_dir)
+    for name, file in (("chips", archive), ("model", model)):
+        (input_dir / name).mkdir(parents=True)
+        (input_dir / name / file.name).symlink_to(file)
+    if ports:
+        (input_dir / "ports.json").symlink_to(ports)
+
+
+def docker_command(image: str, work_dir: Path, files: Sequence[Path], gpu: str | None) -> list[str]:
+    """Give the command that runs the task's container on a work directory.
+
+    Args:
+        image: name of the image.
+        work_dir: absolute path.
+        files: the absolute paths that the links in the work directory have as their targets. They
+            are mounted under the same paths in the container, read-only.
+        gpu: number of the GPU, or None.
+    """
+    # A container outlives a killed docker command. Its name keeps a second one off.
+    name = f"chips-{hashlib.blake2b(os.fsencode(work_dir), digest_size=8).hexdigest()}"
+    command = ["docker", "run", "--rm", "--name", name, "--user", f"{os.getuid()}:{os.getgid()}"]
+    for file in files:
+        command += ["--mount", f"type=bind,source={file.resolve()},target={file},readonly"]
+    if gpu is not None:
+        command += ["--gpus", f"device={gpu}"]
+    return [*command, "-v", f"{work_dir}:/mnt/work", image, "python", f"/{SCRIPT.name}"]
+
+
+def main() -> None:
+    """Prepare the work directory and become the task, unless it is done already."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--archive", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--ports", type=Path, help="ports.json")
+    parser.add_argument("--work-dir", type=Path, required=True)
+    parser.add_argument("--trained-with", default="tensorflow")
+    parser.add_argument("--gpus", default="", help="numbers of the GPUs to choose one of: 0,1")
+    parser.add_argument("--image", help="container image to run instead of the script")
+    arguments = parser.parse_args()
+    work_dir = arguments.work_dir.absolute()
+    files = [arguments.archive, arguments.model, *filter(None, [arguments.ports])]
+    files = [file.absolute() for file in files]
+
+    work_dir.mkdir(parents=True, exist_ok=True)
+    # If the workflow was killed, its tasks went on: such a one is waited for, and not repeated.
+    take_lock(work_dir / "lock", wait=True)
+    description = made_from(files, arguments.trained_with)
+    if is_done(work_dir, description):
+        print("Done already, by an earlier call.")
+        return
+    (work_dir / "status.json").unlink(missing_ok=True)
+    (work_dir / MADE_FROM).write_text(description)
+    link_input(work_dir / "input", *files[:2], files[2] if arguments.ports else None)
+
+    gpu = take_gpu([gpu for gpu in arguments.gpus.split(",") if gpu], work_dir.parent)
+    if arguments.image:
+        command = docker_command(arguments.image, work_dir, files, gpu)
+    else:
+        command = [sys.executable, str(SCRIPT), "--work-dir", str(work_dir)]
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    os.execvp(command[0], [*command, "--trained-with", arguments.trained_with])
+
+
+if __name__ == "__main__":
+    main()
