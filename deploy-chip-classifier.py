@@ -69,8 +69,11 @@ from chips import (
     usable_cores,
 )
 from open_model import ModelError, OpenedModel, open_model
-from preview import Preview, RunFacts
 from results import JOURNAL, NO_CLASS, Answers, Journal, fingerprint_file
+
+# isort: split
+# After chips, which sets the limits that OpenCV reads when it is loaded.
+from chip_classifier.preview import Preview, RunFacts
 
 VERSION = "1.0.0"
 
