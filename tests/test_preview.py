@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -298,7 +299,6 @@ def test_the_axis_follows_the_data(
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        ("<a href='x'>\"&", "<a href='x'>\"&"),
         ("a\n\x00\x7f", "a\\n\\x00\\x7f"),
         ("\udcff\ud800", "\\udcff\\ud800"),
         ("\u202etxt", "\\u202etxt"),
@@ -312,6 +312,48 @@ def test_the_axis_follows_the_data(
 )
 def test_text(value: str, shown: str) -> None:
     assert preview.text(value) == shown
+
+
+def test_whatever_the_template_puts_in_is_visible_and_escaped() -> None:
+    template = preview.page_template().environment.from_string('{{ value }}<i title="{{ value }}">')
+    escaped = "&lt;a href=&#39;x&#39;&gt;&#34;&amp;\\n\\u202e\\udcff"
+    page = template.render(value="<a href='x'>\"&\n\u202e\udcff")
+    assert page == f'{escaped}<i title="{escaped}">'
+
+
+class Tags(HTMLParser):
+    """The page's tags, each with the names of its attributes, but for possible line breaks."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, ...]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "wbr":
+            self.found.append((tag, *(name for name, _ in attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.found.append((f"/{tag}",))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_adds_a_tag(tmp_path: Path, name: str) -> None:
+    def tags(text: str) -> list[tuple[str, ...]]:
+        texts = ("archive", "model", "model_description", "device", "started", "version")
+        page = write_page(
+            tmp_path / "p.html",
+            np.zeros(2, int),
+            np.ones(2),
+            classes=[text],
+            names=lambda chip_id: text,
+            unclassified={text: 1},
+            run=RunFacts(**{**vars(RUN), **dict.fromkeys(texts, text), "ports": {text: text}}),
+        )
+        return Tags(page).found
+
+    assert len(tags(name)) > 100
+    assert tags(name) == tags("harmless")
 
 
 @pytest.mark.parametrize(
