@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from browser import CHROMIUM, Browser
-from chip_classifier import preview
+from chip_classifier import preview, sample
 from chip_classifier.preview import Preview, RunFacts
 
 RUN = RunFacts(
@@ -40,6 +41,7 @@ HOSTILE = [
     "not \udcff UTF-8 \ud800",
     "\u202egpj.exe\u2066\u200b",
     "$archive ${sheets} $$ $1",
+    "{{ run }} {% if 1 %} {# x #}",
     "x" * 5000,
     "\u65e5\u672c\u8a9e" * 1667,
     "\u0627\u0644\u0633\u0644\u0627\u0645/Z\u00fcrich \U0001f6f0\ufe0f",
@@ -152,14 +154,14 @@ def test_few_chips_become_thumbnails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int, order: str
 ) -> None:
     made = 0
-    make = preview.thumbnail
+    make = sample.thumbnail
 
     def counted(chip: np.ndarray, edge: int) -> np.ndarray:
         nonlocal made
         made += 1
         return make(chip, edge)
 
-    monkeypatch.setattr(preview, "thumbnail", counted)
+    monkeypatch.setattr(sample, "thumbnail", counted)
     rng = np.random.default_rng(0)
     chips = 50_000
     certainties = rng.random(chips)
@@ -175,7 +177,7 @@ def test_few_chips_become_thumbnails(
         certainties,
         classes=[str(i) for i in range(classes)],
     )
-    size = classes * preview.sample_sizes(classes).total
+    size = classes * sample.sample_sizes(classes).total
     if order in ("random", "always 1"):
         assert made < 1.2 * size * (1 + math.log(chips / size))
         assert "passed over" not in page
@@ -224,7 +226,7 @@ def test_the_sample_keeps_copies_in_true_colours(
 )
 def test_thumbnail_shapes(shape: tuple[int, int], expected: tuple[int, int]) -> None:
     chip = np.full((*shape, 3), (10, 100, 200), np.uint8)
-    image = preview.thumbnail(chip, 96)
+    image = sample.thumbnail(chip, 96)
     assert image.shape == (*expected, 3)
     assert (image == (10, 100, 200)).all()
     assert not np.shares_memory(image, chip)
@@ -233,11 +235,11 @@ def test_thumbnail_shapes(shape: tuple[int, int], expected: tuple[int, int]) -> 
 def test_a_thumbnail_takes_every_pixel_in() -> None:
     stripes = np.zeros((512, 512, 3), np.uint8)
     stripes[:, ::2] = 200
-    assert np.abs(preview.thumbnail(stripes, 96).astype(int) - 100).max() <= 2
+    assert np.abs(sample.thumbnail(stripes, 96).astype(int) - 100).max() <= 2
 
 
 def test_memory_is_bounded() -> None:
-    for limit, sizes in preview.SAMPLE_SIZES:
+    for limit, sizes in sample.SAMPLE_SIZES:
         assert limit * sizes.total * sizes.edge**2 * 3 < 24e6
 
 
@@ -297,7 +299,6 @@ def test_the_axis_follows_the_data(
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        ("<a href='x'>\"&", "&lt;a href=&#x27;x&#x27;&gt;&quot;&amp;"),
         ("a\n\x00\x7f", "a\\n\\x00\\x7f"),
         ("\udcff\ud800", "\\udcff\\ud800"),
         ("\u202etxt", "\\u202etxt"),
@@ -311,6 +312,48 @@ def test_the_axis_follows_the_data(
 )
 def test_text(value: str, shown: str) -> None:
     assert preview.text(value) == shown
+
+
+def test_whatever_the_template_puts_in_is_visible_and_escaped() -> None:
+    template = preview.page_template().environment.from_string('{{ value }}<i title="{{ value }}">')
+    escaped = "&lt;a href=&#39;x&#39;&gt;&#34;&amp;\\n\\u202e\\udcff"
+    page = template.render(value="<a href='x'>\"&\n\u202e\udcff")
+    assert page == f'{escaped}<i title="{escaped}">'
+
+
+class Tags(HTMLParser):
+    """The page's tags, each with the names of its attributes, but for possible line breaks."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, ...]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "wbr":
+            self.found.append((tag, *(name for name, _ in attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.found.append((f"/{tag}",))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_adds_a_tag(tmp_path: Path, name: str) -> None:
+    def tags(text: str) -> list[tuple[str, ...]]:
+        texts = ("archive", "model", "model_description", "device", "started", "version")
+        page = write_page(
+            tmp_path / "p.html",
+            np.zeros(2, int),
+            np.ones(2),
+            classes=[text],
+            names=lambda chip_id: text,
+            unclassified={text: 1},
+            run=RunFacts(**{**vars(RUN), **dict.fromkeys(texts, text), "ports": {text: text}}),
+        )
+        return Tags(page).found
+
+    assert len(tags(name)) > 100
+    assert tags(name) == tags("harmless")
 
 
 @pytest.mark.parametrize(
@@ -575,6 +618,7 @@ def test_hostile_names_in_the_browser(
     assert "a\\nb\\tc\\x00d\\x1b[31m" in shown
     assert "not \\udcff UTF-8 \\ud800" in shown
     assert "$archive ${sheets} $$ $1" in shown
+    assert "{{ run }} {% if 1 %} {# x #}" in shown
     assert "\\u202egpj.exe\\u2066\\u200b" in shown
     assert all(len(image) == 5 for image in browser.evaluate(IMAGES))
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
