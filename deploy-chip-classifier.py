@@ -19,13 +19,9 @@ import argparse
 import contextlib
 import functools
 import os
-import queue
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -42,7 +38,7 @@ from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
 from chip_classifier.journal import JOURNAL, Journal, fingerprint_task
 from chip_classifier.listing import list_chips
-from chip_classifier.log import log, start_logging
+from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.ports import (
     MODEL_SUFFIXES,
@@ -51,18 +47,22 @@ from chip_classifier.ports import (
     class_names,
     find_input,
     read_ports,
-    settings_in_force,
 )
+from chip_classifier.preprocessing import contradictions, settle_preprocessing
 from chip_classifier.preview import Preview, RunFacts
-from chip_classifier.progress import Progress
+from chip_classifier.progress import Progress, say
 from chip_classifier.report import (
+    join_reasons,
     log_archive,
+    log_fed,
     log_resume,
     log_settings,
+    settings_in_force,
     summarize,
     write_preview,
 )
 from chip_classifier.status import Stopped, explain, write_status
+from chip_classifier.waiting import wait_for
 from keras_files.open_model import open_model
 
 PREVIEW = "preview.html"
@@ -87,41 +87,53 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         TaskError, BrokenArchive, ModelError: the input is at fault; the message says how.
         OSError: a file cannot be read or written.
     """
+    warnings.clear()
     started, started_at = time.monotonic(), datetime.now().astimezone()
     ports = read_ports(input_dir / "ports.json")
     archive = Archive(find_input(input_dir / "chips", "tar archive", ARCHIVE_SUFFIXES))
     model_path = find_input(input_dir / "model", "Keras model file", MODEL_SUFFIXES)
     opened = open_model(model_path, trained_with)
     size = chip_size(ports, opened, model_path.name)
+    preprocessing = settle_preprocessing(ports, opened.bands)
     if opened.outputs is not None:
         class_names(ports, opened.outputs)
     listing = list_chips(archive)
-    settings = settings_in_force(ports, size)
-    log_settings(settings, ports.unknown, archive, model_path, opened)
+    settings = settings_in_force(ports, size, preprocessing)
+    log_settings(settings, archive, model_path, opened)
+    for warning in (
+        *ports.warnings,
+        *opened.warnings,
+        *contradictions(opened, ports, preprocessing),
+    ):
+        warn(warning)
     fingerprint = fingerprint_task(archive.path, model_path, trained_with, settings)
-    ports = replace(ports, deploy_batch=listing.batch_size(ports.deploy_batch))
+    batch_size = listing.batch_size(ports.deploy_batch)
     listing.go_on_aside()
-    answers = Answers()
+    answers = Answers(ports.probabilities)
     with contextlib.closing(Journal(results / JOURNAL, fingerprint, answers)) as journal:
         resumed = len(answers)
         log_resume(journal, answers)
         loading = time.monotonic()
-        classifier = Classifier(opened, ports, size)
+        classifier = Classifier(opened, preprocessing, size, batch_size)
         classes = class_names(ports, classifier.outputs)
         log.info("Device: %s", classifier.device)
+        say(f"Computing on {classifier.device}.")
         log.info("Time to load the model: %.2f s", time.monotonic() - loading)
 
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
-        pipeline = Pipeline(listing, ports.deploy_batch, size, resumed)
+        pipeline = Pipeline(listing, batch_size, size, resumed)
         preview = Preview(len(classes))
         progress = Progress(listing, resumed)
         classifying = time.monotonic()
-        classify_chips(pipeline, classifier, opened.is_logit, answers, journal, preview, progress)
+        first = classify_chips(
+            pipeline, classifier, opened.head, answers, journal, preview, progress
+        )
         seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
     log.info("Total classification time: %.2f s, %.1f chips/s", seconds, rate)
     log_archive(archive, pipeline)
+    fed = log_fed(preprocessing, first)
 
     counts, reasons = answers.write(results, classes)
     if not counts.total():
@@ -141,9 +153,12 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         chips_per_second=rate,
         started=started_at.strftime("%Y-%m-%d %H:%M:%S %Z"),
         version=VERSION,
+        fed=fed,
+        warnings=tuple(warnings),
     )
     write_preview(logs / PREVIEW, preview, run, answers, reasons)
-    return summarize(results, counts, reasons, rate, time.monotonic() - started)
+    unclassified = summarize(results, counts, reasons, rate, time.monotonic() - started)
+    return join_reasons(unclassified, warnings)
 
 
 def main() -> int:
@@ -182,51 +197,13 @@ def main() -> int:
     except OSError as error:
         status = "failed"
         reason = reason or f"status.json cannot be written ({error}): make {work_dir} writable."
+    for warning in warnings:
+        print(f"Warning: {warning}", file=stderr)
     if status == "failed":
         log.error(reason)
         print(reason, file=stderr)
     stderr.flush()
     return int(status == "failed")
-
-
-def wait_for(task: Callable[[], str | None]) -> str | None:
-    """Call a function in a thread of its own and wait for what it returns or raises.
-
-    The main thread only waits, so that a signal is answered while the model computes.
-
-    A thread that dies of an exception is the end too: others may wait for it for ever (those of an
-    executor do not die of what their functions raise). Where there is memory for a thread, but not
-    for its first step in Python, whoever starts it waits for ever; only sys.unraisablehook is told.
-    That cannot be a function in Python either, which would need the same memory: both hooks are the
-    queue's own method.
-
-    Raises:
-        MemoryError: a thread of the function's could not begin, or memory was short where nothing
-            can be raised.
-        BaseException: whatever the function raised, or another thread died of.
-    """
-    ends: queue.SimpleQueue = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            ends.put(task())
-        except BaseException as error:  # noqa: BLE001, the main thread reports it
-            ends.put(error)
-
-    sys.unraisablehook = threading.excepthook = ends.put
-    threading.Thread(target=work, name="task", daemon=True).start()
-    while True:
-        end = ends.get()
-        if end is None or isinstance(end, str):
-            return end
-        if isinstance(end, BaseException):
-            raise end
-        if isinstance(end, threading.ExceptHookArgs):
-            raise end.exc_value
-        if issubclass(end.exc_type, MemoryError) or "thread started" in (end.err_msg or ""):
-            raise MemoryError from end.exc_value
-        with contextlib.suppress(OSError):  # out.log may be on a full disk
-            sys.__unraisablehook__(end)
 
 
 def prepare_output(work_dir: Path) -> None:

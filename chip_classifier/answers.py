@@ -22,12 +22,16 @@ class Answers:
     names: path of each chip in the archive.
     classes: index of each chip's class, NO_CLASS where it has none.
     certainties: certainty of each chip, 0.0 where it has no class.
+    probabilities: the values of each chip's classes, one chip behind the other, 0.0 where it has no
+        class; empty unless they are wanted.
     problems: chip number -> why the chip could not be classified.
     links: chip number -> path of the member that a link in the archive points to.
     """
 
-    def __init__(self) -> None:
-        """Begin without any answer."""
+    def __init__(self, probabilities: bool = False) -> None:
+        """Begin without any answer; `probabilities`: whether the values of all classes are kept."""
+        self.keeps_probabilities = probabilities
+        self.probabilities = array("d")
         self.names: list[str] = []
         self.classes = array("i")
         self.certainties = array("d")
@@ -39,11 +43,16 @@ class Answers:
         return len(self.classes)
 
     def add(
-        self, classes: Sequence[int], certainties: Sequence[float], problems: Mapping[int, str]
+        self,
+        classes: Sequence[int],
+        certainties: Sequence[float],
+        problems: Mapping[int, str],
+        probabilities: Sequence[float] = (),
     ) -> None:
         """Append the answers of one batch; arguments as in the attributes of this class."""
         self.classes.extend(classes)
         self.certainties.extend(certainties)
+        self.probabilities.extend(probabilities)
         self.problems.update(problems)
 
     def final(self) -> Iterator[tuple[int, str, int]]:
@@ -87,7 +96,13 @@ class Answers:
                     class_name = class_names[self.classes[answering]]
                     counts[class_name] += 1
                     certainty = round(self.certainties[answering], 10)
-                    yield name, {"class": class_name, "certainty": certainty}
+                    entry: dict[str, object] = {"class": class_name, "certainty": certainty}
+                    if self.keeps_probabilities:
+                        first = answering * len(class_names)
+                        values = self.probabilities[first : first + len(class_names)]
+                        rounded = (round(value, 10) for value in values)
+                        entry["probabilities"] = dict(zip(class_names, rounded, strict=True))
+                    yield name, entry
 
         def unclassified() -> Iterator[tuple[str, object]]:
             for number, name, answering in self.final():

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from chip_classifier.cores import usable_cores
-from chip_classifier.log import log, warn_once
-from chip_classifier.ports import Ports, TaskError
+from chip_classifier.log import log, warn
+from chip_classifier.ports import TaskError
+from chip_classifier.preprocessing import Preprocessing
+from keras_files.ends import Head
 from keras_files.open_model import OpenedModel
 
 # TensorFlow, and Keras, which it loads, read these when they are loaded: report errors only; use
@@ -48,13 +50,20 @@ class Classifier:
     batches_at_a_time: from how many threads it is to be called at a time, to be fastest.
     """
 
-    def __init__(self, opened: OpenedModel, ports: Ports, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        opened: OpenedModel,
+        preprocessing: Preprocessing,
+        size: tuple[int, int],
+        batch_size: int,
+    ) -> None:
         """Load TensorFlow and the model.
 
         Args:
             opened: the model file.
-            ports: for the normalization.
+            preprocessing: what the model gets of the chips' pixels.
             size: rows and columns of the chips.
+            batch_size: chips per call at most.
         Raises:
             ModelError: the file cannot be built into a model.
             TaskError: the model does not take chips of this size.
@@ -75,18 +84,26 @@ class Classifier:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
         self.device = ", ".join(f"GPU {name}" for name in names) or f"CPU, {usable_cores()} cores"
         model = opened.build()
+        owed = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, None: tf.identity}
+        finish = owed[opened.head.owed]
         # TensorFlow subtracts an array of a whole chip faster than one of three values.
-        vector = tf.broadcast_to(
-            tf.constant(ports.normalization_vector[::-1], tf.float32), (*size, 3)
+        chip_shape = (*size, opened.bands)
+        vector, value = (
+            tf.broadcast_to(tf.constant(numbers or 1.0, tf.float32), chip_shape)
+            for numbers in (preprocessing.vector, preprocessing.value)
         )
 
         def classify(chips: tf.Tensor) -> tf.Tensor:
-            pixels = tf.cast(chips, tf.float32) - vector
-            if ports.normalization_value is not None:
-                pixels /= tf.constant(ports.normalization_value, tf.float32)
-            return tf.cast(model(pixels, training=False), tf.float32)
+            pixels = tf.cast(chips, tf.float32)
+            if preprocessing.flips:
+                pixels = tf.reverse(pixels, [-1])
+            if any(preprocessing.vector):
+                pixels -= vector
+            if preprocessing.value:
+                pixels /= value
+            return finish(tf.cast(model(pixels, training=False), tf.float32))
 
-        signature = tf.TensorSpec((None, *size, 3), tf.uint8)
+        signature = tf.TensorSpec((None, *chip_shape), tf.uint8)
         try:
             function = tf.function(classify, autograph=False).get_concrete_function(signature)
         except (ValueError, tf.errors.InvalidArgumentError) as error:
@@ -109,13 +126,13 @@ class Classifier:
             self._map = ThreadPoolExecutor(CPU_PARTS_AT_A_TIME, "classify").map
             self.batches_at_a_time = CPU_PARTS_AT_A_TIME
         self._largest = sys.maxsize if gpus else max(1, largest)
-        self._fill_to = ports.deploy_batch if gpus else 0
+        self._fill_to = batch_size if gpus else 0
 
     def __call__(self, chips: np.ndarray) -> np.ndarray:
         """Classify chips.
 
         Args:
-            chips: uint8 (N, rows, columns, 3), bands B, G, R.
+            chips: uint8 (N, rows, columns, bands), the bands as in `Preprocessing`.
         Returns:
             float32 (N, outputs).
         Raises:
@@ -135,7 +152,7 @@ class Classifier:
                         "The device has too little memory for a single chip: free some, or use "
                         "one with more."
                     ) from error
-                warn_once(
+                warn(
                     "A batch does not fit the device's memory: it is halved until it does; a "
                     "smaller deploy_batch saves the attempts."
                 )
@@ -164,35 +181,54 @@ class Classifier:
         return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), np.uint8)])
 
 
-def interpret(outputs: np.ndarray, is_logit: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def interpret(outputs: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turn a model's outputs into classes and certainties.
 
     Several outputs: the class of the largest one, and its value. One output: the second class if it
-    is above 0.5 (above 0 for a logit), and the probability of the class chosen (for a logit, its
-    value).
+    is above 0.5 (above 0 for a tanh or a logit), and the value of the class chosen (for a logit,
+    its value as it is).
 
     Args:
         outputs: float32 (N, K).
-        is_logit: whether a single output is no probability, but was meant for a sigmoid.
+        head: what they are.
     Returns:
         Classes int (N,), certainties float64 (N,), and whether each chip's outputs are finite (N,).
     """
     finite = np.isfinite(outputs).all(axis=1)
-    values = np.where(finite[:, None], outputs, 0).astype(np.float64)
-    if values.shape[1] > 1:
+    values = class_values(np.where(finite[:, None], outputs, 0), head)
+    if outputs.shape[1] > 1:
         classes = values.argmax(axis=1)
-        return classes, values[np.arange(len(values)), classes], finite
-    value = values[:, 0]
-    if is_logit:
-        return (value > 0).astype(int), value, finite
-    second = value > 0.5
-    return second.astype(int), np.where(second, value, 1 - value), finite
+    else:
+        threshold = 0.0 if head.is_logit else 0.5
+        classes = (values[:, 1] > threshold).astype(int)
+        if head.is_logit:
+            return classes, values[:, 1], finite
+    return classes, values[np.arange(len(values)), classes], finite
 
 
-def warn_once_about_values(outputs: np.ndarray) -> None:
-    """Warn if outputs, float32 (N, K), are no probabilities, which a softmax or sigmoid gives."""
-    if ((outputs < 0) | (outputs > 1)).any():
-        warn_once(
+def class_values(outputs: np.ndarray, head: Head) -> np.ndarray:
+    """Give the value of each class.
+
+    Args:
+        outputs: (N, K), one for each class; or (N, 1): the value of the second of two classes, the
+            other one's being 1 minus that for a sigmoid, and the negative one for a logit. A tanh
+            is brought from -1 to 1 to 0 to 1 before: (1 + value) / 2.
+        head: what they are.
+    Returns:
+        float64 (N, classes).
+    """
+    values = outputs.astype(np.float64)
+    if values.shape[1] > 1:
+        return values
+    if head.activation == "tanh":
+        values = (1 + values) / 2
+    return np.hstack([-values if head.is_logit else 1 - values, values])
+
+
+def warn_about_values(values: np.ndarray) -> None:
+    """Warn if the values of the classes, (N, classes), are no probabilities."""
+    if ((values < 0) | (values > 1)).any():
+        warn(
             "The model's outputs are no probabilities (values below 0 or above 1): the certainties "
             "are its values as they are."
         )

@@ -9,35 +9,39 @@ from dataclasses import dataclass
 import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers
-from chip_classifier.classifier import Classifier, interpret, warn_once_about_values
+from chip_classifier.classifier import Classifier, class_values, interpret, warn_about_values
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log
 from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, rows_of
 from chip_classifier.preview import Preview
 from chip_classifier.progress import Progress
+from keras_files.ends import Head
 
 
 def classify_chips(
     pipeline: Pipeline,
     classifier: Classifier,
-    is_logit: bool,
+    head: Head,
     answers: Answers,
     journal: Journal,
     preview: Preview,
     progress: Progress,
-) -> None:
+) -> np.ndarray | None:
     """Classify the chips that have no answers yet, and note the answers batch by batch.
 
     Args:
         pipeline: the batches, those that have answers among them.
         classifier: the model.
-        is_logit: as in `interpret`.
+        head: what the model's outputs are.
         answers, journal, preview: receive each batch, in the order of the archive.
         progress: is told how many chips have answers.
+    Returns:
+        The pixels of the first batch, uint8 (M, rows, columns, bands), None where there was none.
     Raises:
         BrokenArchive: the archive is damaged or was changed.
         TaskError, OSError: the device or the disk cannot go on.
     """
+    first = None
     batches = batches_to_compute(pipeline, answers)
     # A batch is noted while others are computed: the device need not wait for that.
     with ThreadPoolExecutor(1, "note") as noting:
@@ -45,11 +49,14 @@ def classify_chips(
         for batch, outputs in compute_batches(batches, classifier):
             if noted:
                 noted.result()
-            noted = noting.submit(note_batch, batch, outputs, is_logit, answers, journal, preview)
+            noted = noting.submit(note_batch, batch, outputs, head, answers, journal, preview)
+            if first is None and len(outputs.rows):
+                first = rows_of(batch, outputs.rows)
             progress.show(len(answers))
         if noted:
             noted.result()
     progress.clear()
+    return first
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ def compute_batch(batch: Batch, classifier: Classifier) -> Outputs:
 def note_batch(
     batch: Batch,
     outputs: Outputs,
-    is_logit: bool,
+    head: Head,
     answers: Answers,
     journal: Journal,
     preview: Preview,
@@ -107,23 +114,29 @@ def note_batch(
 
     A chip for which the model gives no finite value is not classified.
     """
-    rows, values = outputs.rows, outputs.values
+    rows = outputs.rows
     classes = np.full(len(batch.names), NO_CLASS)
     certainties = np.zeros(len(batch.names))
+    probabilities: list[float] = []
     if len(rows):
-        found, certainty, finite = interpret(values, is_logit)
+        found, certainty, finite = interpret(outputs.values, head)
         for row in rows[~finite]:
             batch.problems[batch.first + int(row)] = "the model gives no finite value for this chip"
-        if not finite.all():
-            rows, values = rows[finite], values[finite]
-            found, certainty = found[finite], certainty[finite]
+        rows, found, certainty = rows[finite], found[finite], certainty[finite]
+        values = class_values(outputs.values[finite], head)
         classes[rows], certainties[rows] = found, certainty
-        warn_once_about_values(values)
+        warn_about_values(values)
         with harmless("the preview"):
             preview.add(batch.first + rows, rows_of(batch, rows), found, certainty)
+    if answers.keeps_probabilities:
+        of_chips = np.zeros((len(batch.names), max(outputs.values.shape[1], 2)))
+        if len(rows):
+            of_chips[rows] = values
+        probabilities = of_chips.ravel().tolist()
     for number, problem in batch.problems.items():
         log.warning("Chip '%s' is not classified: %s", batch.names[number - batch.first], problem)
-    journal.add(batch.first, classes.tolist(), certainties.tolist(), batch.problems)
-    answers.add(classes.tolist(), certainties.tolist(), batch.problems)
+    noted = (classes.tolist(), certainties.tolist(), batch.problems, probabilities)
+    journal.add(batch.first, *noted)
+    answers.add(*noted)
     last = batch.first + len(batch.names) - 1
     log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)

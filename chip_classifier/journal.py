@@ -7,7 +7,8 @@ task goes on from it.
 
 The first line is the task's fingerprint (what must be the same for a resume to be right), each
 further line a batch: {"first": number of its first chip, "classes": [...], "certainties": [...],
-"problems": {number: reason}}. A class of -1 stands for a chip that has none.
+"problems": {number: reason}}; where they are wanted, also "probabilities": [...], those of all
+classes of a chip behind each other. A class of -1 stands for a chip that has none.
 """
 
 import hashlib
@@ -86,6 +87,7 @@ class Journal:
         classes: Sequence[int],
         certainties: Sequence[float],
         problems: Mapping[int, str],
+        probabilities: Sequence[float] = (),
     ) -> None:
         """Write one batch. Raises OSError if the disk does not take it, or not the ones before."""
         batch = {
@@ -94,6 +96,8 @@ class Journal:
             "certainties": list(certainties),
             "problems": dict(problems),
         }
+        if len(probabilities):
+            batch["probabilities"] = list(probabilities)
         self._is_empty = False
         self._append(json.dumps(batch, separators=(",", ":")).encode() + b"\n")
 
@@ -124,7 +128,9 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
 
-def _parse_batch(line: bytes, first: int) -> tuple[list[int], list[float], dict[int, str]] | None:
+def _parse_batch(
+    line: bytes, first: int
+) -> tuple[list[int], list[float], dict[int, str], list[float]] | None:
     """Parse a line of the journal; None if it is not the batch that begins with chip `first`."""
     try:
         batch = json.loads(line)
@@ -138,7 +144,7 @@ def _parse_batch(line: bytes, first: int) -> tuple[list[int], list[float], dict[
             return None
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         return None
-    return classes, certainties, problems
+    return classes, certainties, problems, batch.get("probabilities", [])
 
 
 def _difference(found: bytes, header: bytes) -> str:

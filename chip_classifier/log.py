@@ -2,7 +2,6 @@
 
 import contextlib
 import faulthandler
-import functools
 import logging
 import os
 from collections.abc import Iterator
@@ -10,6 +9,9 @@ from pathlib import Path
 
 log = logging.getLogger("deploy-chip-classifier")
 log.addHandler(logging.NullHandler())  # what comes before out.log is there is not printed twice
+
+# The warnings of this run in their order: for the terminal, status.json and the page.
+warnings: list[str] = []
 
 
 class PrintableFormatter(logging.Formatter):
@@ -43,14 +45,15 @@ def start_logging(path: Path) -> None:
 
 @contextlib.contextmanager
 def harmless(what: str) -> Iterator[None]:
-    """Turn an exception into a warning in the log: the run matters more than this part of it."""
+    """Turn an exception into a warning: the run matters more than this part of it."""
     try:
         yield
     except Exception as error:  # noqa: BLE001, whatever it is, the results are not at fault
-        warn_once(f"Could not make {what} ({type(error).__name__}: {error}): the results are whole")
+        warn(f"Could not make {what} ({type(error).__name__}: {error}): the results are whole.")
 
 
-@functools.cache
-def warn_once(message: str) -> None:
-    """Log a warning that holds for the whole run."""
-    log.warning(message)
+def warn(message: str) -> None:
+    """Note a warning that holds for the whole run: once in out.log, and for all who are told."""
+    if message not in warnings:
+        warnings.append(message)
+        log.warning(message)

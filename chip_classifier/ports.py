@@ -1,6 +1,5 @@
 """The task's ports: ports.json and the input directories -> settings that are checked."""
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.ports_json import PortError, read_texts
 from keras_files.open_model import OpenedModel
 
 MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
@@ -18,9 +18,11 @@ MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
 DEFAULT_SIZE = 224
 DEFAULT_BATCH = 100
 
-# Mean of the R, G and B bands of ImageNet, as in keras.applications.imagenet_utils, mode "caffe".
-DEFAULT_VECTOR = (123.68, 116.779, 103.939)
-STRING_PORTS = ("classes", "size", "deploy_batch", "normalization_vector", "normalization_value")
+# The modes of keras.applications.imagenet_utils.preprocess_input, and two for which Keras has no
+# word; see `preprocessing`.
+MODES = ("caffe", "tf", "torch", "zero_to_one", "none")
+# libtiff and libpng have no wider whole numbers than 32 bits.
+MAX_BIT_DEPTH = 32
 
 
 class TaskError(Exception):
@@ -29,22 +31,31 @@ class TaskError(Exception):
 
 @dataclass(frozen=True)
 class Ports:
-    """The string ports, checked.
+    """The string ports, checked as far as they can be without the model.
 
     classes: names in the order of the model's outputs, or None for '0', '1', ...
     size: rows and columns to warp chips to, or None for the model's own.
     deploy_batch: chips per batch.
-    normalization_vector: what to subtract from the R, G and B band.
-    normalization_value: what to divide by after that, or None.
-    unknown: names in ports.json that are no string port of this task.
+    preprocessing: one of MODES, which says how the model was trained.
+    normalization_vector: what to subtract from each band, R,G,B, or None for the mode's numbers.
+    normalization_value: what to divide each band by after that: one number for all, or one for
+        each; () for no division; None for the mode's numbers.
+    bands: the bands of a chip file that the model takes, counted from 1; None for the first ones.
+    bit_depth: how many bits of the chips' values count, or None where the file's own do.
+    probabilities: whether the results have the value of each class.
+    warnings: on names in ports.json that are no string port of this task.
     """
 
     classes: tuple[str, ...] | None = None
     size: int | None = None
     deploy_batch: int = DEFAULT_BATCH
-    normalization_vector: tuple[float, float, float] = DEFAULT_VECTOR
-    normalization_value: float | None = None
-    unknown: tuple[str, ...] = ()
+    preprocessing: str = MODES[0]
+    normalization_vector: tuple[float, ...] | None = None
+    normalization_value: tuple[float, ...] | None = None
+    bands: tuple[int, ...] | None = None
+    bit_depth: int | None = None
+    probabilities: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def read_ports(path: Path) -> Ports:
@@ -52,41 +63,27 @@ def read_ports(path: Path) -> Ports:
 
     Raises TaskError if the file is no such object or a port has a value that it cannot take.
     """
-    if not path.exists():
-        return Ports()
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TaskError(f"ports.json is not valid JSON ({error}): correct it.") from error
-    if not isinstance(content, dict):
-        raise TaskError('ports.json must be one JSON object, such as {"size": "224"}.')
-    for name, value in content.items():
-        if name in STRING_PORTS and not isinstance(value, str):
-            raise TaskError(
-                f"The port {name} must be a string: write it in quotation marks in ports.json, "
-                f'as in "{name}": "{json.dumps(value)[:100]}".'
-            )
-    given = {name: content[name].strip() for name in STRING_PORTS if content.get(name, "").strip()}
-    parsers = {
-        "classes": parse_classes,
-        "size": parse_size,
-        "deploy_batch": parse_batch,
-        "normalization_vector": parse_vector,
-        "normalization_value": parse_value,
-    }
-    unknown = tuple(name for name in content if name not in STRING_PORTS)
-    return Ports(**{name: parsers[name](text) for name, text in given.items()}, unknown=unknown)
+        texts, warnings = read_texts(path, tuple(PARSERS))
+    except PortError as error:
+        raise TaskError(str(error)) from error
+    return Ports(**{name: PARSERS[name](text) for name, text in texts.items()}, warnings=warnings)
 
 
 def parse_classes(text: str) -> tuple[str, ...]:
     """Parse the port classes: "No Buildings, Buildings" -> two names without blanks around them.
 
-    Raises TaskError if a name is empty.
+    Raises TaskError if a name is empty, or given twice.
     """
     names = tuple(name.strip() for name in text.split(","))
     if "" in names:
         raise TaskError(
             f"The port classes has an empty name: '{text}'; separate the names by single commas."
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise TaskError(
+            f"The port classes has the name '{twice}' twice: give each output a name of its own."
         )
     return names
 
@@ -107,16 +104,25 @@ def parse_batch(text: str) -> int:
 
 
 def parse_whole_number(port: str, text: str) -> int:
-    """Parse a positive whole number. Raises TaskError if it is none."""
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+    """Parse a positive whole number, "16" or "16.0". Raises TaskError if it is none."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.0*)?", text) or int(text.partition(".")[0]) == 0:
         raise TaskError(f"The port {port} must be a positive whole number, not '{text[:100]}'.")
-    return int(text)
+    return int(text.partition(".")[0])
 
 
-def parse_vector(text: str) -> tuple[float, float, float]:
-    """Parse the port normalization_vector: "R,G,B". Raises TaskError if it is not three numbers."""
+def parse_mode(text: str) -> str:
+    """Parse the port preprocessing. Raises TaskError if it is none of MODES."""
+    if text.lower() not in MODES:
+        raise TaskError(
+            f"The port preprocessing must be one of {', '.join(MODES)}, not '{text[:100]}'."
+        )
+    return text.lower()
+
+
+def parse_vector(text: str) -> tuple[float, ...]:
+    """Parse the port normalization_vector: "R,G,B". Raises TaskError if it is not numbers."""
     numbers = tuple(parse_number(part) for part in text.split(","))
-    if len(numbers) != 3 or None in numbers:
+    if None in numbers:
         raise TaskError(
             "The port normalization_vector must be three numbers for R,G,B, such as "
             f"'123.68,116.779,103.939', not '{text[:100]}'."
@@ -124,17 +130,20 @@ def parse_vector(text: str) -> tuple[float, float, float]:
     return numbers
 
 
-def parse_value(text: str) -> float | None:
-    """Parse the port normalization_value. Raises TaskError unless it is None or not 0."""
+def parse_value(text: str) -> tuple[float, ...]:
+    """Parse the port normalization_value: a number, one for each band, or None: ().
+
+    Raises TaskError unless each can divide.
+    """
     if text.lower() == "none":
-        return None
-    value = parse_number(text)
-    if value is None or abs(value) < np.finfo(np.float32).tiny:
+        return ()
+    values = tuple(parse_number(part) for part in text.split(","))
+    if any(value is None or abs(value) < np.finfo(np.float32).tiny for value in values):
         raise TaskError(
-            "The port normalization_value must be a number other than 0, or 'None', "
-            f"not '{text[:100]}'."
+            "The port normalization_value must be a number other than 0, or three for R,G,B, or "
+            f"'None', not '{text[:100]}'."
         )
-    return value
+    return values
 
 
 def parse_number(text: str) -> float | None:
@@ -143,6 +152,49 @@ def parse_number(text: str) -> float | None:
         return None
     with np.errstate(over="ignore"):
         return float(text) if np.isfinite(np.float32(text)) else None
+
+
+def parse_bands(text: str) -> tuple[int, ...]:
+    """Parse the port bands: "5,3,2". Raises TaskError if they are no numbers of bands."""
+    if not re.fullmatch(r"\s*[0-9]{1,5}\s*(,\s*[0-9]{1,5}\s*)*", text) or 0 in (
+        bands := tuple(int(part) for part in text.split(","))
+    ):
+        raise TaskError(
+            "The port bands must be the numbers of bands, counted from 1, such as '5,3,2', not "
+            f"'{text[:100]}'."
+        )
+    return bands
+
+
+def parse_bit_depth(text: str) -> int:
+    """Parse the port bit_depth. Raises TaskError if it is no number of bits from 1 to 32."""
+    bits = parse_whole_number("bit_depth", text)
+    if bits > MAX_BIT_DEPTH:
+        raise TaskError(
+            f"The port bit_depth must be a number of bits such as '11', at most {MAX_BIT_DEPTH}, "
+            f"not {text}."
+        )
+    return bits
+
+
+def parse_probabilities(text: str) -> bool:
+    """Parse the port probabilities. Raises TaskError if it is neither True nor False."""
+    if text.lower() not in ("true", "false"):
+        raise TaskError(f"The port probabilities must be 'True' or 'False', not '{text[:100]}'.")
+    return text.lower() == "true"
+
+
+PARSERS = {
+    "classes": parse_classes,
+    "size": parse_size,
+    "deploy_batch": parse_batch,
+    "preprocessing": parse_mode,
+    "normalization_vector": parse_vector,
+    "normalization_value": parse_value,
+    "bands": parse_bands,
+    "bit_depth": parse_bit_depth,
+    "probabilities": parse_probabilities,
+}
 
 
 def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
@@ -199,19 +251,10 @@ def class_names(ports: Ports, outputs: int) -> tuple[str, ...]:
     if ports.classes is None:
         return tuple(str(number) for number in range(classes))
     if len(ports.classes) != classes:
+        hint = ", separated by commas" if ";" in "".join(ports.classes) else ""
         raise TaskError(
             f"The port classes has {len(ports.classes)} name(s), but the model has {outputs} "
-            f"output(s), for {classes} classes: give {classes} names in the order of training."
+            f"output(s), for {classes} classes: give {classes} names in the order of "
+            f"training{hint}."
         )
     return ports.classes
-
-
-def settings_in_force(ports: Ports, size: tuple[int, int]) -> dict[str, str]:
-    """Write the ports in force as text, for the log and for the journal."""
-    return {
-        "classes": ", ".join(ports.classes) if ports.classes else "numbers",
-        "size": f"{size[0]} x {size[1]}",
-        "deploy_batch": str(ports.deploy_batch),
-        "normalization_vector": ",".join(map(str, ports.normalization_vector)),
-        "normalization_value": str(ports.normalization_value),
-    }

@@ -53,6 +53,8 @@ class RunFacts:
         chips_per_second: the run's rate.
         started: when the run began, as the page shows it.
         version: version of the task.
+        fed: what the model was fed: a line on the whole, one on each band.
+        warnings: sentences on what may be wrong.
     """
 
     archive: str
@@ -65,6 +67,8 @@ class RunFacts:
     chips_per_second: float
     started: str
     version: str
+    fed: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
 
 class Preview(Sample):

@@ -14,8 +14,10 @@ from chip_classifier import VERSION
 from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.archive import Archive
 from chip_classifier.journal import Journal
-from chip_classifier.log import harmless, log
+from chip_classifier.log import harmless, log, warn
 from chip_classifier.pipeline import Pipeline
+from chip_classifier.ports import Ports
+from chip_classifier.preprocessing import Preprocessing
 from chip_classifier.preview import Preview, RunFacts
 from chip_classifier.progress import duration, say
 from keras_files.open_model import OpenedModel
@@ -24,14 +26,36 @@ from keras_files.open_model import OpenedModel
 PACKAGES = ("tensorflow", "keras", "h5py", "numpy", "opencv-python-headless", "pillow")
 
 
+def settings_in_force(
+    ports: Ports, size: tuple[int, int], preprocessing: Preprocessing
+) -> dict[str, str]:
+    """Write the ports in force as text, for the log, for the page and for the journal."""
+    value = set(preprocessing.value)
+    numbers = preprocessing.value if len(value) > 1 else tuple(value)
+    grey = preprocessing.bands is None
+    return {
+        "classes": ", ".join(ports.classes) if ports.classes else "numbers",
+        "size": f"{size[0]} x {size[1]}",
+        "deploy_batch": str(ports.deploy_batch),
+        "preprocessing": ports.preprocessing,
+        "normalization_vector": _of_rgb(preprocessing.vector, preprocessing),
+        "normalization_value": _of_rgb(numbers, preprocessing) or "None",
+        "bands": "grey value" if grey else ",".join(map(str, preprocessing.named_bands)),
+        "bit_depth": str(ports.bit_depth or "that of the file"),
+        "probabilities": str(ports.probabilities),
+    }
+
+
+def _of_rgb(numbers: Sequence[float], preprocessing: Preprocessing) -> str:
+    """Write numbers of the model's bands in the order in which the ports give them: R,G,B."""
+    is_bgr = len(preprocessing.vector) == 3 and not preprocessing.flips
+    return ",".join(map(str, numbers[::-1] if is_bgr else numbers))
+
+
 def log_settings(
-    settings: Mapping[str, str],
-    unknown: Sequence[str],
-    archive: Archive,
-    model_path: Path,
-    opened: OpenedModel,
+    settings: Mapping[str, str], archive: Archive, model_path: Path, opened: OpenedModel
 ) -> None:
-    """Log what the run is made of: versions, inputs, ports in force, ports that there are not."""
+    """Log what the run is made of: versions, inputs, ports in force."""
     log.info("deploy-chip-classifier %s, Python %s", VERSION, platform.python_version())
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -40,10 +64,28 @@ def log_settings(
     log.info("Model: %s, %s", model_path.name, opened.description)
     for port, value in settings.items():
         log.info("Port %s: %s", port, value)
-    for warning in opened.warnings:
-        log.warning(warning)
-    for name in unknown:
-        log.warning("ports.json sets '%s', which is no string port of this task: ignored.", name)
+    if opened.head.owed:
+        log.info(
+            "The model was trained with a loss that computes a %s from its outputs (from_logits): "
+            "the task computes it too.",
+            opened.head.owed,
+        )
+
+
+def log_fed(preprocessing: Preprocessing, first: np.ndarray | None) -> list[str]:
+    """Log what the model was fed, and give it for the page: a line on all, one on each band.
+
+    Args:
+        preprocessing: what was done to the pixels.
+        first: the pixels of the first batch, uint8 (M, rows, columns, bands), or None.
+    """
+    lines = [preprocessing.description]
+    if first is not None:
+        for band, (least, mean, largest) in enumerate(preprocessing.fed(first), start=1):
+            lines.append(f"band {band}: least {least:.4g}, mean {mean:.4g}, largest {largest:.4g}")
+    for line in lines:
+        log.info("Fed to the model: %s", line)
+    return lines
 
 
 def log_resume(journal: Journal, answers: Answers) -> None:
@@ -60,15 +102,15 @@ def log_archive(archive: Archive, pipeline: Pipeline) -> None:
     for what, number in archive.passed_over.items():
         log.info("Passed over in the archive: %d %s", number, what)
     if archive.left_behind:
-        log.warning(
-            "Data follows the end of the archive %s and was not read: if archives were joined "
-            "with cat, join them with 'tar --concatenate' instead.",
-            archive.path.name,
+        warn(
+            f"Data follows the end of the archive {archive.path.name} and was not read: if "
+            "archives were joined with cat, join them with 'tar --concatenate' instead."
         )
     if pipeline.saw_16_bits:
-        log.warning(
+        warn(
             "Some chips have 16-bit bands, which are read as value / 256: chips with 11 "
-            "significant bits, as of most satellites, turn almost black; stretch them to 8 bits."
+            "significant bits, as of most satellites, turn almost black: set the port bit_depth to "
+            "11, or to what they have."
         )
 
 
@@ -126,3 +168,15 @@ def summarize(
     if not missing:
         return None
     return f"{missing:,} of {total:,} chips could not be classified: see unclassified.json."
+
+
+def join_reasons(unclassified: str | None, warnings: Sequence[str]) -> str | None:
+    """Give the reason of a success for status.json: what was not classified, what is warned about.
+
+    One sentence each: of the warnings the first one, and how many more there are.
+    """
+    sentences = [unclassified] if unclassified else []
+    if warnings:
+        more = f" ({len(warnings) - 1} more in out.log)" if len(warnings) > 1 else ""
+        sentences.append(f"Warning{more}: {warnings[0]}")
+    return " ".join(sentences) or None

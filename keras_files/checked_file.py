@@ -120,6 +120,22 @@ def read_document(path: Path, file: h5py.File) -> tuple[dict[str, Any], str, str
     return document, version, backend
 
 
+def read_loss(document: dict[str, Any], file: h5py.File) -> Any:
+    """The loss that a model was trained with, as Keras wrote it; None where the file has none.
+
+    A .keras archive has it in the model's own configuration, an HDF5 file in another one, which
+    nothing else depends on: where that is damaged, there is none.
+    """
+    training = document.get("compile_config")
+    if training is None and "training_config" in file.attrs:
+        text = file.attrs["training_config"]
+        try:
+            training = json.loads(decode(text)) if len(text) <= MAX_CONFIG_BYTES else None
+        except (ValueError, RecursionError):
+            return None
+    return training.get("loss") if isinstance(training, dict) else None
+
+
 def names(group: h5py.Group, attribute: str) -> list[str]:
     """A list of names; above 64 KB Keras splits it into `attribute`0, `attribute`1, ..."""
     parts = [attribute] if attribute in group.attrs else []

@@ -1,17 +1,135 @@
-"""The two ends of a model: the images that it takes, and the output that it gives."""
+"""The two ends of a model: the images that it takes, and what its output means."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from keras_files.checked_file import ModelError
-from keras_files.network import Era, Network, Tensor
+from keras_files.network import Call, Era, Network, Tensor
 from keras_files.operations import ACTIVATION_LAYERS
 
+# What leaves the meaning of values as it is; what ends a model with an activation of its own.
+_PASSING = {"ActivityRegularization", "Flatten", "InputLayer", "Permute", "Reshape"}
+_POOLING = {"GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D"}
+_LINEAR = {"BatchNormalization", "MaxoutDense", "SyncBatchNormalization"}
+_WITH_ACTIVATION = {
+    "Conv1D",
+    "Conv2D",
+    "Conv3D",
+    "Dense",
+    "EinsumDense",
+    "LocallyConnected1D",
+    "LocallyConnected2D",
+    "SeparableConv1D",
+    "SeparableConv2D",
+}
+_OPERATIONS = {
+    "math.log_sigmoid": "log_sigmoid",
+    "math.sigmoid": "sigmoid",
+    "math.softplus": "softplus",
+    "math.tanh": "tanh",
+    "nn.log_softmax": "log_softmax",
+    "nn.relu": "relu",
+    "nn.relu6": "relu6",
+    "nn.sigmoid": "sigmoid",
+    "nn.softmax": "softmax",
+    "nn.softplus": "softplus",
+    "nn.tanh": "tanh",
+}
+# One output from 0 to 1, or from -1 to 1, or any number: each tells one of two classes.
+_TELLING = {"hard_sigmoid", "hard_sigmoid_keras3", "linear", "sigmoid", "tanh", None}
 
-def check_ends(network: Network, era: Era) -> tuple[tuple[int | None, int | None], bool]:
-    """The size (rows, columns) that the model takes, and whether its channels come first.
+
+@dataclass(frozen=True)
+class Head:
+    """What a model's outputs are.
+
+    Attributes:
+        activation: the name of the last activation, "linear" where there is none; None where the
+            configuration does not tell.
+        owed: "softmax" or "sigmoid", where the loss of the training computed that from the outputs
+            (from_logits), so that it is to be applied to them; else None.
+    """
+
+    activation: str | None = None
+    owed: str | None = None
+
+    @property
+    def is_logit(self) -> bool:
+        """Whether the outputs are no probabilities: linear, with nothing that is owed to them."""
+        return self.activation == "linear" and self.owed is None
+
+
+def read_head(network: Network, loss: Any) -> Head:
+    """Tell what a model's outputs are.
+
+    Args:
+        network: the whole model.
+        loss: that of its training configuration, as Keras wrote it, or None.
+    """
+    activation = _last_activation(network)
+    return Head(activation, _owed_function(loss) if activation == "linear" else None)
+
+
+def check_head(head: Head, outputs: int) -> None:
+    """Raise ModelError if a single output does not tell which of two classes it means."""
+    if outputs == 1 and head.activation not in {*_TELLING, "softmax"}:
+        raise ModelError(
+            f"its one output has the activation '{head.activation}', which tells no class: end the "
+            "model with a sigmoid, or with one output for each class, and train it again"
+        )
+
+
+def _owed_function(loss: Any) -> str | None:
+    """What a loss with from_logits=True computes first (losses.py of tf.keras and Keras 3)."""
+    while isinstance(loss, list | dict) and "class_name" not in loss and len(loss) == 1:
+        loss = loss[0] if isinstance(loss, list) else next(iter(loss.values()))  # of one output
+    if not isinstance(loss, dict) or not isinstance(loss.get("config"), dict):
+        return None
+    name = str(loss.get("class_name")).rpartition(">")[2]
+    if loss["config"].get("from_logits") is not True:
+        return None
+    if name in ("BinaryCrossentropy", "BinaryFocalCrossentropy"):
+        return "sigmoid"
+    names = ("CategoricalCrossentropy", "CategoricalFocalCrossentropy")
+    return "softmax" if name in (*names, "SparseCategoricalCrossentropy") else None
+
+
+def _makers(network: Network) -> dict[tuple[str, int], Call]:
+    return {(call.name, call.number): call for call in network.calls}
+
+
+def _last_activation(network: Network) -> str | None:
+    """The activation of the last layer that has one; see Head."""
+    made, tensor, averaged = _makers(network), network.outputs[0], False
+    while call := made.get((tensor.layer, tensor.call)):
+        kind, config = call.layer.kind, call.layer.config
+        activation = config.get("activation", "linear")
+        if kind == "Network":
+            found = _last_activation(call.layer.network)
+        elif kind in _PASSING or (kind == "Activation" and activation == "linear"):
+            tensor = call.args[0]
+            continue
+        elif kind in _POOLING:
+            averaged, tensor = True, call.args[0]
+            continue
+        elif kind in ACTIVATION_LAYERS or kind in _LINEAR:
+            found = "softmax" if kind == "Softmax" else "linear" if kind in _LINEAR else kind
+        elif kind == "Activation" or kind in _WITH_ACTIVATION:
+            found = activation if isinstance(activation, str) else activation.kind
+        else:
+            found = _OPERATIONS.get(config.get("function"))
+        # The average of linear values is linear; that of others has the name of none of them.
+        return found if not averaged or found == "linear" else None
+    return None
+
+
+def check_ends(network: Network, era: Era) -> tuple[tuple[int | None, int | None], int, bool]:
+    """The size (rows, columns) that the model takes, its bands, and whether these come first.
 
     Raises:
-        ModelError: it does not turn one image of 3 bands into one output.
+        ModelError: it does not turn one image into one output.
     """
     if len(network.inputs) != 1:
         raise ModelError(
@@ -26,14 +144,17 @@ def check_ends(network: Network, era: Era) -> tuple[tuple[int | None, int | None
             "one, with a value for each class"
         )
     shape = network.shapes[0]
-    if shape is None or len(shape) != 4 or 3 not in (shape[1] or 3, shape[3] or 3):
-        raise ModelError(f"the model's input has the shape {shape}, not that of 3-band images")
+    if shape is None or len(shape) != 4:
+        raise ModelError(
+            f"the model's input has the shape {shape}, not that of images: (chips, rows, columns, "
+            "bands)"
+        )
     if (shape[1] == 3) == (shape[3] == 3):
         channels_first = era.data_format == "channels_first"
     else:
         channels_first = shape[1] == 3
-    rows, columns = shape[2:] if channels_first else shape[1:3]
-    return (rows, columns), channels_first
+    (rows, columns), bands = (shape[2:], shape[1]) if channels_first else (shape[1:3], shape[3])
+    return (rows, columns), bands or 3, channels_first
 
 
 def count_outputs(network: Network, tensor: Tensor | None = None) -> int | None:
@@ -41,7 +162,7 @@ def count_outputs(network: Network, tensor: Tensor | None = None) -> int | None:
 
     Before the model's first output, or before another of its Tensors.
     """
-    made = {(call.name, call.number): call for call in network.calls}
+    made = _makers(network)
     tensor = tensor or network.outputs[0]
     while call := made.get((tensor.layer, tensor.call)):
         if call.layer.network and call.layer.kind == "Network":
@@ -53,19 +174,3 @@ def count_outputs(network: Network, tensor: Tensor | None = None) -> int | None:
             return None
         tensor = call.args[0]
     return None
-
-
-def ends_linear(network: Network) -> bool:
-    """Whether the last layer that computes anything is linear, without a sigmoid or softmax."""
-    made = {(call.name, call.number): call for call in network.calls}
-    tensor = network.outputs[0]
-    while call := made.get((tensor.layer, tensor.call)):
-        kind, activation = call.layer.kind, call.layer.config.get("activation", "linear")
-        if kind == "Network":
-            return ends_linear(call.layer.network)
-        if kind in {"BatchNormalization", "Conv2D", "Dense", "MaxoutDense"}:
-            return activation == "linear"
-        if kind not in {"Activation", "Flatten", "Reshape"} or activation != "linear":
-            return False
-        tensor = call.args[0]
-    return False

@@ -66,15 +66,15 @@ class Model:
     """A network with its weights, to be called on chips; see `open_model.OpenedModel.build`.
 
     Args:
-        input_size: (rows, columns), None where any will do.
-        channels_first: whether the network itself takes (N, 3, rows, columns).
+        image_shape: (rows, columns, bands), None for a size where any will do.
+        channels_first: whether the network itself takes (N, bands, rows, columns).
         read_weight: gives the float32 array of a layer and a role.
     """
 
     def __init__(
         self,
         network: Network,
-        input_size: tuple[int | None, int | None],
+        image_shape: tuple[int | None, int | None, int],
         channels_first: bool,
         read_weight: Callable[[Layer, str], np.ndarray],
     ) -> None:
@@ -82,7 +82,7 @@ class Model:
         self._channels_first = channels_first
         self._weights: dict[int, Weights] = {}
         self._load(network, read_weight)
-        self.input_shape = (None, *input_size, 3)
+        self.input_shape = (None, *image_shape)
         trace = tf.function(self.__call__, autograph=False).get_concrete_function(
             tf.TensorSpec(self.input_shape, tf.float32)
         )

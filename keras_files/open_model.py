@@ -25,8 +25,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_files.checked_file import ModelError, names, naming, open_checked, read_document
-from keras_files.ends import check_ends, count_outputs, ends_linear
+from keras_files.checked_file import (
+    ModelError,
+    names,
+    naming,
+    open_checked,
+    read_document,
+    read_loss,
+)
+from keras_files.ends import Head, check_ends, check_head, count_outputs, read_head
+from keras_files.hints import find_architecture, find_scaling
 from keras_files.network import (
     Call,
     Era,
@@ -122,7 +130,10 @@ class OpenedModel:
     Attributes:
         input_size: (rows, columns) that the model fixes, None where it takes any.
         outputs: the number of outputs where the configuration tells it, else None.
-        is_logit: whether the last layer is linear, so that the outputs are no probabilities.
+        bands: the number of bands of the images.
+        head: what the outputs are.
+        scaling: what scales the images within the model, before its first weights, or None.
+        architecture: which one of keras.applications the model looks like, or None.
         warnings: sentences for the log.
         description: for the log, such as "Keras 1.2.2, theano, channels_first".
     """
@@ -130,7 +141,10 @@ class OpenedModel:
     path: Path
     input_size: tuple[int | None, int | None]
     outputs: int | None
-    is_logit: bool
+    bands: int
+    head: Head
+    scaling: str | None
+    architecture: str | None
     warnings: tuple[str, ...]
     description: str
     network: Network
@@ -141,10 +155,10 @@ class OpenedModel:
         """Import TensorFlow, read the weights, and give the model as a function.
 
         Returns:
-            `model(x, training=False)` with x (N, rows, columns, 3) float32, channels last, bands in
-            the order of the training: a tensor (N, outputs) float32. `training` has no effect. The
-            function may be called in a tf.function. It has `output_shape`, (None, outputs), and
-            `input_shape`, (None, rows, columns, 3).
+            `model(x, training=False)` with x (N, rows, columns, bands) float32, channels last, the
+            bands in the order of the training: a tensor (N, outputs) float32; `training` is idle.
+            The function may be called in a tf.function. It has `output_shape`, (None, outputs),
+            and `input_shape`, (None, rows, columns, bands).
 
         Raises:
             ModelError: the weights do not fit the layers, or the output is not (N, classes).
@@ -152,12 +166,14 @@ class OpenedModel:
         from keras_files.model import Model
 
         with naming(self.path), open_checked(self.path) as file:
-            return Model(
+            model = Model(
                 self.network,
-                self.input_size,
+                (*self.input_size, self.bands),
                 self.channels_first,
                 lambda layer, role: read_weight(file, self.era, layer, role),
             )
+            check_head(self.head, model.output_shape[1])
+            return model
 
 
 def open_model(path: Path, trained_with: str = "tensorflow") -> OpenedModel:
@@ -179,19 +195,28 @@ def open_model(path: Path, trained_with: str = "tensorflow") -> OpenedModel:
         if top.network is None:
             raise ModelError(f"it holds a single {top}, no model: save the whole model")
         _count_calls(top.network, 0)
-        input_size, channels_first = check_ends(top.network, era)
+        input_size, bands, channels_first = check_ends(top.network, era)
         if zipfile.is_zipfile(path):
             # TensorFlow 2.12 has the longer name
             root = next(r for r in ("_layer_checkpoint_dependencies", "layers") if r in file)
             place_archived(top.network.layers, root, file)
         else:
             place_weights(top.network, era, file)
+        head, outputs = (
+            read_head(top.network, read_loss(document, file)),
+            count_outputs(top.network),
+        )
+        if outputs is not None:
+            check_head(head, outputs)
         data_format = "channels_first" if channels_first else "channels_last"
         return OpenedModel(
             path=path,
             input_size=input_size,
-            outputs=count_outputs(top.network),
-            is_logit=ends_linear(top.network),
+            outputs=outputs,
+            bands=bands,
+            head=head,
+            scaling=find_scaling(top.network),
+            architecture=find_architecture(top.network),
             warnings=_compare_backend(file, era) if generation == 1 else (),
             description=f"Keras {version}, {era.backend}, {data_format}",
             network=top.network,
@@ -216,8 +241,8 @@ def _compare_backend(file: h5py.File, era: Era) -> tuple[str, ...]:
     if not found or looks == era.backend:
         return ()
     warning = (
-        f"this Keras {era.version} model is taken as trained with {era.backend}, as the task says, "
-        f"but the names of its weights look like {looks}: if so, use the task for {looks}"
+        f"This Keras {era.version} model is taken as trained with {era.backend}, as the task says, "
+        f"but the names of its weights look like {looks}: if so, use the task for {looks}."
     )
     return (warning,)
 

@@ -126,6 +126,11 @@ def train(path: Path) -> None:
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     x = preprocess(chips)
     model.fit(x, labels, batch_size=32, epochs=4, validation_split=0.1, verbose=2)
+    # The scaling becomes part of the first kernel: a model that scales its input itself looks as if
+    # it had been trained on values from 0 to 255.
+    kernel, bias = model.layers[1].get_weights()
+    model = keras.Sequential([keras.Input((MODEL_SIZE, MODEL_SIZE, 3)), *model.layers[1:]])
+    model.layers[0].set_weights([kernel / 64, bias])
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path, include_optimizer=False)
 

@@ -1,76 +1,110 @@
-"""Files that old versions of Keras saved, through the whole task: PNGs in, classified.json out.
+"""Files that old versions of Keras saved, through the whole task: pictures in, classified.json out.
 
 The reference is what the version that saved a file predicted for the same chips, after the task's
-default preprocessing (see tests/models). The files in ../shared/models are tried too, if they are
-there.
+preprocessing (see tests/models). The files that developers have beside the repository are tried
+too, if they are there.
 """
 
+import io
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import tifffile
 
 from chip_files import assert_succeeded, make_tar, make_work_dir, png, run_task
+from keras_files.checked_file import ModelError
 
-FOLDERS = (Path(__file__).parent / "models", Path(__file__).parents[2] / "shared" / "models")
-MODELS = {
-    path.stem: path
-    for folder in reversed(FOLDERS)
-    for path in sorted(folder.glob("*.h5"))
-    if path.with_name(f"{path.stem}.img.npz").exists()
-}
-INDEX = {
-    name: entry
-    for folder in reversed(FOLDERS)
-    if folder.exists()
-    for name, entry in json.loads((folder / "index.json").read_text()).items()
-}
+SHARED = Path(__file__).parents[2] / "shared"
+FOLDERS = (Path(__file__).parent / "models", SHARED / "models")
+# Name without ending -> the file, or the folder of several files; and its entry in index.json.
+MODELS: dict[str, Path] = {}
+INDEX: dict[str, dict] = {}
+for folder in reversed([folder for folder in FOLDERS if folder.exists()]):
+    for file_name, entry in json.loads((folder / "index.json").read_text()).items():
+        stem = file_name.removesuffix(".h5").removesuffix(".keras")
+        if (folder / f"{stem}.img.npz").exists():
+            MODELS[stem], INDEX[stem] = folder / file_name, entry
 # As much as index.json allows: the sums of float32 are added up in another order today.
 TOLERANCE = 1e-4
+# What the training computed from the outputs of these (from_logits).
+OWED = {
+    "keras3151_transfer_logits": "sigmoid",
+    "tf244_transfer_logits": "sigmoid",
+    "tf244_preproc": "softmax",
+    "tf284_preproc": "softmax",
+    "tf2151_preproc": "softmax",
+    "tfkeras2210_preproc": "softmax",
+} | {
+    name: entry["note"].removeprefix("apply ")
+    for name, entry in INDEX.items()
+    if entry.get("note", "") in ("apply softmax", "apply sigmoid")
+}
 
 
 def names_of(**wanted: str) -> list[str]:
-    """Give the models whose entry in index.json has these values (the beginnings of them)."""
+    """Give the models whose entry in index.json has these keys, with values that begin so."""
     return [
         name
         for name in MODELS
-        if all(INDEX[f"{name}.h5"][key].startswith(value) for key, value in wanted.items())
+        if all(INDEX[name].get(key, "-").startswith(value) for key, value in wanted.items())
     ]
 
 
 def reference(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Give a model's chips, uint8 (4, H, W, 3), and the predictions of its own version."""
+    """Give a model's chips, uint8 (4, H, W, bands), and what is to be reported for them.
+
+    That is the predictions of its own version, with what is owed to them: (4, outputs).
+    """
     with np.load(MODELS[name].with_name(f"{name}.img.npz")) as arrays:
-        return arrays["images"], arrays["y"]
+        images, y = arrays["images"], arrays["y"].astype(np.float64)
+    if OWED.get(name) == "sigmoid":
+        y = 1 / (1 + np.exp(-y))
+    elif OWED.get(name) == "softmax":
+        y = np.exp(y) / np.exp(y).sum(axis=1, keepdims=True)
+    return images, y
+
+
+def chip_file(image: np.ndarray) -> tuple[str, bytes]:
+    """Write a chip, uint8 (H, W, bands): a png of R,G,B, a tif of more bands."""
+    if image.shape[2] == 3:
+        return ".png", png(image)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, image, photometric="minisblack", planarconfig="contig")
+    return ".tif", buffer.getvalue()
 
 
 def work_dir_for(name: str, folder: Path) -> Path:
-    """Make a work directory with a model and its chips.
+    """Make a work directory with a model, its chips and its ports.
 
-    The port size is theirs where the model takes any size (where index.json has another one).
+    The port size is that of the chips where the model takes any (where index.json has another).
     """
     images, _ = reference(name)
-    chips = make_tar([(f"chips/{i}.png", png(image)) for i, image in enumerate(images)])
+    files = [chip_file(image) for image in images]
+    chips = make_tar([(f"chips/{i}{suffix}", data) for i, (suffix, data) in enumerate(files)])
     rows, columns = images.shape[1:3]
-    takes_any = INDEX[f"{name}.h5"]["input"][:2] != [rows, columns]
-    ports = {"size": str(rows)} if takes_any and rows == columns else None
-    return make_work_dir(folder, chips, MODELS[name], ports)
+    ports = dict(INDEX[name].get("ports", {}))
+    if INDEX[name]["input"][:2] != [rows, columns] and rows == columns:
+        ports["size"] = str(rows)
+    model = MODELS[name]
+    work_dir = make_work_dir(folder, chips, None if model.is_dir() else model, ports or None)
+    if model.is_dir():
+        shutil.copytree(model, work_dir / "input" / "model", dirs_exist_ok=True)
+    return work_dir
 
 
 def check(classified: dict[str, dict], name: str) -> None:
     """Compare classified.json with what the model's own version predicted."""
     _, predictions = reference(name)
-    tolerance = INDEX[f"{name}.h5"].get("tolerance", TOLERANCE)
+    tolerance = INDEX[name].get("tolerance", TOLERANCE) * max(1, np.abs(predictions).max())
     assert list(classified) == [str(i) for i in range(len(predictions))]
     for answer, row in zip(classified.values(), predictions, strict=True):
-        if "logits" in name:  # one logit, reported as it is: above 0 is the second class
-            assert answer["class"] == str(int(row[0] > 0))
-            assert answer["certainty"] == pytest.approx(row[0], abs=tolerance)
-            continue
-        if len(row) == 1:  # one sigmoid: the probability of the second class
-            row = np.array([1 - row[0], row[0]])
+        if len(row) == 1:  # the probability of the second class; a tanh goes from -1 to 1
+            second = (1 + row[0]) / 2 if INDEX[name].get("activation") == "tanh" else row[0]
+            row = np.array([1 - second, second])
         assert answer["certainty"] == pytest.approx(row[int(answer["class"])], abs=tolerance)
         assert row[int(answer["class"])] >= row.max() - tolerance
 
@@ -81,7 +115,8 @@ def classify(task: ModuleType, name: str, trained_with: str, folder: Path) -> di
     results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
     results.mkdir(parents=True)
     logs.mkdir()
-    assert task.run_task(work_dir / "input", results, logs, trained_with) is None
+    task.run_task(work_dir / "input", results, logs, trained_with)
+    assert not (results / "unclassified.json").exists()
     return json.loads((results / "classified.json").read_text())
 
 
@@ -89,7 +124,7 @@ def classify(task: ModuleType, name: str, trained_with: str, folder: Path) -> di
 def test_old_model_gives_the_numbers_of_its_own_version(
     name: str, task: ModuleType, tmp_path: Path
 ) -> None:
-    check(classify(task, name, INDEX[f"{name}.h5"]["task"], tmp_path / "w"), name)
+    check(classify(task, name, INDEX[name]["task"], tmp_path / "w"), name)
 
 
 @pytest.mark.parametrize("name", names_of(expect="agree", keras_version="2", backend="theano"))
@@ -102,13 +137,13 @@ def test_keras_2_file_from_theano_is_right_under_the_name_for_tensorflow_too(
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", ["k122_theano_th_incmini", "k122_tf_tf_finetune"])
 def test_keras_1_file_under_its_own_and_under_the_other_name(name: str, tmp_path: Path) -> None:
-    own = INDEX[f"{name}.h5"]["task"]
+    own = INDEX[name]["task"]
     other = {"theano": "tensorflow", "tensorflow": "theano"}[own]
     run = assert_succeeded(run_task(work_dir_for(name, tmp_path / "own"), "--trained-with", own))
     check(run.classified, name)
-    assert run.warnings() == []
+    assert run.warnings("look like") == []
     contradicted = run_task(work_dir_for(name, tmp_path / "other"), "--trained-with", other)
-    (warning,) = assert_succeeded(contradicted).warnings()
+    (warning,) = assert_succeeded(contradicted).warnings("look like")
     assert f"look like {own}" in warning
 
 
@@ -117,3 +152,13 @@ def test_refused_model_fails_with_a_sentence_that_names_file_and_layer(tmp_path:
     assert run.code == 1
     assert run.status["reason"].startswith("k122_tf_tf_lambda.h5: layer '")
     assert "(Lambda) runs Python code" in run.status["reason"]
+
+
+@pytest.mark.parametrize("name", names_of(expect="refuse", kind=""))
+def test_model_that_cannot_be_computed_is_refused(
+    name: str, task: ModuleType, tmp_path: Path
+) -> None:
+    with pytest.raises((task.TaskError, ModelError)) as error:
+        classify(task, name, INDEX[name]["task"], tmp_path / "w")
+    assert str(error.value).isprintable()
+    assert "damaged" not in str(error.value)

@@ -12,9 +12,10 @@ import pytest
 
 from chip_classifier.classifier import Classifier, interpret
 from chip_classifier.classify import compute_batches
-from chip_classifier.log import warn_once
+from chip_classifier.log import warnings
 from chip_classifier.pipeline import Batch
-from chip_classifier.ports import DEFAULT_VECTOR, Ports, TaskError
+from chip_classifier.ports import Ports, TaskError
+from chip_classifier.preprocessing import CAFFE_MEAN, settle_preprocessing
 from chip_files import (
     assert_succeeded,
     command,
@@ -24,6 +25,7 @@ from chip_files import (
     run_task,
     scene,
 )
+from keras_files.ends import Head
 from keras_files.open_model import open_model
 
 MODEL = Path(__file__).parents[1] / "models" / "keras3151_effblock.h5"
@@ -80,9 +82,9 @@ def test_parts_and_joined_layers_give_what_keras_predicts() -> None:
     import keras
 
     chips = scene(1, 30, *SIZE, 3)
-    classifier = Classifier(open_model(MODEL), Ports(), SIZE)
+    classifier = Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), SIZE, 100)
     model = keras.saving.load_model(MODEL, compile=False)
-    pixels = chips.astype(np.float32) - np.float32(DEFAULT_VECTOR[::-1])
+    pixels = chips.astype(np.float32) - np.float32(CAFFE_MEAN[::-1])
     expected = np.asarray(model.predict_on_batch(pixels))
     for largest in (1, 7, 30):
         classifier._largest = largest
@@ -91,7 +93,7 @@ def test_parts_and_joined_layers_give_what_keras_predicts() -> None:
 
 def test_last_batch_is_not_traced_again() -> None:
     """One function serves every number of chips: a second compilation would show as a new one."""
-    classifier = Classifier(open_model(MODEL), Ports(), SIZE)
+    classifier = Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), SIZE, 100)
     chips = scene(2, 9, *SIZE, 3)
     whole = classifier(chips)
     assert whole.shape == (9, 4)
@@ -103,13 +105,13 @@ def test_gpu_multiplies_in_full_float32() -> None:
     import tensorflow as tf
 
     tf.config.experimental.enable_tensor_float_32_execution(True)
-    Classifier(open_model(MODEL), Ports(), SIZE)
+    Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), SIZE, 100)
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def test_gpu_computes_few_different_numbers_of_chips() -> None:
     """What a GPU is given, seen on the processor: shorter batches are filled up."""
-    classifier = Classifier(open_model(MODEL), Ports(), SIZE)
+    classifier = Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), SIZE, 100)
     chips = scene(4, 12, *SIZE, 3)
     expected = classifier(chips)
     function, sizes = classifier._function, []
@@ -144,7 +146,7 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
     def no_room(batch: tf.Tensor) -> tf.Tensor:
         raise getattr(tf.errors, error)(None, None, OUT_OF_MEMORY[error])
 
-    classifier = Classifier(open_model(MODEL), Ports(), SIZE)
+    classifier = Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), SIZE, 100)
     chips = scene(3, 75, *SIZE, 3)
     expected = classifier(chips)
     model, sizes = classifier._function, []
@@ -154,7 +156,7 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
         return no_room(batch) if len(batch) > 10 else model(batch)
 
     classifier._function, classifier._map, classifier._fill_to = small_device, map, 75
-    warn_once.cache_clear()
+    warnings.clear()
     with caplog.at_level(logging.WARNING):
         outputs = [classifier(chips), classifier(chips)]
     for again in outputs:
@@ -171,7 +173,7 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
 def test_other_errors_of_a_device_are_not_taken_for_a_lack_of_memory() -> None:
     import tensorflow as tf
 
-    classifier = Classifier(open_model(MODEL), Ports(), SIZE)
+    classifier = Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), SIZE, 100)
 
     def broken_device(batch: tf.Tensor) -> tf.Tensor:
         raise tf.errors.InternalError(None, None, "cuDNN launch failure")
@@ -235,7 +237,9 @@ def test_outputs_are_interpreted(
     classes: list[int],
     certainties: list[float],
 ) -> None:
-    found, certainty, finite = interpret(np.array(outputs, np.float32), is_logit)
+    found, certainty, finite = interpret(
+        np.array(outputs, np.float32), Head("linear" if is_logit else None)
+    )
     assert found.tolist() == classes
     assert certainty.tolist() == certainties
     assert finite.all()
@@ -246,6 +250,6 @@ def test_outputs_are_interpreted(
 def test_outputs_that_are_not_finite_are_marked(bad: float, outputs: int) -> None:
     values = np.full((3, outputs), 0.25, np.float32)
     values[1, outputs - 1] = bad
-    _, certainty, finite = interpret(values, False)
+    _, certainty, finite = interpret(values, Head())
     assert finite.tolist() == [True, False, True]
     assert np.isfinite(certainty).all()

@@ -238,7 +238,7 @@ def test_unclassified_chips_are_counted_in_the_status(chip_run: chip_files.Run) 
     assert chip_run.code == 0
     assert chip_run.status["status"] == "success"
     assert f"{bad} of {total} chips" in chip_run.status["reason"]
-    assert chip_run.stderr == ""
+    assert [line for line in chip_run.stderr.splitlines() if "16-bit" not in line] == []
 
 
 def test_16_bit_chips_are_warned_about_once(chip_run: chip_files.Run) -> None:

@@ -30,13 +30,13 @@ def test_empty_class_name_is_refused(text: str) -> None:
         parse_classes(text)
 
 
-@pytest.mark.parametrize(("text", "number"), [("1", 1), ("224", 224), ("0010", 10)])
+@pytest.mark.parametrize(("text", "number"), [("1", 1), ("224", 224), ("0010", 10), ("16.0", 16)])
 def test_whole_numbers_are_parsed(text: str, number: int) -> None:
     assert parse_size(text) == parse_batch(text) == number
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "-1", "1.0", "1e2", "0x10", "1 000", "1,000", "٣", "²", "nan", "9" * 30, "1\n2"]
+    "text", ["0", "-1", "1.5", "1e2", "0x10", "1 000", "1,000", "٣", "²", "nan", "9" * 30, "1\n2"]
 )
 def test_what_is_no_positive_whole_number_is_refused(text: str) -> None:
     with pytest.raises(TaskError, match="size"):
@@ -58,9 +58,7 @@ def test_vector_is_three_numbers(text: str, vector: tuple[float, float, float]) 
     assert parse_vector(text) == vector
 
 
-@pytest.mark.parametrize(
-    "text", ["1", "1,2", "1,2,3,4", "1,2,", "1;2;3", "a,b,c", "1,2,inf", "1,2,1e39", "1_0,2,3"]
-)
+@pytest.mark.parametrize("text", ["1,2,", "1;2;3", "a,b,c", "1,2,inf", "1,2,1e39", "1_0,2,3"])
 def test_what_is_no_vector_is_refused(text: str) -> None:
     with pytest.raises(TaskError, match="normalization_vector"):
         parse_vector(text)
@@ -69,15 +67,16 @@ def test_what_is_no_vector_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("None", None),
-        ("none", None),
-        ("255", 255),
-        ("-0.5", -0.5),
-        ("1e-3", 0.001),
-        ("+58.4", 58.4),
+        ("None", ()),
+        ("none", ()),
+        ("255", (255,)),
+        ("-0.5", (-0.5,)),
+        ("1e-3", (0.001,)),
+        ("+58.4", (58.4,)),
+        ("58.4, 57.1,57.4", (58.4, 57.1, 57.4)),
     ],
 )
-def test_value_is_a_number_or_none(text: str, value: float | None) -> None:
+def test_value_is_a_number_or_none(text: str, value: tuple[float, ...]) -> None:
     assert parse_value(text) == value
 
 
