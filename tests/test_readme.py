@@ -1,4 +1,4 @@
-"""The README holds: its commands, its code and JSON, its paths, and what it says of the sample."""
+"""The documents hold: their commands, code and JSON, paths, links, and what the sample gives."""
 
 import ast
 import json
@@ -13,20 +13,63 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-# What a user makes, or what lies in the container or in the documentation of others.
-NOT_IN_THE_REPOSITORY = re.compile(r"^(https?:|/|~|\$|<|output/|input/)")
+README = REPOSITORY / "README.md"
+DOCUMENTS = (
+    README,
+    REPOSITORY / "CHANGELOG.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    REPOSITORY / "tests" / "measure" / "README.md",
+)
+# The README is for the one who comes for the first time; everything else is in docs/.
+MAX_README_BYTES = 10_240
+# Where the repository's own files lie. The sample's output is made by the reader.
+PATHS = r"(?<![\w./-])(?:tests|images|docs|workflow|chip_classifier|keras_files|\.ci)/[\w./-]*"
+MADE_BY_THE_READER = ("tests/sample/output",)
+
+each_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY))
+)
 
 
-def blocks(language: str) -> list[str]:
-    """Give the README's code blocks in a language ("" for none), without their indentation."""
-    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", README, re.MULTILINE | re.DOTALL)
+def read(document: Path) -> str:
+    """Give the text of a document."""
+    return document.read_text(encoding="utf-8")
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """Give a document's code blocks in a language ("" for none), without their indentation."""
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", read(document), re.MULTILINE | re.DOTALL)
     return [textwrap.dedent(text) for _, marked, text in found if marked == language]
+
+
+def prose(document: Path) -> str:
+    """Give a document without its code blocks."""
+    return re.sub(r"^( *)```.*?^\1```$", "", read(document), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """Give the anchors of a document's headings, as GitHub makes them."""
+    return {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
+    }
+
+
+def one_liners(document: Path) -> list[str]:
+    """Give the commands of a document: lines of its bash blocks, scripts aside, and inline code."""
+    scripts = [block for block in blocks(document, "bash") if not block.startswith("#!")]
+    return [*"".join(scripts).splitlines(), *re.findall(r"`([^`\n]+)`", prose(document))]
+
+
+def snakemake_commands() -> list[str]:
+    """Give the documents' calls of Snakemake, each once."""
+    found = [line for document in DOCUMENTS for line in one_liners(document)]
+    return sorted({line for line in found if re.match(r"(\.venv/bin/)?snakemake ", line)})
 
 
 def commands() -> tuple[str, str]:
     """Give the two commands that the README opens with: for the sample, for the tests."""
-    return tuple(block.strip() for block in blocks("bash")[:2])
+    return tuple(block.strip() for block in blocks(README, "bash")[:2])
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +105,7 @@ def test_the_two_commands_are_one_line_each_and_set_up_an_environment() -> None:
 
 @pytest.mark.smoke
 def test_the_sample_prints_what_the_readme_shows(sample_run: tuple[Path, str]) -> None:
-    shown = next(block for block in blocks("") if block.startswith("Classified"))
+    shown = next(block for block in blocks(README, "") if block.startswith("Classified"))
     time_and_rate = r"in \d+:\d\d:\d\d \([\d,.]+ chips/s without start-up\)"
     expected = re.sub(time_and_rate, "", shown)
     assert expected != shown
@@ -80,7 +123,7 @@ def test_the_sample_is_classified_right(sample_run: tuple[Path, str]) -> None:
 
 
 def test_the_sample_gives_the_json_that_the_readme_shows(sample_run: tuple[Path, str]) -> None:
-    beginning, unclassified = (block for block in blocks("json") if '"n' in block)
+    beginning, unclassified = (block for block in blocks(README, "json") if '"n' in block)
     results = sample_run[0] / "output" / "results"
     classified = json.loads((results / "classified.json").read_text())
     shown = json.loads(beginning.strip().rstrip(",") + "}")
@@ -97,44 +140,123 @@ def test_the_sample_is_below_one_megabyte() -> None:
     assert sum(file.stat().st_size for file in files) < 1e6
 
 
-def test_python_in_the_readme_is_python() -> None:
-    assert blocks("python")
-    for block in blocks("python"):
+def test_the_readme_is_short() -> None:
+    assert README.stat().st_size <= MAX_README_BYTES
+
+
+@each_document
+def test_python_and_json_are_whole(document: Path) -> None:
+    for block in blocks(document, "python"):
         ast.parse(block)
+    for block in blocks(document, "json"):
+        shown = block.strip()
+        # Of a long file the beginning is shown, up to the end of an entry.
+        json.loads(shown[:-1] + "}" if shown.endswith(",") else shown)
+
+
+@each_document
+def test_shell_is_shell(document: Path) -> None:
+    for block in blocks(document, "bash"):
+        done = subprocess.run(
+            ["bash", "-n"], check=False, input=block, capture_output=True, text=True, timeout=60
+        )
+        assert done.stderr == ""
+
+
+@each_document
+def test_commands_use_the_environment_that_the_readme_sets_up(document: Path) -> None:
+    for line in one_liners(document):
+        assert not re.match(r"(python|pip|pytest|ruff)\b[^.]* ", line), line
+        for program in re.findall(r"\.venv/bin/([\w.-]+)", line):
+            assert (Path(sys.executable).parent / program).exists(), line
+
+
+def test_versions_are_those_of_the_requirements() -> None:
+    pinned: dict[str, str] = {}
+    for name in ("requirements.txt", "tests/requirements.txt"):
+        pinned |= re.findall(r"^([\w.-]+)==(\S+)$", (REPOSITORY / name).read_text(), re.MULTILINE)
+    text = "".join(map(read, DOCUMENTS))
+    named = re.findall(r"([\w.-]+)==([\w.]+)", text)
+    assert "snakemake" in dict(named)
+    for package, version in named:
+        assert pinned.get(package, version) == version
+
+
+@pytest.mark.parametrize("command", snakemake_commands())
+def test_snakemake_commands_find_the_workflow(command: str, tmp_path: Path) -> None:
+    """A dry run in a clone, without the executors that belong to a cluster."""
+    pytest.importorskip("snakemake", reason="needs snakemake: see tests/requirements.txt")
+    (tmp_path / "workflow").symlink_to(REPOSITORY / "workflow")
+    (tmp_path / "chips").mkdir()
+    for name in ("chips/a.tar", "model.h5", "ports.json"):
+        (tmp_path / name).write_bytes(b"")
+    local = re.sub(r" --executor \S+| --cluster-generic-\S+ \S+", "", command)
+    arguments = shlex.split(local)[1:]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--dry-run", *arguments],
+        check=False,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "classify" in done.stdout
 
 
 def test_ports_json_in_the_readme_is_what_the_task_reads(task: object, tmp_path: Path) -> None:
-    example = next(block for block in blocks("json") if '"classes"' in block)
+    example = next(block for block in blocks(README, "json") if '"classes"' in block)
     (tmp_path / "ports.json").write_text(example)
     ports = task.read_ports(tmp_path / "ports.json")
     assert ports.classes == ("No Buildings", "Buildings")
     assert ports.unknown == ()
 
 
-def test_files_that_the_readme_names_exist() -> None:
-    images = re.findall(r"src='([^']+)'", README)
-    in_commands = re.findall(r"\btests/[\w./-]+|\bimages/[\w./-]+", README)
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    named = {*images, *in_commands, *links}
+@each_document
+def test_files_that_a_document_names_exist(document: Path) -> None:
     missing = {
-        name
-        for name in named
-        if not NOT_IN_THE_REPOSITORY.match(name)
-        and "sample/output" not in name
-        and not (REPOSITORY / name.rstrip(".")).exists()
+        path
+        for path in re.findall(PATHS, read(document))
+        if not path.startswith(MADE_BY_THE_READER) and not (REPOSITORY / path.rstrip(".")).exists()
     }
-    assert named
     assert missing == set()
 
 
-def test_links_within_the_readme_lead_somewhere() -> None:
-    headings = {
-        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
-        for heading in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    }
-    anchors = set(re.findall(r"\]\(#([^)]+)\)", README))
-    assert anchors
-    assert anchors <= headings
+@each_document
+def test_links_and_pictures_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)]+)\)|src='([^']+)'", prose(document))
+    for target in ("".join(pair) for pair in targets):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        led_to = (document.parent / path).resolve() if path else document
+        assert led_to.is_file(), target
+        assert not anchor or anchor in anchors(led_to), target
+
+
+def test_every_document_is_reached_from_the_readme() -> None:
+    reached, waiting = set(), [README]
+    while waiting:
+        document = waiting.pop()
+        reached.add(document)
+        links = re.findall(r"\]\(([\w./-]+\.md)", prose(document))
+        waiting += {(document.parent / link).resolve() for link in links} - reached
+    assert set(DOCUMENTS) <= reached
+
+
+def test_the_map_of_the_house_names_every_file() -> None:
+    map_of_the_house = next(
+        block
+        for block in blocks(REPOSITORY / "docs" / "contributing.md", "")
+        if block.startswith("deploy-chip-classifier.py")
+    )
+    for folder, entries in re.findall(
+        r"^(\w+)/ (.*?)(?=^ *\||^\w|\Z)", map_of_the_house, re.MULTILINE | re.DOTALL
+    ):
+        named = set(re.findall(r"\bSnakefile\b|\b\w+(?:\.html)?\.(?:py|j2)\b", entries))
+        files = {path.name for path in (REPOSITORY / folder).iterdir() if path.is_file()}
+        assert named == files - {"__init__.py"}
 
 
 def test_the_image_takes_what_the_task_needs_and_nothing_else() -> None:
@@ -147,7 +269,7 @@ def test_the_image_takes_what_the_task_needs_and_nothing_else() -> None:
 
 
 def test_build_arguments_in_the_readme_are_the_dockerfiles() -> None:
-    named = set(re.findall(r"--build-arg (\w+)=", README))
+    named = set(re.findall(r"--build-arg (\w+)=", read(README)))
     assert named == set(
         re.findall(r"^ARG (\w+)", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
     )

@@ -112,6 +112,15 @@ def test_defaults_in_the_descriptions_are_those_of_the_readme() -> None:
         assert (default[0] if default else "") in described[name]
 
 
+def test_every_ending_of_a_model_file_is_named() -> None:
+    rows = readme_table("Name", "Valid Values", "Description", "Required")
+    ports = [port for name in NAMES for port in registration(name)["inputPortDescriptors"]]
+    texts = [text for name, _, text, _ in rows if name == "model"]
+    texts += [port["description"] for port in ports if port["name"] == "model"]
+    assert len(texts) == 3
+    assert all(" .h5, .hdf5 or .keras file " in text for text in texts)
+
+
 def test_theano_task_differs_only_where_it_must() -> None:
     tensorflow, theano = (registration(name) for name in NAMES)
     for task in (tensorflow, theano):
