@@ -8,7 +8,7 @@ are opened by `keras_files`, which knows nothing of chips.
 
 import os
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 
 # 8192 x 8192: hundreds of times the area of a chip, and 200 MB when decoded, so that a file that
 # declares more is refused before any memory is taken for it. OpenCV reads its own limit when it

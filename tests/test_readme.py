@@ -210,7 +210,7 @@ def test_ports_json_in_the_readme_is_what_the_task_reads(task: object, tmp_path:
     (tmp_path / "ports.json").write_text(example)
     ports = task.read_ports(tmp_path / "ports.json")
     assert ports.classes == ("No Buildings", "Buildings")
-    assert ports.unknown == ()
+    assert ports.warnings == ()
 
 
 @each_document

@@ -21,8 +21,12 @@ INPUT_PORTS = {
     "classes": ("string", False),
     "size": ("string", False),
     "deploy_batch": ("string", False),
+    "preprocessing": ("string", False),
     "normalization_vector": ("string", False),
     "normalization_value": ("string", False),
+    "bands": ("string", False),
+    "bit_depth": ("string", False),
+    "probabilities": ("string", False),
 }
 OUTPUT_PORTS = {"results": "directory", "logs": "directory"}
 
