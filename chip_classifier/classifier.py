@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -83,6 +84,13 @@ class Classifier:
             tf.config.experimental.set_memory_growth(gpu, True)
         names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
         self.device = ", ".join(f"GPU {name}" for name in names) or f"CPU, {usable_cores()} cores"
+        if not gpus and missing_cuda():
+            warn(
+                "This machine has a GPU, but TensorFlow does not find it and computes on the CPU: "
+                "install its CUDA libraries with pip install "
+                f"'tensorflow[and-cuda]=={tf.__version__}', or use the image that has them, with "
+                "docker run --gpus all."
+            )
         model = opened.build()
         owed = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, None: tf.identity}
         finish = owed[opened.head.owed]
@@ -118,6 +126,11 @@ class Classifier:
                 "classes): use a model that ends in one output per class."
             )
         self.outputs = int(shape[1])
+        if self.outputs == 1 and opened.head.activation == "softmax":
+            warn(
+                "The model's one output is a softmax, which is always 1, so that every chip is of "
+                "the second class: end the model with a sigmoid and train it again."
+            )
         self._function = function
         largest = CPU_PART_PIXELS // (size[0] * size[1])
         self._map = map  # one part after the other
@@ -179,6 +192,17 @@ class Classifier:
         if number <= len(part):
             return part
         return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), np.uint8)])
+
+
+def missing_cuda(root: Path = Path("/")) -> bool:
+    """Tell whether the machine has a GPU of NVIDIA's that the user has not hidden from the task.
+
+    Args:
+        root: of the file system: the driver makes /dev/nvidia0, ... and /proc/driver/nvidia.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1", "none", "NoDevFiles"):
+        return False
+    return any(root.glob("dev/nvidia[0-9]*")) or (root / "proc/driver/nvidia").exists()
 
 
 def interpret(outputs: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

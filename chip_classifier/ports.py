@@ -64,7 +64,7 @@ def read_ports(path: Path) -> Ports:
     Raises TaskError if the file is no such object or a port has a value that it cannot take.
     """
     try:
-        texts, warnings = read_texts(path, tuple(PARSERS))
+        texts, warnings = read_texts(path, STRING_PORTS)
     except PortError as error:
         raise TaskError(str(error)) from error
     return Ports(**{name: PARSERS[name](text) for name, text in texts.items()}, warnings=warnings)
@@ -195,6 +195,7 @@ PARSERS = {
     "bit_depth": parse_bit_depth,
     "probabilities": parse_probabilities,
 }
+STRING_PORTS = tuple(PARSERS)
 
 
 def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:

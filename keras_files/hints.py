@@ -60,7 +60,8 @@ def _scan(network: Network, raw: set[Tensor]) -> tuple[str | None, set[Tensor]]:
                 return found, raw
             passes = bool(inner & set(layer.network.outputs))
         elif _scales(layer, call):
-            return str(layer), raw
+            words = f"the operation '{layer.name}'" if layer.kind == "Operation" else str(layer)
+            return words, raw
         else:
             passes = not LAYER_WEIGHTS.get(layer.kind) and layer.kind != "TimeDistributed"
         if passes:
