@@ -230,7 +230,12 @@ def test_reference_models_are_warned_about_only_where_they_scale_inside() -> Non
     }
     assert warned >= {name for name in scaling if index[name]["expect"] == "agree"}
     # Operations at their beginning, such as x / 127.5 - 1.
-    operations = {"keras3151_kops.h5", "keras3151_transfer_logits.h5", "tf2121_tfop.h5"}
+    operations = {
+        "keras3151_kops.h5",
+        "keras3151_transfer_logits.h5",
+        "tf2121_tfop.h5",
+        "tf234_ops.h5",
+    }
     assert warned - scaling == operations
 
 
