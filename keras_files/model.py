@@ -23,6 +23,7 @@ from keras_files.formulas import LAYERS, Array, Weights, size_along
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
 
 MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
+UNKNOWN_SIZE = 64  # of an axis whose length depends on the chips
 Arrays = dict[str, np.ndarray]
 
 # Channels first: these follow their own data_format, these compute each value from those at its
@@ -81,6 +82,7 @@ class Model:
         self._network = network
         self._channels_first = channels_first
         self._weights: dict[int, Weights] = {}
+        self._apart: set[int] = set()  # Lambda layers that are known not to mix the chips
         self._load(network, read_weight)
         self.input_shape = (None, *image_shape)
         trace = tf.function(self.__call__, autograph=False).get_concrete_function(
@@ -129,6 +131,9 @@ class Model:
         if layer.kind == "Network":
             inputs = args[0] if isinstance(args[0], list) else args
             results = self._compute(layer.network, inputs)
+            if layer.config["class_name"] == "Lambda" and id(layer) not in self._apart:
+                self._check_apart(layer, inputs)
+                self._apart.add(id(layer))
             return results if len(results) > 1 else results[0]
         try:
             if layer.kind == "TimeDistributed":
@@ -157,6 +162,50 @@ class Model:
         y = y.first if isinstance(y, ChannelsFirst) else y
         sizes = [size_along(y, axis) for axis in range(1, len(y.shape))]
         return tf.reshape(y, [-1, size_along(x, 1), *sizes])
+
+    def _check_apart(self, layer: Layer, inputs: list[Value]) -> None:
+        """Refuse a Lambda layer by which a chip's result depends on the others of its batch.
+
+        `x / K.max(x)` does, and so does anything that takes a part along the first axis. Arrays of
+        random numbers of three sizes are computed together and each alone.
+        """
+        with tf.init_scope():
+            ends = [x.last if isinstance(x, ChannelsFirst) else x for x in inputs]
+            specs = [
+                tf.TensorSpec([None, *(n or UNKNOWN_SIZE for n in end.shape[1:])], end.dtype)
+                for end in ends
+            ]
+
+            def compute(*arrays: Array) -> list[Array]:
+                kept = [
+                    ChannelsFirst(array) if isinstance(x, ChannelsFirst) else array
+                    for array, x in zip(arrays, inputs, strict=True)
+                ]
+                return _first(self._compute(layer.network, kept))
+
+            function = tf.function(compute, autograph=False).get_concrete_function(*specs)
+            random = np.random.default_rng(0)
+            noise = [random.uniform(-1, 1, (3, *spec.shape[1:])) for spec in specs]
+            sizes = np.array([0.1, 10, 150])
+            noise = [(part.T * sizes).T for part in noise]
+            for arrays in (noise, [abs(part) for part in noise]):
+                batch = [tf.cast(array, spec.dtype) for array, spec in zip(arrays, specs)]
+                alone = [function(*(array[i : i + 1] for array in batch)) for i in range(3)]
+                for together, *parts in zip(function(*batch), *alone, strict=True):
+                    if not _are_close(together, tf.concat(parts, 0)):
+                        raise ModelError(
+                            f"{layer} gives a chip a result that depends on the other chips of "
+                            "its batch: give each function the axes of one chip, such as "
+                            "axis=[1, 2, 3], and save the model again"
+                        )
+
+
+def _are_close(x: Array, y: Array) -> bool:
+    """Whether two arrays are the same but for the order in which float32 was added up."""
+    if x.shape != y.shape:
+        return False
+    scale = max(1.0, float(np.max(np.abs(np.nan_to_num(x)), initial=0.0)))
+    return np.allclose(x, y, rtol=1e-3, atol=1e-5 * scale, equal_nan=True)
 
 
 def _join_normalizations(network: Network, arrays: dict[int, Arrays]) -> None:

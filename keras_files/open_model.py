@@ -35,6 +35,7 @@ from keras_files.checked_file import (
 )
 from keras_files.ends import Head, check_ends, check_head, count_outputs, read_head
 from keras_files.hints import find_architecture, find_scaling
+from keras_files.lambdas import mend_lambda
 from keras_files.network import (
     Call,
     Era,
@@ -263,9 +264,9 @@ def _read_layer(entry: dict[str, Any], era: Era) -> Layer:
     if layer.kind == "TimeDistributed":
         inner = _read_layer(config["layer"], era)
         start, end = Tensor("", 0, 0), Tensor("inner", 0, 0)
-        layer.network = Network(
-            [inner], [Call(inner, "inner", 0, [start], {})], [start], [end], [None]
-        )
+        calls = [Call(inner, "inner", 0, [start], {})]
+        _mend_lambdas(calls, era)
+        layer.network = Network([inner], calls, [start], [end], [None])
     return layer
 
 
@@ -283,6 +284,7 @@ def _read_sequential(config: dict[str, Any] | list[Any], era: Era) -> Network:
         if layer.kind != "InputLayer":
             calls.append(Call(layer, str(number), 0, [last], {}))
             last = Tensor(str(number), 0, 0)
+    _mend_lambdas(calls, era)
     trainable = config.get("trainable", True) if isinstance(config, dict) else True
     return Network(layers, calls, [start], [last], [shape], trainable)
 
@@ -303,6 +305,7 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
     )
     _renumber_calls(pending, outputs)
     calls = _order_calls(pending, inputs)
+    _mend_lambdas(calls, era)
     for call in calls:
         _check_call(call, era)
     return Network(
@@ -371,6 +374,21 @@ def _order_calls(pending: list[Call], inputs: list[Tensor]) -> list[Call]:
     return ordered
 
 
+def _mend_lambdas(calls: list[Call], era: Era) -> None:
+    """Translate the Lambda layers of a model, now that it is known on how many arrays they are called.
+
+    Raises:
+        ModelError: one is more than plain arithmetic, or is called in two ways.
+    """
+    for call in calls:
+        inputs = len(call.args[0]) if isinstance(call.args[0], list) else None
+        if call.layer.kind == "Lambda":
+            mend_lambda(call.layer, inputs, era)
+        elif call.layer.config.get("class_name") == "Lambda":
+            if call.layer.config["inputs"] != inputs:
+                raise ModelError(f"{call.layer} is called on one array and on several: {RESAVE}")
+
+
 def _check_call(call: Call, era: Era) -> None:
     """Settle the arguments of a call other than its tensors.
 
@@ -416,8 +434,8 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
     is missing if Keras did not move the channels; `random` marks what acts in training alone.
     """
     config = layer.config
-    if layer.kind == "Lambda":
-        raise ModelError(f"{layer} runs Python code from the file, which is never done: {RESAVE}")
+    if layer.kind == "Lambda" and known:
+        return  # what it computes depends on its calls: see _mend_lambdas
     if era.keras == 1:
         _mend_keras1(layer, era)
     layer.kind = re.sub(r"(?<=Normalization)V[12]$", "", layer.kind)  # tf.keras on TensorFlow 1
