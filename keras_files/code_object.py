@@ -19,9 +19,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-MAX_BYTES = 2**16  # a lambda of one line takes some 200
+MAX_BYTES = 2**15  # a lambda of one line takes some 200
 MAX_ITEMS = 2**12  # objects in a code object, those counted again that are referred to
 MAX_DEPTH = 8  # of tuples within tuples
+MAX_INSTRUCTIONS = 1000
+MAX_NAME = 100  # characters
 MAX_DIGITS = 4  # of 15 bits each in a long integer
 
 ANOTHER_FUNCTION = "it holds another function (a comprehension, a def or a lambda)"
@@ -297,6 +299,8 @@ def _unmarshal(data: bytes, version: Version) -> Code | None:
         instructions = tuple(_instructions(found.co_code, version, opcodes))
     except (IndexError, ValueError):
         return None
+    if len(instructions) > MAX_INSTRUCTIONS:
+        raise CodeError(f"it has {len(instructions)} instructions, more than a formula needs")
     if version >= (3, 11) and found.co_cellvars:
         raise CodeError(ANOTHER_FUNCTION)
     # xdis takes the free variables of Pythons before 3.11 for cell variables, which it has none of
@@ -305,9 +309,9 @@ def _unmarshal(data: bytes, version: Version) -> Code | None:
         version=version,
         instructions=instructions,
         constants=tuple(_constant(value) for value in found.co_consts),
-        names=tuple(map(_text, found.co_names)),
-        variables=tuple(map(_text, found.co_varnames)),
-        free=tuple(map(_text, free)),
+        names=tuple(map(_name, found.co_names)),
+        variables=tuple(map(_name, found.co_varnames)),
+        free=tuple(map(_name, free)),
         parameters=found.co_argcount + getattr(found, "co_kwonlyargcount", 0),
         flags=found.co_flags,
         catches=bool(getattr(found, "co_exceptiontable", None)),
@@ -366,3 +370,10 @@ def _constant(value: Any) -> Any:
 def _text(value: str | bytes) -> str:
     value = getattr(value, "value", value)  # xdis marks the unicode of Python 2
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _name(value: str | bytes) -> str:
+    name = _text(value)
+    if not name.isidentifier() or len(name) > MAX_NAME:
+        raise CodeError("its code is damaged: it has a name that is none")
+    return name

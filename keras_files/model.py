@@ -189,7 +189,7 @@ class Model:
             sizes = np.array([0.1, 10, 150])
             noise = [(part.T * sizes).T for part in noise]
             for arrays in (noise, [abs(part) for part in noise]):
-                batch = [tf.cast(array, spec.dtype) for array, spec in zip(arrays, specs)]
+                batch = [tf.cast(array, end.dtype) for array, end in zip(arrays, ends, strict=True)]
                 alone = [function(*(array[i : i + 1] for array in batch)) for i in range(3)]
                 for together, *parts in zip(function(*batch), *alone, strict=True):
                     if not _are_close(together, tf.concat(parts, 0)):

@@ -375,7 +375,7 @@ def _order_calls(pending: list[Call], inputs: list[Tensor]) -> list[Call]:
 
 
 def _mend_lambdas(calls: list[Call], era: Era) -> None:
-    """Translate the Lambda layers of a model, now that it is known on how many arrays they are called.
+    """Translate the Lambda layers of a model, whose calls tell on how many arrays.
 
     Raises:
         ModelError: one is more than plain arithmetic, or is called in two ways.
@@ -384,9 +384,8 @@ def _mend_lambdas(calls: list[Call], era: Era) -> None:
         inputs = len(call.args[0]) if isinstance(call.args[0], list) else None
         if call.layer.kind == "Lambda":
             mend_lambda(call.layer, inputs, era)
-        elif call.layer.config.get("class_name") == "Lambda":
-            if call.layer.config["inputs"] != inputs:
-                raise ModelError(f"{call.layer} is called on one array and on several: {RESAVE}")
+        elif call.layer.config.get("inputs", inputs) != inputs:
+            raise ModelError(f"{call.layer} is called on one array and on several: {RESAVE}")
 
 
 def _check_call(call: Call, era: Era) -> None:
