@@ -384,7 +384,10 @@ def _mend_lambdas(calls: list[Call], era: Era) -> None:
         inputs = len(call.args[0]) if isinstance(call.args[0], list) else None
         if call.layer.kind == "Lambda":
             mend_lambda(call.layer, inputs, era)
-        elif call.layer.config.get("inputs", inputs) != inputs:
+        elif (
+            call.layer.config.get("class_name") == "Lambda"
+            and call.layer.config["inputs"] != inputs
+        ):
             raise ModelError(f"{call.layer} is called on one array and on several: {RESAVE}")
 
 
