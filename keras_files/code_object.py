@@ -195,9 +195,9 @@ class _Scan:
 
     def field(self, kind: str) -> bool:
         """Go past a field; whether it was there and of this kind."""
-        if kind == "line":
-            return len(self._take(4)) == 4
         try:
+            if kind == "line":
+                return self._take(4) != b""
             return self.item()[0] in _FITS[kind]
         except (IndexError, struct.error):
             return False
@@ -374,6 +374,7 @@ def _text(value: str | bytes) -> str:
 
 def _name(value: str | bytes) -> str:
     name = _text(value)
-    if not name.isidentifier() or len(name) > MAX_NAME:
+    parts = name.split(".")  # of what is imported
+    if not all(part.isidentifier() for part in parts) or len(name) > MAX_NAME:
         raise CodeError("its code is damaged: it has a name that is none")
     return name

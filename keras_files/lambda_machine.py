@@ -251,7 +251,7 @@ def _negate(machine: Machine, _: int) -> None:
 
 
 def _plus(machine: Machine, _: int) -> None:
-    if not isinstance(machine.stack[-1], (int, float, np.ndarray, Tensor)):
+    if not isinstance(machine.stack[-1], (int, float, np.ndarray)):
         raise CodeError(f"it computes + with {describe(machine.stack[-1])}")
 
 

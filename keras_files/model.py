@@ -192,9 +192,9 @@ class Model:
                 batch = [tf.cast(array, end.dtype) for array, end in zip(arrays, ends, strict=True)]
                 alone = [function(*(array[i : i + 1] for array in batch)) for i in range(3)]
                 for together, *parts in zip(function(*batch), *alone, strict=True):
-                    if not _are_close(together, tf.concat(parts, 0)):
+                    if len(parts[0]) != 1 or not _are_close(together, tf.concat(parts, 0)):
                         raise ModelError(
-                            f"{layer} gives a chip a result that depends on the other chips of "
+                            f"layer '{layer.name}' (Lambda) gives a chip a result that depends on the other chips of "
                             "its batch: give each function the axes of one chip, such as "
                             "axis=[1, 2, 3], and save the model again"
                         )

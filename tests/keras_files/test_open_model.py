@@ -30,9 +30,12 @@ Entry = dict[str, Any]
 
 
 def reference_models() -> dict[str, tuple[Path, Entry]]:
-    """All models beside an index.json, here and in ../shared/models, with their entries."""
+    """All models beside an index.json, here and in ../shared/models, with their entries.
+
+    What is here counts: a Lambda layer was to be refused when ../shared/models was made.
+    """
     found = {}
-    for folder in (REPOSITORY / "tests" / "models", REPOSITORY.parent / "shared" / "models"):
+    for folder in (REPOSITORY.parent / "shared" / "models", REPOSITORY / "tests" / "models"):
         if (folder / "index.json").exists():
             index = json.loads((folder / "index.json").read_text())
             found |= {name: (folder / name, entry) for name, entry in index.items()}
