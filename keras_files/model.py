@@ -194,9 +194,9 @@ class Model:
                 for together, *parts in zip(function(*batch), *alone, strict=True):
                     if len(parts[0]) != 1 or not _are_close(together, tf.concat(parts, 0)):
                         raise ModelError(
-                            f"layer '{layer.name}' (Lambda) gives a chip a result that depends on the other chips of "
-                            "its batch: give each function the axes of one chip, such as "
-                            "axis=[1, 2, 3], and save the model again"
+                            f"layer '{layer.name}' (Lambda) gives a chip a result that depends on "
+                            "the other chips of its batch: give each function the axes of one "
+                            "chip, such as axis=[1, 2, 3], and save the model again"
                         )
 
 

@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "measure"))
 import fuzz_lambdas
 import keras
 import tensorflow as tf
-import tf_keras
 from keras import ops
 from tf_keras import backend as K
 
@@ -79,7 +78,7 @@ FORMULAS: dict[str, Formula] = {
     "scaled": lambda x: x / 127.5 - 1,
     "int and float": lambda x: (3 - x) * 2 // 7 + x % 5 - 2**-1,
     "power": lambda x: (abs(x) + 1) ** 0.5 + 2 ** (x / 100.0),
-    "minus": lambda x: -x * -(-3) + +float(3),
+    "minus": lambda x: -x * -float(3) + (+float(3)),
     "constants": lambda x: x * (1 / 2 + 7 // 2 - 2**3 + 10 % 4) + float(3) - int(2.7),
     "array of NumPy": lambda x: (x - np.array([5.5, -7, 11])) / np.array([58.4, 57, 57.375]),
     "arithmetic of NumPy": lambda x: x - np.array([1, 2, 3]) / 255.0 * np.pi + np.float32(0.1),
@@ -272,6 +271,15 @@ def with_generator(x: Any) -> Any:
     yield x
 
 
+def with_inner_function(x: Any) -> Any:
+    """One that holds another function."""
+
+    def inner(y: Any) -> Any:
+        return y + x
+
+    return inner(x)
+
+
 REFUSED: dict[str, tuple[Formula, str]] = {
     "global": (lambda x: x / SCALE, "'SCALE'"),
     "eval": (lambda x: eval("x / 255."), "'eval'"),
@@ -282,7 +290,7 @@ REFUSED: dict[str, tuple[Formula, str]] = {
     "loop": (with_loop, "'range'"),
     "and": (lambda x: x and 2, "JUMP"),
     "generator": (with_generator, "no plain value"),
-    "inner function": (lambda x: (lambda y: y + x)(x), "another function"),
+    "inner function": (with_inner_function, "another function"),
     "method": (lambda x: x.astype("float32"), "'.astype'"),
     "shape": (lambda x: x / x.shape[1], "'.shape'"),
     "random": (lambda x: x + tf.random.normal([3]), "'tf.random.normal'"),
