@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from keras_files.checked_file import ModelError
-from keras_files.network import Call, Era, Network, Tensor
+from keras_files.network import Era, Layer, Network, Tensor, tensors_in
 from keras_files.operations import ACTIVATION_LAYERS
 
 # What leaves the meaning of values as it is; what ends a model with an activation of its own.
@@ -36,6 +37,15 @@ _OPERATIONS = {
     "nn.softmax": "softmax",
     "nn.softplus": "softplus",
     "nn.tanh": "tanh",
+}
+# What makes other linear values of linear ones: with constants, for there is one input.
+_LINEAR_OPERATIONS = {
+    "math.add",
+    "math.divide",
+    "math.multiply",
+    "math.negative",
+    "math.subtract",
+    "math.truediv",
 }
 # One output from 0 to 1, or from -1 to 1, or any number: each tells one of two classes.
 _TELLING = {"hard_sigmoid", "hard_sigmoid_keras3", "linear", "sigmoid", "tanh", None}
@@ -96,32 +106,25 @@ def _owed_function(loss: Any) -> str | None:
     return "softmax" if name in (*names, "SparseCategoricalCrossentropy") else None
 
 
-def _makers(network: Network) -> dict[tuple[str, int], Call]:
-    return {(call.name, call.number): call for call in network.calls}
-
-
 def _last_activation(network: Network) -> str | None:
     """The activation of the last layer that has one; see Head."""
-    made, tensor, averaged = _makers(network), network.outputs[0], False
-    while call := made.get((tensor.layer, tensor.call)):
-        kind, config = call.layer.kind, call.layer.config
+    moved = False
+    for layer in _layers_before(network, network.outputs[0]):
+        kind, config = layer.kind, layer.config
         activation = config.get("activation", "linear")
-        if kind == "Network":
-            found = _last_activation(call.layer.network)
-        elif kind in _PASSING or (kind == "Activation" and activation == "linear"):
-            tensor = call.args[0]
+        if kind in _PASSING or (kind == "Activation" and activation == "linear"):
             continue
-        elif kind in _POOLING:
-            averaged, tensor = True, call.args[0]
+        if kind in _POOLING or config.get("function") in _LINEAR_OPERATIONS:
+            moved = True
             continue
-        elif kind in ACTIVATION_LAYERS or kind in _LINEAR:
+        if kind in ACTIVATION_LAYERS or kind in _LINEAR:
             found = "softmax" if kind == "Softmax" else "linear" if kind in _LINEAR else kind
         elif kind == "Activation" or kind in _WITH_ACTIVATION:
             found = activation if isinstance(activation, str) else activation.kind
         else:
             found = _OPERATIONS.get(config.get("function"))
-        # The average of linear values is linear; that of others has the name of none of them.
-        return found if not averaged or found == "linear" else None
+        # The average of linear values is linear, and so is their double; others have no name then.
+        return found if not moved or found == "linear" else None
     return None
 
 
@@ -162,15 +165,27 @@ def count_outputs(network: Network, tensor: Tensor | None = None) -> int | None:
 
     Before the model's first output, or before another of its Tensors.
     """
-    made = _makers(network)
-    tensor = tensor or network.outputs[0]
-    while call := made.get((tensor.layer, tensor.call)):
-        if call.layer.network and call.layer.kind == "Network":
-            return count_outputs(call.layer.network)
-        if call.layer.kind == "Dense":
-            return call.layer.config["units"]
-        same = call.layer.kind in {"Activation", "BatchNormalization", *ACTIVATION_LAYERS}
-        if not same and call.layer.config.get("function") not in ("nn.softmax", "math.sigmoid"):
+    for layer in _layers_before(network, tensor or network.outputs[0]):
+        if layer.kind == "Dense":
+            return layer.config["units"]
+        same = layer.kind in {"Activation", "BatchNormalization", *ACTIVATION_LAYERS}
+        if not same and layer.config.get("function") not in _OPERATIONS:
             return None
-        tensor = call.args[0]
     return None
+
+
+def _layers_before(network: Network, tensor: Tensor) -> Iterator[Layer]:
+    """The layers that lead to a tensor, the last one first, up to one that has several inputs.
+
+    Those of a model within the model too, and so the operations of a Lambda layer.
+    """
+    made = {(call.name, call.number): call for call in network.calls}
+    while call := made.get((tensor.layer, tensor.call)):
+        if call.layer.kind == "Network":
+            yield from _layers_before(call.layer.network, call.layer.network.outputs[tensor.output])
+        else:
+            yield call.layer
+        starts = list(tensors_in([call.args, call.kwargs]))
+        if len(starts) != 1:
+            return
+        tensor = starts[0]

@@ -150,7 +150,9 @@ def test_keras_1_file_under_its_own_and_under_the_other_name(name: str, tmp_path
 def test_refused_model_fails_with_a_sentence_that_names_file_and_layer(tmp_path: Path) -> None:
     run = run_task(work_dir_for("tf20_lambda_r_ifexp", tmp_path / "w"))
     assert run.code == 1
-    assert run.status["reason"].startswith("tf20_lambda_r_ifexp.h5: layer 'lambda' (Lambda) runs Py")
+    assert run.status["reason"].startswith(
+        "tf20_lambda_r_ifexp.h5: layer 'lambda' (Lambda) runs Py"
+    )
     assert "'K.ndim'" in run.status["reason"]
 
 
