@@ -59,7 +59,7 @@ def compute(layer: Layer, x: np.ndarray, era: Era = TF_KERAS, inputs: int | None
     calls.append(Call(flatten, "flatten", 0, [Tensor("odd", 0, 0)], {}))
     network = Network([*scaled, layer, flatten], calls, [start], [Tensor("flatten", 0, 0)], [None])
     first = era.data_format == "channels_first"
-    return np.asarray(Model(network, x.shape[1:3], first, None)(x))
+    return np.asarray(Model(network, x.shape[1:], first, None)(x))
 
 
 def marshalled(
