@@ -239,9 +239,9 @@ class _Scan:
             self._take(_SIZES[letter])
             return "plain", 1
         if letter == "l":
-            digits = abs(self._number("<i"))
-            if digits > MAX_DIGITS:
-                raise CodeError("its code holds an integer of more than 60 bits")
+            digits = self._number("<i")
+            if not 0 <= digits <= MAX_DIGITS:  # below 0 for negative ones, which xdis misreads
+                raise CodeError("its code holds an integer of more than 60, or -31, bits")
             self._take(2 * digits)
             return "plain", 1
         if letter == "r" and not self._python2:
@@ -303,7 +303,9 @@ def _unmarshal(data: bytes, version: Version) -> Code | None:
         raise CodeError(f"it has {len(instructions)} instructions, more than a formula needs")
     if version >= (3, 11) and found.co_cellvars:
         raise CodeError(ANOTHER_FUNCTION)
-    # xdis takes the free variables of Pythons before 3.11 for cell variables, which it has none of
+    if getattr(found, "co_kwonlyargcount", 0):
+        raise CodeError("it has parameters that can only be given by their names")
+    # Before 3.11, xdis takes the free variables for the cell variables, of which there are none
     free = (*found.co_cellvars, *found.co_freevars)
     return Code(
         version=version,
@@ -312,7 +314,7 @@ def _unmarshal(data: bytes, version: Version) -> Code | None:
         names=tuple(map(_name, found.co_names)),
         variables=tuple(map(_name, found.co_varnames)),
         free=tuple(map(_name, free)),
-        parameters=found.co_argcount + getattr(found, "co_kwonlyargcount", 0),
+        parameters=found.co_argcount,
         flags=found.co_flags,
         catches=bool(getattr(found, "co_exceptiontable", None)),
     )

@@ -205,13 +205,13 @@ def _combine(graph: Graph, how: _Operator, left: Any, right: Any) -> Any:
 
 
 def _combine_arrays(how: _Operator, left: Any, right: Any) -> np.ndarray:
-    """Constants of NumPy, in float64 as NumPy computes nearly all of them."""
+    """Constants of NumPy: integers stay such, which counts for a / of Python 2."""
     if how.sign not in ("+", "-", "*", "/"):
         raise CodeError(f"it computes {how.sign} with an array of NumPy")
     if int(np.prod(np.broadcast_shapes(np.shape(left), np.shape(right)))) > MAX_VALUES:
         raise CodeError(TOO_LARGE)
     with np.errstate(all="ignore"):
-        return how.compute(np.float64(left), np.float64(right))
+        return how.compute(left, right)
 
 
 def _divide_python2(machine: Machine, _: int) -> None:
@@ -232,7 +232,7 @@ def _binary_op(machine: Machine, argument: int) -> None:
 
 
 def _compare(machine: Machine, argument: int) -> None:
-    """<, <=, >, >= of arrays; the number of each moved twice."""
+    """<, <=, >, >= of arrays; from 3.12 on other bits come before their number."""
     shift = {(3, 12): 4, (3, 13): 5}.get(machine.code.version, 0)
     number = argument >> shift
     operation = COMPARISONS[number] if number < len(COMPARISONS) else None
@@ -247,7 +247,7 @@ def _negate(machine: Machine, _: int) -> None:
     if isinstance(value, Tensor):
         machine.push(machine.graph.add("math.negative", value))
     else:
-        machine.push(_combine(machine.graph, OPERATORS["SUBTRACT"], 0, value))
+        machine.push(_combine(machine.graph, OPERATORS["MULTIPLY"], -1, value))
 
 
 def _plus(machine: Machine, _: int) -> None:

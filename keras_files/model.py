@@ -132,7 +132,8 @@ class Model:
             inputs = args[0] if isinstance(args[0], list) else args
             results = self._compute(layer.network, inputs)
             if layer.config["class_name"] == "Lambda" and id(layer) not in self._apart:
-                self._check_apart(layer, inputs)
+                with tf.init_scope():  # out of the graph that is being made
+                    self._check_apart(layer, inputs)
                 self._apart.add(id(layer))
             return results if len(results) > 1 else results[0]
         try:
@@ -169,35 +170,45 @@ class Model:
         `x / K.max(x)` does, and so does anything that takes a part along the first axis. Arrays of
         random numbers of three sizes are computed together and each alone.
         """
-        with tf.init_scope():
-            ends = [x.last if isinstance(x, ChannelsFirst) else x for x in inputs]
-            specs = [
-                tf.TensorSpec([None, *(n or UNKNOWN_SIZE for n in end.shape[1:])], end.dtype)
-                for end in ends
-            ]
-
-            def compute(*arrays: Array) -> list[Array]:
-                kept = [
-                    ChannelsFirst(array) if isinstance(x, ChannelsFirst) else array
-                    for array, x in zip(arrays, inputs, strict=True)
-                ]
-                return _first(self._compute(layer.network, kept))
-
-            function = tf.function(compute, autograph=False).get_concrete_function(*specs)
-            random = np.random.default_rng(0)
-            noise = [random.uniform(-1, 1, (3, *spec.shape[1:])) for spec in specs]
-            sizes = np.array([0.1, 10, 150])
-            noise = [(part.T * sizes).T for part in noise]
-            for arrays in (noise, [abs(part) for part in noise]):
-                batch = [tf.cast(array, end.dtype) for array, end in zip(arrays, ends, strict=True)]
-                alone = [function(*(array[i : i + 1] for array in batch)) for i in range(3)]
-                for together, *parts in zip(function(*batch), *alone, strict=True):
-                    if len(parts[0]) != 1 or not _are_close(together, tf.concat(parts, 0)):
+        compute, ends = self._alone(layer.network, inputs)
+        random = np.random.default_rng(0)
+        sizes = np.array([0.1, 10, 150])
+        noise = [
+            np.moveaxis(random.uniform(-1, 1, (*end.shape[1:], 3)) * sizes, -1, 0) for end in ends
+        ]
+        try:
+            for arrays in (noise, [abs(part) for part in noise]):  # roots have no negative numbers
+                batch = [tf.cast(x, end.dtype) for x, end in zip(arrays, ends, strict=True)]
+                alone = [compute(*(x[i : i + 1] for x in batch)) for i in range(3)]
+                for y, *parts in zip(compute(*batch), *alone, strict=True):
+                    if parts[0].shape[:1] != [1] or not _are_close(y, tf.concat(parts, 0)):
                         raise ModelError(
                             f"layer '{layer.name}' (Lambda) gives a chip a result that depends on "
                             "the other chips of its batch: give each function the axes of one "
                             "chip, such as axis=[1, 2, 3], and save the model again"
                         )
+        except tf.errors.OpError as error:
+            cause = " ".join(str(error).split())[:200]
+            raise ModelError(
+                f"layer '{layer.name}' (Lambda) cannot be computed: {cause}"
+            ) from error
+
+    def _alone(
+        self, network: Network, inputs: list[Value]
+    ) -> tuple[Callable[..., list[Array]], list[tf.TensorSpec]]:
+        """A network by itself, as a function of channels-last arrays, and what arrays these are."""
+        ends = [x.last if isinstance(x, ChannelsFirst) else x for x in inputs]
+        sizes = [[n or UNKNOWN_SIZE for n in end.shape[1:]] for end in ends]
+        specs = [tf.TensorSpec([None, *n], end.dtype) for n, end in zip(sizes, ends, strict=True)]
+
+        def compute(*arrays: Array) -> list[Array]:
+            kept = [
+                ChannelsFirst(array) if isinstance(x, ChannelsFirst) else array
+                for array, x in zip(arrays, inputs, strict=True)
+            ]
+            return _first(self._compute(network, kept))
+
+        return tf.function(compute, autograph=False).get_concrete_function(*specs), specs
 
 
 def _are_close(x: Array, y: Array) -> bool:

@@ -77,6 +77,7 @@ def in_place(x: Any) -> Any:
 FORMULAS: dict[str, Formula] = {
     "scaled": lambda x: x / 127.5 - 1,
     "int and float": lambda x: (3 - x) * 2 // 7 + x % 5 - 2**-1,
+    "large numbers": lambda x: (x * 3000000000 - 5000000000) / 12345678901,
     "power": lambda x: (abs(x) + 1) ** 0.5 + 2 ** (x / 100.0),
     "minus": lambda x: -x * -float(3) + (+float(3)),
     "constants": lambda x: x * (1 / 2 + 7 // 2 - 2**3 + 10 % 4) + float(3) - int(2.7),
@@ -303,11 +304,13 @@ REFUSED: dict[str, tuple[Formula, str]] = {
     "text": (lambda x: x * "3", "str"),
     "list times number": (lambda x: x - [1, 2] * 2, "list"),
     "huge number": (lambda x: x * 10**20, "60 bits"),
+    "negative huge number": (lambda x: x - -(10**12), "-31"),
     "zero": (lambda x: x + float(0) ** -1, "a number that is none"),
     "no array": (lambda x: 3.0, "does not depend"),
     "equal": (lambda x: tf.cast(x == 0, tf.float32), "compares"),
     "matrix product": (lambda x: x @ x, "operator"),
     "too few arguments": (lambda x, scale: x * scale, "'scale'"),
+    "named only": (lambda x, *, b=1: x * b, "by their names"),
     "training": (lambda x, training=None: x, "'training'"),
     "stars": (lambda *x: x[0], "parameters"),
     "unknown argument": (lambda x: tf.abs(x, 3), "other arguments"),
@@ -333,6 +336,7 @@ MIXING: list[Formula] = [
     lambda x: tf.reverse(x, [0]),
     lambda x: K.permute_dimensions(x, (1, 0, 2, 3)),
     lambda x: x / K.max(x, axis=[1, 2, 3]),
+    lambda x: tf.maximum(2, 3),
     lambda x: tf.math.log(x) - tf.reduce_mean(tf.math.log(x), [0], keepdims=True),
 ]
 
