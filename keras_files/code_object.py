@@ -241,7 +241,7 @@ class _Scan:
         if letter == "l":
             digits = self._number("<i")
             if not 0 <= digits <= MAX_DIGITS:  # below 0 for negative ones, which xdis misreads
-                raise CodeError("its code holds an integer of more than 60, or -31, bits")
+                raise CodeError("its code holds an integer of more than 60 bits (31 if negative)")
             self._take(2 * digits)
             return "plain", 1
         if letter == "r" and not self._python2:

@@ -304,7 +304,7 @@ REFUSED: dict[str, tuple[Formula, str]] = {
     "text": (lambda x: x * "3", "str"),
     "list times number": (lambda x: x - [1, 2] * 2, "list"),
     "huge number": (lambda x: x * 10**20, "60 bits"),
-    "negative huge number": (lambda x: x - -(10**12), "-31"),
+    "negative huge number": (lambda x: x - -(10**12), "31 if negative"),
     "zero": (lambda x: x + float(0) ** -1, "a number that is none"),
     "no array": (lambda x: 3.0, "does not depend"),
     "equal": (lambda x: tf.cast(x == 0, tf.float32), "compares"),
