@@ -455,7 +455,7 @@ _SPELLINGS: dict[str, Function] = {
     "K.floatx": lambda g: "float32",
     "K.epsilon": lambda g: 1e-7,
     "np.array np.asarray": _np_array,
-    "np.float32": _of_number(lambda x: float(np.float32(x))),
+    "np.float32": _of_number(lambda x: np.array(np.float32(x), np.float64)),
     "np.float64 float": _of_number(float),
     "math.sqrt np.sqrt": _of_number(math.sqrt),
     "int": _of_number(int),

@@ -207,11 +207,12 @@ def _combine(graph: Graph, how: _Operator, left: Any, right: Any) -> Any:
 def _combine_arrays(how: _Operator, left: Any, right: Any) -> np.ndarray:
     """Constants of NumPy: integers stay such, which counts for a / of Python 2."""
     if how.sign not in ("+", "-", "*", "/"):
+        # in float32 or float64, as the version of NumPy has it: a whole number may jump by one
         raise CodeError(f"it computes {how.sign} with an array of NumPy")
     if int(np.prod(np.broadcast_shapes(np.shape(left), np.shape(right)))) > MAX_VALUES:
         raise CodeError(TOO_LARGE)
     with np.errstate(all="ignore"):
-        return how.compute(left, right)
+        return np.asarray(how.compute(left, right))
 
 
 def _divide_python2(machine: Machine, _: int) -> None:
