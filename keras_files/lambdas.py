@@ -69,10 +69,12 @@ def translate(layer: Layer, inputs: int | None, era: Era) -> Network:
 
 def _stored_function(config: dict[str, Any]) -> tuple[str, list[Any], list[Any]]:
     """The code, the defaults of its last parameters, and the values of its closure."""
-    function = config["function"]
+    function = config.get("function")
     if isinstance(function, dict) and function.get("class_name") == "__lambda__":
         stored = function["config"]
-        function = [stored["code"], stored["defaults"], stored["closure"]]
+        function = [stored["code"], stored.get("defaults"), stored.get("closure")]
+    if function is None:
+        raise CodeError("the file has no function for it")
     if not isinstance(function, list) or config.get("function_type", "lambda") != "lambda":
         name = function.get("config") if isinstance(function, dict) else function
         raise CodeError(f"the file holds only the name of a function, {str(name)[:100]!r}")
