@@ -152,8 +152,8 @@ def _find_layout(data: bytes) -> _Layout:
     for layout in _LAYOUTS:
         scan = _Scan(data, layout.versions[0] == (2, 7))
         if scan.has_header(layout.integers):
-            found = [scan.field(field) for field in layout.fields]
-            if all(found) and scan.at == len(data):
+            found = all(scan.field(field) for field in layout.fields)
+            if found and scan.at == len(data):
                 return layout
     raise CodeError("its code is damaged, or of no Python from 2.7 to 3.13")
 
