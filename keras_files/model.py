@@ -13,6 +13,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import tensorflow as tf
 from keras_files.checked_file import ModelError
 from keras_files.formulas import LAYERS, Array, Weights, size_along
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
+from keras_files.shapes import check_shapes
 
 MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
 UNKNOWN_SIZE = 64  # of an axis whose length depends on the chips
@@ -303,7 +305,7 @@ def _last(value: Any) -> Any:
 
 def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, Any]) -> Value:
     """Compute a layer, channels last if it can be, else in the axes that its arguments count."""
-    formula, config = LAYERS[layer.kind], layer.config
+    config = layer.config
     parts = args[0] if isinstance(args[0], list) else args
     kept = all(isinstance(part, ChannelsFirst) for part in parts)
     axial = layer.kind in AXIAL and kept and config.get("axis", -1) in (1, [1], -3)
@@ -311,13 +313,19 @@ def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, An
     pointwise = pointwise and not _looks_along(config.get("activation"))
     spatial = layer.kind in SPATIAL and config["data_format"] == "channels_first"
     if not (axial or pointwise or spatial):
-        return formula(config, weights, *_first(args), **kwargs)
+        return _apply_formula(layer, weights, _first(args), kwargs)
     if axial:
-        config = {**config, "axis": -1}
-    if layer.kind.startswith("Global") and config.get("keepdims"):
-        return ChannelsFirst(formula(config, weights, *_last(args)))
-    y = formula(config, weights, *_last(args), **kwargs)
-    return y if layer.kind.startswith("Global") else ChannelsFirst(y)
+        layer = replace(layer, config={**config, "axis": -1})
+    y = _apply_formula(layer, weights, _last(args), kwargs)
+    flat = layer.kind.startswith("Global") and not config.get("keepdims")
+    return y if flat else ChannelsFirst(y)
+
+
+def _apply_formula(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Compute a layer once its weights have the shapes that it declares for these inputs."""
+    shapes = [tuple(arg.shape) for arg in args if isinstance(arg, (tf.Tensor, tf.Variable))]
+    check_shapes(layer, {role: tuple(weight.shape) for role, weight in weights.items()}, shapes)
+    return LAYERS[layer.kind](layer.config, weights, *args, **kwargs)
 
 
 def _looks_along(activation: Any) -> bool:

@@ -56,7 +56,13 @@ from keras_files.operations import (
     RESAVE,
     mend_operation,
 )
-from keras_files.weights import LAYER_WEIGHTS, place_archived, place_weights, read_weight
+from keras_files.weights import (
+    LAYER_WEIGHTS,
+    check_weights,
+    place_archived,
+    place_weights,
+    read_weight,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -104,6 +110,12 @@ KERAS1_ARGUMENTS = {
     "subsample": "strides",
     "subsample_length": "strides",
 }
+
+KERAS1_KERNELS = (
+    ("filter_length",),
+    ("nb_row", "nb_col"),
+    ("kernel_dim1", "kernel_dim2", "kernel_dim3"),
+)
 
 KERAS1_MERGES = {
     "ave": "Average",
@@ -203,6 +215,7 @@ def open_model(path: Path, trained_with: str = "tensorflow") -> OpenedModel:
             place_archived(top.network.layers, root, file)
         else:
             place_weights(top.network, era, file)
+        check_weights(top.network, era, file)
         head, outputs = (
             read_head(top.network, read_loss(document, file)),
             count_outputs(top.network),
@@ -294,6 +307,8 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
     layers, pending, shapes = {}, [], {}
     for entry in config["layers"]:
         layer = _read_layer(entry, era)
+        if layer.name in layers:
+            raise ModelError(f"two layers have the name '{layer.name}': save the model again")
         layers[layer.name] = layer
         if layer.kind == "InputLayer":
             shapes[layer.name] = _declared_shape(layer.config)
@@ -483,8 +498,9 @@ def _mend_keras1(layer: Layer, era: Era) -> None:
             config[new] = config.pop(old)
     if config.get("data_format") in ("th", "tf"):
         config["data_format"] = "channels_" + {"th": "first", "tf": "last"}[config["data_format"]]
-    if "nb_row" in config:
-        config["kernel_size"] = [config["nb_row"], config["nb_col"]]
+    for sizes in KERAS1_KERNELS:
+        if sizes[0] in config:
+            config["kernel_size"] = [config[key] for key in sizes]
     if layer.kind == "Merge":
         if config["mode_type"] != "raw" or config["mode"] not in KERAS1_MERGES:
             raise ModelError(f"{layer} merges by '{config['mode']}', not computed here: {RESAVE}")

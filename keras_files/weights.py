@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_files.checked_file import ModelError, names, read_array
 from keras_files.network import Era, Layer, Network, words
+from keras_files.shapes import check_shapes
 
 if TYPE_CHECKING:
     import h5py
@@ -102,6 +103,9 @@ def place_weights(network: Network, era: Era, file: h5py.File) -> None:
         if layer.name not in root:
             raise ModelError(f"the file has no weights for {layer}: save the whole model again")
         stored = names(root[layer.name], "weight_names")
+        if len(set(stored)) < len(stored):
+            twice = next(name for name in stored if stored.count(name) > 1)
+            raise ModelError(f"{layer} has two weights of the name '{twice}': save the model again")
         if len(stored) != len(slots):
             raise ModelError(
                 f"{layer} needs {len(slots)} arrays of weights, the file has {len(stored)}: "
@@ -157,20 +161,38 @@ def _place_archived_layer(layer: Layer, place: str, file: h5py.File) -> None:
 
 
 def _place(layer: Layer, role: str, place: str, file: h5py.File) -> None:
-    """Note where a weight lies, after a look at its shape."""
+    """Note where a weight lies."""
     if place not in file or not hasattr(file[place], "shape"):
         raise ModelError(f"the file lacks the array '{place}' of {layer}: save the model again")
-    width = layer.config.get("units") or layer.config.get("filters")
-    if role in ("kernel", "pointwise_kernel") and width and width not in file[place].shape:
-        raise ModelError(
-            f"{layer} has {width} units, but its stored kernel has the shape {file[place].shape}"
-        )
     layer.places[role] = place
 
 
+def check_weights(network: Network, era: Era, file: h5py.File) -> None:
+    """Compare the shapes of all weights with those that the layers declare, as far as known yet.
+
+    Raises:
+        ModelError: one has another shape.
+    """
+    for layer in network.layers:
+        if layer.network:
+            check_weights(layer.network, era, file)
+        stored = {
+            role: arrange(np.broadcast_to(np.float32(0), file[place].shape), era, layer, role).shape
+            for role, place in layer.places.items()
+        }
+        try:
+            check_shapes(layer, stored, [])
+        except ModelError as error:
+            raise ModelError(f"{layer}: {error}") from error
+
+
 def read_weight(file: h5py.File, era: Era, layer: Layer, role: str) -> np.ndarray:
-    """A weight as float32 in the layout of TensorFlow: kernels (rows, columns, in, out)."""
-    array = read_array(file, layer.places[role])
+    """A weight as float32, arranged for the formulas."""
+    return arrange(read_array(file, layer.places[role]), era, layer, role)
+
+
+def arrange(array: np.ndarray, era: Era, layer: Layer, role: str) -> np.ndarray:
+    """A stored weight in the layout of TensorFlow: kernels (rows, columns, in, out)."""
     if not role.endswith("kernel") or array.ndim < 3 or layer.kind == "MaxoutDense":
         return array
     first = layer.config["data_format"] == "channels_first"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -360,6 +361,107 @@ def test_units_that_the_weights_do_not_have(tmp_path: Path) -> None:
     model = sequential()
     model["config"]["layers"][-1] = layer("Dense", "dense", units=10**12)
     assert "10" in refusal(save(tmp_path / "m.h5", model), build=False)
+
+
+def convolutional(path: Path, changed: Mapping[str, Any]) -> Path:
+    """Save a convolution, a batch normalization and a Dense layer.
+
+    Args:
+        changed: "layer/weight" -> another shape for the array, "layer.argument" -> another value.
+    """
+    config = {"filters": 4, "kernel_size": [3, 3], "strides": [1, 1], "padding": "valid"}
+    layers = [
+        layer("Conv2D", "conv", data_format="channels_last", activation="relu", **config),
+        layer("BatchNormalization", "norm", axis=[3], epsilon=0.001),
+        layer("DepthwiseConv2D", "depth", depth_multiplier=2, **{**config, "filters": None}),
+    ]
+    model = sequential(*layers)
+    norm = ("gamma", "beta", "moving_mean", "moving_variance")
+    shapes = {
+        "conv/kernel": (3, 3, 3, 4),
+        "conv/bias": (4,),
+        **{f"norm/{role}": (4,) for role in norm},
+        "depth/depthwise_kernel": (3, 3, 4, 2),
+        "depth/bias": (8,),
+        "dense/kernel": (32, 2),
+        "dense/bias": (2,),
+    }
+    for key, value in changed.items():
+        if "." in key:
+            name, argument = key.split(".")
+            (entry,) = (e for e in model["config"]["layers"] if e["config"]["name"] == name)
+            entry["config"][argument] = value
+        else:
+            shapes[key] = value
+    model["config"]["layers"][0] = layer("InputLayer", "i", batch_input_shape=[None, 6, 6, 3])
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"], file.attrs["backend"] = "2.15.0", "tensorflow"
+        file.attrs["model_config"] = json.dumps(model)
+        for place, shape in shapes.items():
+            name = place.split("/")[0]
+            group = file.require_group(f"model_weights/{name}")
+            group[f"{place}:0"] = np.ones(shape, np.float32)
+            group.attrs["weight_names"] = [*group.attrs.get("weight_names", []), f"{place}:0"]
+        file["model_weights"].attrs["layer_names"] = list(file["model_weights"])
+    return path
+
+
+def test_weights_of_the_declared_shapes(tmp_path: Path) -> None:
+    path = convolutional(tmp_path / "m.h5", {})
+    assert np.isfinite(np.asarray(open_model(path).build()(np.ones((1, 6, 6, 3))))).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"conv/bias": ()}, ["'conv'", "bias", "()", "(4,)"]),
+        ({"conv/bias": (1,)}, ["'conv'", "bias", "(1,)", "(4,)"]),
+        ({"conv/kernel": (3, 3, 3, 5)}, ["'conv'", "kernel", "(3, 3, 3, 5)", "(3, 3, 3, 4)"]),
+        ({"conv.kernel_size": [2, 2]}, ["'conv'", "(3, 3, 3, 4)", "(2, 2, 3, 4)"]),
+        ({"norm/beta": (1,)}, ["'norm'", "beta", "(1,)", "(4,)"]),
+        ({"norm/moving_mean": (1, 4)}, ["'norm'", "moving_mean", "(1, 4)", "(4,)"]),
+        ({"depth.depth_multiplier": 1}, ["'depth'", "(3, 3, 4, 2)", "(3, 3, 4, 1)"]),
+        ({"depth/bias": (4,)}, ["'depth'", "bias", "(4,)", "(8,)"]),
+        ({"dense/bias": (1,)}, ["'dense'", "bias", "(1,)", "(2,)"]),
+        ({"dense/kernel": (32, 2, 1)}, ["'dense'", "kernel", "(32, 2, 1)"]),
+    ],
+)
+def test_weights_of_another_shape_are_refused_without_tensorflow(
+    changed: Mapping[str, Any], words: list[str], tmp_path: Path
+) -> None:
+    message = refusal(convolutional(tmp_path / "m.h5", changed), build=False)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        # one channel of three: TensorFlow would compute three groups
+        ({"conv/kernel": (3, 3, 1, 4)}, ["'conv'", "(3, 3, 1, 4)", "(3, 3, 3, 4)"]),
+        (
+            {f"norm/{r}": (1,) for r in ("gamma", "beta", "moving_mean", "moving_variance")},
+            ["'norm'", "(1,)", "(4,)"],
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_the_layer_before_are_refused(
+    changed: Mapping[str, Any], words: list[str], tmp_path: Path
+) -> None:
+    message = refusal(convolutional(tmp_path / "m.h5", changed))
+    assert all(word in message for word in words), message
+
+
+def test_two_weights_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file["model_weights/dense"].attrs["weight_names"] = ["dense/kernel:0"] * 2
+    assert "two weights of the name 'dense/kernel:0'" in refusal(path, build=False)
+
+
+def test_two_layers_of_one_name_are_refused(tmp_path: Path) -> None:
+    odd = layer("Activation", "flatten", activation="relu")
+    model = graph((odd, after("input")), *classified("input"))
+    assert "two layers" in refusal(save(tmp_path / "m.h5", model), build=False)
 
 
 # What would do harm
