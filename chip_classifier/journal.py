@@ -158,12 +158,12 @@ def _difference(found: bytes, header: bytes) -> str:
 
 
 def fingerprint_task(
-    archive: Path, model: Path, trained_with: str, settings: Mapping[str, str]
+    archive: Path, model: Sequence[Path], trained_with: str, settings: Mapping[str, str]
 ) -> dict[str, str]:
     """Give what must be the same for a resume to be right, by the words of a journal's note.
 
     Args:
-        archive, model: the input files.
+        archive, model: the input files; a model may lie in two.
         trained_with: backend that trained a Keras 1 model.
         settings: the ports in force.
     Raises:
@@ -172,7 +172,7 @@ def fingerprint_task(
     return {
         "task": f"{VERSION}, trained with {trained_with}",
         "archive": fingerprint_file(archive, whole=False),
-        "model": fingerprint_file(model, whole=True),
+        "model": " ".join(fingerprint_file(path, whole=True) for path in model),
         **settings,
     }
 

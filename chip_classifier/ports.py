@@ -10,6 +10,7 @@ import numpy as np
 
 from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.ports_json import PortError, read_texts
+from keras_files.checked_file import is_model_file
 from keras_files.open_model import OpenedModel
 
 MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
@@ -208,13 +209,7 @@ def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
     Raises:
         TaskError: there is none, or more than one; the message names what was found.
     """
-    try:
-        files = sorted(f.name for f in directory.iterdir() if f.is_file() and f.name[0] != ".")
-    except OSError as error:
-        raise TaskError(
-            f"The input directory {directory} cannot be read ({error.strerror}): put the {what} "
-            "there."
-        ) from error
+    files = _list_files(directory, what)
     found = [name for name in files if name.lower().endswith(tuple(suffixes))]
     if len(found) == 1:
         return directory / found[0]
@@ -223,6 +218,39 @@ def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
         f"{directory} must hold exactly one {what} ({', '.join(suffixes)}), "
         + (f"but holds {len(found)}: {listed}." if found else f"but holds {listed or 'no file'}.")
     )
+
+
+def find_model(directory: Path) -> tuple[Path, list[Path]]:
+    """Find the one model file in input/model, and the .json files beside it.
+
+    A file with the name of a model (see MODEL_SUFFIXES), else one that begins as these do. Raises
+    TaskError: there is none, or more than one; the message names what was found.
+    """
+    what = "Keras model file"
+    files = _list_files(directory, what)
+    beside = [directory / name for name in files if name.lower().endswith(".json")]
+    if any(name.lower().endswith(MODEL_SUFFIXES) for name in files):
+        return find_input(directory, what, MODEL_SUFFIXES), beside
+    found = [directory / name for name in files if is_model_file(directory / name)]
+    if len(found) == 1:
+        return found[0], beside
+    if beside and not found:
+        raise TaskError(
+            f"{directory} holds no weights beside {beside[0].name}: put the file there that "
+            "model.save_weights() wrote, or the whole model that model.save() wrote."
+        )
+    return find_input(directory, what, MODEL_SUFFIXES), beside
+
+
+def _list_files(directory: Path, what: str) -> list[str]:
+    """Give the names of all files that are not hidden."""
+    try:
+        return sorted(f.name for f in directory.iterdir() if f.is_file() and f.name[0] != ".")
+    except OSError as error:
+        raise TaskError(
+            f"The input directory {directory} cannot be read ({error.strerror}): put the {what} "
+            "there."
+        ) from error
 
 
 def chip_size(ports: Ports, model: OpenedModel, model_name: str) -> tuple[int, int]:

@@ -11,8 +11,9 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ MAX_CONFIG_BYTES = 64 * 2**20  # NASNetLarge, the longest of keras.applications,
 MAX_CONFIG_DEPTH = 100  # a model nested in a model adds four levels
 MAX_INFLATION = 100  # declared bytes per stored byte; trained weights hardly compress at all
 SMALL_BYTES = 2**16  # an array that may be all zeros, and so compress to nothing
+
+# Where Keras 3 keeps the layers; TensorFlow 2.12 has the longer name.
+ARCHIVE_ROOTS = ("_layer_checkpoint_dependencies", "layers")
 
 PLAIN_TYPES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM}
 PLAIN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
@@ -73,14 +77,9 @@ def open_checked(path: Path) -> Iterator[h5py.File]:
         raise ModelError("there is no such file")
     source: Path | io.BytesIO = path
     if zipfile.is_zipfile(path):
-        if path.suffix != ".keras":
-            raise ModelError("this is a .keras archive, no HDF5 file: give its name the end .keras")
         source = io.BytesIO(_archive_member(path, "model.weights.h5"))
     elif not h5py.is_hdf5(path):
-        raise ModelError(
-            "this is no HDF5 file, or its beginning is damaged: save the model again with "
-            "model.save('model.h5') and copy the whole file"
-        )
+        raise ModelError(_name_content(path))
     try:
         file = h5py.File(source, "r", locking=False)
     except OSError as error:
@@ -90,34 +89,145 @@ def open_checked(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def read_document(path: Path, file: h5py.File) -> tuple[dict[str, Any], str, str]:
-    """The model's configuration, the version of Keras, and the backend that the file records.
+def is_model_file(path: Path) -> bool:
+    """Whether a file begins as those do that `open_checked` opens."""
+    return h5py.is_hdf5(path) or zipfile.is_zipfile(path)
 
-    Keras 1 recorded no backend, and before 1.1 no version: "1" and "" then.
+
+def _name_content(path: Path) -> str:
+    """What a file is that is no model file, and what to do."""
+    with path.open("rb") as file:
+        start = file.read(1024).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return (
+            "this is a pointer of Git LFS, not the model: fetch the file itself with git lfs pull"
+        )
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "this is a web page, not the model: download the file itself (on GitHub: Raw)"
+    return (
+        "this is no HDF5 file, or its beginning is damaged: save the model again with "
+        "model.save('model.h5') and copy the whole file"
+    )
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a file, or two, say of a model.
+
+    Attributes:
+        model: {"class_name": ..., "config": ..., ...}.
+        version: the version of Keras; "1" where none is recorded, "3" where only that is known.
+        backend: "tensorflow" or "theano", "" where none is recorded.
+        weights: the group that holds the weights.
+        architecture: the .json file that holds `model`, None where the file of the weights does.
+    """
+
+    model: dict[str, Any]
+    version: str
+    backend: str
+    weights: h5py.Group
+    architecture: Path | None = None
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the weights lie as Keras 3 keeps them in a .keras archive or .weights.h5."""
+        return self.weights.name.removeprefix("/") in ARCHIVE_ROOTS
+
+
+def read_document(path: Path, file: h5py.File, beside: Sequence[Path]) -> Document:
+    """The model's configuration, of the file itself or of one beside it.
+
+    Args:
+        beside: .json files of which one may hold the architecture, for a file of weights alone.
 
     Raises:
         ModelError: there is no configuration, or one that no model has.
     """
+    weights = _find_weights(file)
     if zipfile.is_zipfile(path):
-        text: bytes | str = _archive_member(path, "config.json")
         version = json.loads(_archive_member(path, "metadata.json"))["keras_version"]
-        backend = "tensorflow"
-    elif "model_config" in file.attrs:
-        text = file.attrs["model_config"]
-        version = decode(file.attrs.get("keras_version", "1"))
-        backend = decode(file.attrs.get("backend", ""))
-    else:
-        weights = {"model_weights", "layers", "_layer_checkpoint_dependencies", "vars"}
-        only_weights = "layer_names" in file.attrs or weights & set(file)
-        raise ModelError(
-            f"the file holds {'only weights' if only_weights else 'no Keras model'}, no model "
-            "configuration: save the whole model with model.save(), not model.save_weights()"
+        text = _archive_member(path, "config.json")
+        return Document(_parse(text), version, "tensorflow", weights)
+    if "model_config" in file.attrs:
+        version, backend = (
+            decode(file.attrs.get(key, default))
+            for key, default in (("keras_version", "1"), ("backend", ""))
         )
+        return Document(_parse(file.attrs["model_config"]), version, backend, file["model_weights"])
+    if weights is None:
+        raise ModelError(
+            "this HDF5 file holds no Keras model, but "
+            f"{', '.join(list(file)[:5]) or 'nothing'}: save the model with model.save()"
+        )
+    return _join_files(weights, beside)
+
+
+def _find_weights(file: h5py.File) -> h5py.Group | None:
+    """The group that holds a model's weights, None if this is a file of other data."""
+    for group in (file["/"], file.get("model_weights")):
+        if isinstance(group, h5py.Group) and {"layer_names", "layer_names0"} & set(group.attrs):
+            return group
+    for name in ARCHIVE_ROOTS:
+        if isinstance(file.get(name), h5py.Group) and _has_arrays(file[name]):
+            return file[name]
+    return None
+
+
+def _has_arrays(layers: h5py.Group) -> bool:
+    """Whether Keras 3 wrote it: each layer has a group "vars", or layers inside."""
+    groups = [group for group in layers.values() if isinstance(group, h5py.Group)]
+    return any("vars" in group or _has_arrays(group) for group in groups)
+
+
+def _join_files(weights: h5py.Group, beside: Sequence[Path]) -> Document:
+    """A model whose architecture lies in a .json file beside its weights."""
+    found = {path: model for path in beside if (model := _read_architecture(path))}
+    if len(found) > 1:
+        listed = ", ".join(path.name for path in found)
+        raise ModelError(f"it holds only weights, and of architectures several lie there: {listed}")
+    if not found:
+        listed = ", ".join(path.name for path in beside)
+        raise ModelError(
+            "the file holds only weights, no model configuration: put the architecture beside it, "
+            "a .json file of what model.to_json() gives, or save the whole model with model.save()"
+            + (f" (no architecture: {listed})" if listed else "")
+        )
+    ((path, model),) = found.items()
+    _check_depth(model)
+    version = decode(model.get("keras_version") or ("3" if "registered_name" in model else "1"))
+    document = Document(model, version, model.get("backend", ""), weights, path)
+    if not document.is_archive:
+        written = decode(weights.attrs.get("keras_version", "1"))
+        if (written[0] in "01") != (version[0] in "01"):
+            raise ModelError(
+                f"the weights are of Keras {written}, the architecture {path.name} is of Keras "
+                f"{version}: give both of one version, or save the whole model with model.save()"
+            )
+        # The backend that computed with the weights last says how they are kept.
+        backend = decode(weights.attrs.get("backend", document.backend))
+        return replace(document, backend=backend)
+    return document
+
+
+def _read_architecture(path: Path) -> dict[str, Any] | None:
+    """The content of a .json file if it is what model.to_json() gives, be it as a JSON string."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES + 1)
+        model = json.loads(text)
+        model = json.loads(model) if isinstance(model, str) else model
+    except (OSError, RecursionError, ValueError):
+        return None
+    is_model = isinstance(model, dict) and {"class_name", "config"} <= model.keys()
+    return model if is_model and len(text) <= MAX_CONFIG_BYTES else None
+
+
+def _parse(text: bytes | str) -> dict[str, Any]:
     if len(text) > MAX_CONFIG_BYTES:
         raise ModelError(f"its configuration of {len(text)} bytes is larger than any model's")
-    document = json.loads(decode(text))
-    _check_depth(document)
-    return document, version, backend
+    model = json.loads(decode(text))
+    _check_depth(model)
+    return model
 
 
 def read_loss(document: dict[str, Any], file: h5py.File) -> Any:
@@ -153,7 +263,10 @@ def _archive_member(path: Path, name: str) -> bytes:
     """One file of a .keras archive, unless it declares far more bytes than it stores."""
     with zipfile.ZipFile(path) as archive:
         if name not in archive.namelist():
-            raise ModelError(f"the .keras archive has no {name}: save the model again")
+            raise ModelError(
+                f"this zip archive has no {name}, so it is no .keras file: save the model again "
+                "with model.save('model.keras')"
+            )
         info = archive.getinfo(name)
         if info.file_size > max(2**20, MAX_INFLATION * info.compress_size):
             raise ModelError(f"{name} in the archive declares far more bytes than it stores")

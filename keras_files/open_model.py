@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_files.checked_file import (
+    Document,
     ModelError,
     names,
     naming,
@@ -141,6 +141,7 @@ class OpenedModel:
     """A model file that was checked and understood, not yet computed.
 
     Attributes:
+        architecture_path: the .json file, where that is not in the file of the weights.
         input_size: (rows, columns) that the model fixes, None where it takes any.
         outputs: the number of outputs where the configuration tells it, else None.
         bands: the number of bands of the images.
@@ -152,6 +153,7 @@ class OpenedModel:
     """
 
     path: Path
+    architecture_path: Path | None
     input_size: tuple[int | None, int | None]
     outputs: int | None
     bands: int
@@ -163,6 +165,11 @@ class OpenedModel:
     network: Network
     era: Era
     channels_first: bool
+
+    @property
+    def files(self) -> list[Path]:
+        """The file, and that of the architecture if it is another one."""
+        return [self.path, *([self.architecture_path] if self.architecture_path else [])]
 
     def build(self) -> Callable[..., Any]:
         """Import TensorFlow, read the weights, and give the model as a function.
@@ -189,54 +196,70 @@ class OpenedModel:
             return model
 
 
-def open_model(path: Path, trained_with: str = "tensorflow") -> OpenedModel:
+def open_model(
+    path: Path, trained_with: str = "tensorflow", beside: Sequence[Path] = ()
+) -> OpenedModel:
     """Check a model file and read its configuration. Needs neither TensorFlow nor Keras.
 
     Args:
-        path: an HDF5 file of Keras 1 to 3 (.h5, .hdf5), or a .keras archive.
+        path: an HDF5 file of Keras 1 to 3, or a .keras archive, whatever its name ends with.
         trained_with: "tensorflow" or "theano". It counts for files of Keras 1 alone; later ones
             record what they were trained with.
+        beside: .json files. Where `path` holds weights alone, one of them must be the architecture
+            that model.to_json() gave; else they are not read.
 
     Raises:
         ModelError: the file is damaged, unsafe or no whole model, or cannot be computed.
     """
     with naming(path), open_checked(path) as file:
-        document, version, backend = read_document(path, file)
+        document = read_document(path, file, beside)
+        version = document.version
         generation = int(version[0]) if version[0] in "23" else 1
-        era = Era(generation, version, backend or trained_with, _data_format(document))
-        top = _read_layer(document, era)
+        backend = document.backend or trained_with
+        era = Era(generation, version, backend, _data_format(document.model))
+        top = _read_layer(document.model, era)
         if top.network is None:
             raise ModelError(f"it holds a single {top}, no model: save the whole model")
         _count_calls(top.network, 0)
         input_size, bands, channels_first = check_ends(top.network, era)
-        if zipfile.is_zipfile(path):
-            # TensorFlow 2.12 has the longer name
-            root = next(r for r in ("_layer_checkpoint_dependencies", "layers") if r in file)
-            place_archived(top.network.layers, root, file)
-        else:
-            place_weights(top.network, era, file)
-        check_weights(top.network, era, file)
-        head, outputs = (
-            read_head(top.network, read_loss(document, file)),
-            count_outputs(top.network),
-        )
+        _place(document, top.network, era, file)
+        head = read_head(top.network, read_loss(document.model, file))
+        outputs = count_outputs(top.network)
         if outputs is not None:
             check_head(head, outputs)
         data_format = "channels_first" if channels_first else "channels_last"
+        architecture_path = document.architecture
         return OpenedModel(
             path=path,
+            architecture_path=architecture_path,
             input_size=input_size,
             outputs=outputs,
             bands=bands,
             head=head,
             scaling=find_scaling(top.network),
             architecture=find_architecture(top.network),
-            warnings=_compare_backend(file, era) if generation == 1 else (),
-            description=f"Keras {version}, {era.backend}, {data_format}",
+            warnings=_compare_backend(document.weights, era) if generation == 1 else (),
+            description=f"Keras {version}, {era.backend}, {data_format}"
+            + (f", architecture of {architecture_path.name}" if architecture_path else ""),
             network=top.network,
             era=era,
             channels_first=channels_first,
         )
+
+
+def _place(document: Document, network: Network, era: Era, file: h5py.File) -> None:
+    """Find the weights of all layers in the file."""
+    try:
+        if document.is_archive:
+            place_archived(network.layers, document.weights.name, file)
+        else:
+            place_weights(network, era, document.weights)
+        check_weights(network, era, file)
+    except ModelError as error:
+        if document.architecture is None:
+            raise
+        name = document.architecture.name
+        raise ModelError(f"the weights do not fit the architecture {name}: {error}") from error
 
 
 def _data_format(document: Any) -> str:
@@ -246,11 +269,9 @@ def _data_format(document: Any) -> str:
     return "channels_first" if found and found[1] in ("th", "channels_first") else "channels_last"
 
 
-def _compare_backend(file: h5py.File, era: Era) -> tuple[str, ...]:
+def _compare_backend(weights: h5py.Group, era: Era) -> tuple[str, ...]:
     """Keras 1 named weights "conv_W:0" on TensorFlow and "conv_W" on Theano."""
-    found = [
-        name for group in file["model_weights"].values() for name in names(group, "weight_names")
-    ]
+    found = [name for group in weights.values() for name in names(group, "weight_names")]
     looks = "tensorflow" if any(name.endswith(":0") for name in found) else "theano"
     if not found or looks == era.backend:
         return ()

@@ -33,8 +33,8 @@ def check_shapes(layer: Layer, stored: Mapping[str, Shape], inputs: list[Shape])
         return
     channels = inputs[0][-1] if inputs else _channels_of(layer, stored)
     declared = DECLARED[layer.kind](layer.config, channels, inputs)
-    for role in declared.keys() & stored.keys():
-        wanted, found = declared[role], tuple(stored[role])
+    for role, wanted in declared.items():
+        found = stored.get(role, wanted)
         fits = len(wanted) == len(found) and all(
             size in (None, length) for size, length in zip(wanted, found, strict=True)
         )

@@ -89,30 +89,53 @@ def _slots(layer: Layer, keras: int) -> tuple[list[tuple[Layer, str]], list[tupl
     return (trainable, fixed) if layer.trainable else ([], trainable + fixed)
 
 
-def place_weights(network: Network, era: Era, file: h5py.File) -> None:
-    """Fill `Layer.places` from model_weights, which has one group for each layer of the model."""
-    root = file["model_weights"]
-    known = {layer.name for layer in network.layers}
-    # a nested Sequential of Keras 1 has no name of its own, but the groups are in order
-    spare = (name for name in names(root, "layer_names") if name not in known)
-    for layer in network.layers:
-        layer.name = layer.name or next(spare)
-        slots = [slot for part in _slots(layer, era.keras) for slot in part]
-        if not slots:
-            continue
-        if layer.name not in root:
-            raise ModelError(f"the file has no weights for {layer}: save the whole model again")
-        stored = names(root[layer.name], "weight_names")
-        if len(set(stored)) < len(stored):
-            twice = next(name for name in stored if stored.count(name) > 1)
-            raise ModelError(f"{layer} has two weights of the name '{twice}': save the model again")
-        if len(stored) != len(slots):
-            raise ModelError(
-                f"{layer} needs {len(slots)} arrays of weights, the file has {len(stored)}: "
-                "save the model again"
-            )
-        for (owner, role), name in zip(slots, _sort_names(stored, slots), strict=True):
-            _place(owner, role, f"model_weights/{layer.name}/{name}", file)
+def place_weights(network: Network, era: Era, root: h5py.Group) -> None:
+    """Fill `Layer.places` from a group that has one group for each layer of the model.
+
+    Where the names of the groups are not those of the layers, they belong together by their order,
+    as `load_weights` of Keras has it. A nested Sequential of Keras 1 has no name of its own at all.
+    """
+    wanted = [(layer, slots) for layer in network.layers if (slots := _all_slots(layer, era))]
+    groups = [
+        name
+        for name in names(root, "layer_names")
+        if name in root and names(root[name], "weight_names")
+    ]
+    by_name = [layer.name for layer, _ in wanted]
+    if set(by_name) <= set(groups) <= {layer.name for layer in network.layers}:
+        groups = by_name
+    elif len(groups) != len(wanted):
+        raise ModelError(
+            f"the file has weights of {len(groups)} layers ({_list(groups)}), but the model has "
+            f"{len(wanted)} layers with weights ({_list(by_name)}): save the whole model again"
+        )
+    for group, (layer, slots) in zip(groups, wanted, strict=True):
+        layer.name = layer.name or group
+        _place_group(root[group], layer, slots)
+
+
+def _list(words: list[str]) -> str:
+    return ", ".join(words[:20]) + (", ..." if len(words) > 20 else "")
+
+
+def _all_slots(layer: Layer, era: Era) -> list[tuple[Layer, str]]:
+    trainable, fixed = _slots(layer, era.keras)
+    return trainable + fixed
+
+
+def _place_group(group: h5py.Group, layer: Layer, slots: list[tuple[Layer, str]]) -> None:
+    """Fill `Layer.places` of a layer, or of those in a nested model, one array for each slot."""
+    stored = names(group, "weight_names")
+    if len(set(stored)) < len(stored):
+        twice = next(name for name in stored if stored.count(name) > 1)
+        raise ModelError(f"{layer} has two weights of the name '{twice}': save the model again")
+    if len(stored) != len(slots):
+        raise ModelError(
+            f"{layer} needs {len(slots)} arrays of weights, the file has {len(stored)}: "
+            "save the model again"
+        )
+    for (owner, role), name in zip(slots, _sort_names(stored, slots), strict=True):
+        _place(owner, role, f"{group.name}/{name}", group.file)
 
 
 def _sort_names(stored: list[str], slots: list[tuple[Layer, str]]) -> list[str]:
