@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_files.checked_file import ModelError
@@ -95,6 +96,13 @@ def _relu(c: Config, w: Weights, x: Array) -> Array:
         return tf.nn.relu(x) if top is None else tf.nn.relu6(x)
     y = tf.where(x >= threshold, x, slope * (x - threshold))
     return y if top is None else tf.minimum(y, top)
+
+
+def _softmax(c: Config, w: Weights, x: Array) -> Array:
+    axis = c.get("axis", -1)
+    if isinstance(axis, int):
+        return tf.nn.softmax(x, axis)
+    return tf.exp(x - tf.reduce_logsumexp(x, axis, keepdims=True))
 
 
 def _srelu(c: Config, w: Weights, x: Array) -> Array:
@@ -343,10 +351,15 @@ def _axes(c: Config, x: Array) -> list[int]:
 
 
 def _along(values: Array, axes: list[int], x: Array) -> Array:
-    """Values of the given axes of x, shaped so that they meet these axes."""
+    """Values of the given axes of x, shaped so that they meet these axes.
+
+    Values of several axes in another order are read on as they stand, as tf_keras does.
+    """
+    if len(values.shape) == len(x.shape):  # BatchNormalization of tf_keras over several axes
+        return values
     shape = [1] * len(x.shape)
     for axis, size in zip(axes, values.shape, strict=True):
-        shape[axis] = size
+        shape[axis] = x.shape[axis] or size
     return tf.reshape(values, shape)
 
 
@@ -495,6 +508,9 @@ def _operation(c: Config, w: Weights, *args: Any, **kwargs: Any) -> Array:
         count = len(c["constants"]) + (len(args[0]) if isinstance(args[0], list) else 1)
         args = [c["constants"][i] if i in c["constants"] else next(tensors) for i in range(count)]
         args = [args[:-1], args[-1]] if c["function"] == "concat" else args
+    if c["function"] == "gather" and isinstance(args[1], list):  # -1: the last one
+        axis = kwargs.get("axis", c["arguments"].get("axis", 0))
+        args = [args[0], np.asarray(args[1]) % args[0].shape[axis], *args[2:]]
     function = functools.reduce(getattr, c["function"].split("."), tf)
     return function(*args, **c["arguments"], **kwargs)
 
@@ -560,7 +576,7 @@ LAYERS: dict[str, Callable[..., Array]] = {
     "SampleNormalization": _sample_normalization,
     "SeparableConv1D": _separable_conv,
     "SeparableConv2D": _separable_conv,
-    "Softmax": lambda c, w, x: tf.nn.softmax(x, c.get("axis", -1)),
+    "Softmax": _softmax,
     "Subtract": _merge(tf.subtract),
     "SyncBatchNormalization": _batch_normalization,
     "ThresholdedReLU": lambda c, w, x: tf.where(x > c["theta"], x, 0.0),

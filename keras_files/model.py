@@ -119,7 +119,8 @@ class Model:
             }
 
     def _compute(self, network: Network, inputs: list[Value]) -> list[Value]:
-        values = dict(zip(network.inputs, inputs, strict=True))
+        cast = [_cast(x, dtype) for x, dtype in zip(inputs, network.dtypes, strict=True)]
+        values = dict(zip(network.inputs, cast, strict=True))
         for call in network.calls:
             results = self._call(call, values)
             results = results if isinstance(results, (list, tuple)) else [results]
@@ -303,6 +304,22 @@ def _last(value: Any) -> Any:
     return value.last if isinstance(value, ChannelsFirst) else tf.transpose(value, [0, 2, 3, 1])
 
 
+def _cast(value: Value, dtype: str) -> Value:
+    """What Keras makes of the input of a model: a fraction is cut off for an integer type."""
+    last = value.last if isinstance(value, ChannelsFirst) else value
+    if last.dtype == dtype:
+        return value
+    cast = tf.cast(last, dtype)
+    return ChannelsFirst(cast) if isinstance(value, ChannelsFirst) else cast
+
+
+def _as_float(value: Any) -> Any:
+    """The inputs of a layer as float32, whatever type an operation made of them."""
+    if isinstance(value, list):
+        return [_as_float(item) for item in value]
+    return tf.cast(value, tf.float32) if isinstance(value, tf.Tensor) else value
+
+
 def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, Any]) -> Value:
     """Compute a layer, channels last if it can be, else in the axes that its arguments count."""
     config = layer.config
@@ -323,7 +340,8 @@ def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, An
 
 def _apply_formula(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """Compute a layer once its weights have the shapes that it declares for these inputs."""
-    shapes = [tuple(arg.shape) for arg in args if isinstance(arg, (tf.Tensor, tf.Variable))]
+    args = args if layer.kind == "Operation" else _as_float(args)
+    shapes = [tuple(arg.shape) for arg in args if isinstance(arg, tf.Tensor)]
     check_shapes(layer, {role: tuple(weight.shape) for role, weight in weights.items()}, shapes)
     return LAYERS[layer.kind](layer.config, weights, *args, **kwargs)
 

@@ -58,7 +58,8 @@ class Call:
 class Network:
     """A model: its calls in the order of computing, the Tensors it starts and ends with.
 
-    `shapes` are the declared shapes of its inputs, batch axis included.
+    `shapes` are the declared shapes of its inputs, batch axis included, `dtypes` the types to which
+    Keras casts them; `keys` the names by which a dict of inputs has them.
     """
 
     layers: list[Layer]
@@ -66,7 +67,9 @@ class Network:
     inputs: list[Tensor]
     outputs: list[Tensor]
     shapes: list[list[int | None] | None]
+    dtypes: list[str]
     trainable: bool = True
+    keys: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,15 @@ KERAS1_MERGES = {
     "sum": "Add",
 }
 
+# Arguments that are whole numbers, or lists of them.
+SIZES = words(
+    "cropping depth_multiplier dilation_rate dims filters groups height kernel_size key_dim n "
+    "nb_feature num_heads padding pool_size size strides target_shape units value_dim width"
+)
+
+DTYPE = "float32"
+DTYPES = words("bfloat16 float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64")
+
 # Arguments that change what a layer computes in a way that has no formula here.
 UNSUPPORTED = {
     "lora_rank": None,
@@ -300,7 +309,7 @@ def _read_layer(entry: dict[str, Any], era: Era) -> Layer:
         start, end = Tensor("", 0, 0), Tensor("inner", 0, 0)
         calls = [Call(inner, "inner", 0, [start], {})]
         _mend_lambdas(calls, era)
-        layer.network = Network([inner], calls, [start], [end], [None])
+        layer.network = Network([inner], calls, [start], [end], [None], [DTYPE])
     return layer
 
 
@@ -310,6 +319,7 @@ def _read_sequential(config: dict[str, Any] | list[Any], era: Era) -> Network:
     layers = [_read_layer(entry, era) for entry in entries]
     first = layers[0]
     shape = first.network.shapes[0] if first.network else _declared_shape(first.config)
+    dtype = first.network.dtypes[0] if first.network else _declared_dtype(first)
     if shape is None and isinstance(config, dict):
         shape = config.get("build_input_shape")
     start = last = Tensor("", 0, 0)
@@ -320,42 +330,66 @@ def _read_sequential(config: dict[str, Any] | list[Any], era: Era) -> Network:
             last = Tensor(str(number), 0, 0)
     _mend_lambdas(calls, era)
     trainable = config.get("trainable", True) if isinstance(config, dict) else True
-    return Network(layers, calls, [start], [last], [shape], trainable)
+    return Network(layers, calls, [start], [last], [shape], [dtype], trainable)
 
 
 def _read_graph(config: dict[str, Any], era: Era) -> Network:
     """A functional model: layers that say which tensors they were called on."""
-    layers, pending, shapes = {}, [], {}
+    layers, pending = {}, []
     for entry in config["layers"]:
         layer = _read_layer(entry, era)
         if layer.name in layers:
             raise ModelError(f"two layers have the name '{layer.name}': save the model again")
         layers[layer.name] = layer
-        if layer.kind == "InputLayer":
-            shapes[layer.name] = _declared_shape(layer.config)
         for number, node in enumerate(entry["inbound_nodes"]):
             pending.append(Call(layer, layer.name, number, *_read_node(node, layer)))
-    inputs, outputs = (
-        [Tensor(*end) for end in ([ends] if isinstance(ends[0], str) else ends)]
-        for ends in (config["input_layers"], config["output_layers"])
-    )
+    keys, inputs = _read_ends(config["input_layers"])
+    _, outputs = _read_ends(config["output_layers"])
     _renumber_calls(pending, outputs)
     calls = _order_calls(pending, inputs)
     _mend_lambdas(calls, era)
     for call in calls:
         _check_call(call, era)
+    starts = [layers[start.layer] for start in inputs]
     return Network(
         list(layers.values()),
         calls,
         inputs,
         outputs,
-        [shapes.get(start.layer) for start in inputs],
+        [_declared_shape(start.config) for start in starts],
+        [_declared_dtype(start) for start in starts],
         config.get("trainable", True),
+        keys,
     )
 
 
+def _read_ends(ends: Any) -> tuple[list[str], list[Tensor]]:
+    """The inputs or outputs of a model, with their names, in the order of Keras."""
+    if isinstance(ends, dict):
+        return sorted(ends), [Tensor(*ends[key]) for key in sorted(ends)]
+    tensors = [Tensor(*end) for end in ([ends] if isinstance(ends[0], str) else ends)]
+    return [end.layer for end in tensors], tensors
+
+
 def _declared_shape(config: dict[str, Any]) -> list[int | None] | None:
-    return config.get("batch_input_shape") or config.get("batch_shape")
+    return _whole(config.get("batch_input_shape") or config.get("batch_shape"))
+
+
+def _declared_dtype(layer: Layer) -> str:
+    """The type to which Keras casts the input of a model whose first layer this is."""
+    dtype = layer.config.get("input_dtype") or layer.config.get("dtype") or DTYPE
+    if not isinstance(dtype, str) or dtype.startswith("mixed_"):
+        return DTYPE  # a policy of several types: the input is as given
+    if dtype not in DTYPES:
+        raise ModelError(f"{layer} has the dtype '{dtype}', which is not that of images")
+    return dtype
+
+
+def _whole(value: Any) -> Any:
+    """Sizes that were written as 270.0 -> 270."""
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _read_node(node: Any, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
@@ -364,8 +398,10 @@ def _read_node(node: Any, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
     Keras 3: {"args": [...], "kwargs": {...}}. Before: [[layer, call, output, kwargs], ...] with a
     list for each tensor of the first argument, or that list alone for an operation of tf.keras.
     """
-    if isinstance(node, dict):
+    if isinstance(node, dict) and node.keys() <= {"args", "kwargs"}:
         return plain(node["args"]), plain(node["kwargs"])
+    if isinstance(node, dict):
+        return [{key: Tensor(*start[:3]) for key, start in node.items()}], {}
     starts = [node] if isinstance(node[0], str) else node
     kwargs = with_tensors(starts[0][3]) if len(starts[0]) > 3 else {}
     values = [start[2] if start[0] == "_CONSTANT_VALUE" else Tensor(*start[:3]) for start in starts]
@@ -443,10 +479,18 @@ def _check_call(call: Call, era: Era) -> None:
         return
     if layer.kind == "MultiHeadAttention":
         call.args += [kwargs.pop(key) for key in ("value", "key") if key in kwargs]
+    if layer.network and call.args and isinstance(call.args[0], dict):
+        call.args = [[call.args[0][key] for key in layer.network.keys]]
     for key, value in kwargs.items():
-        if value not in (None, False):
+        if _is_set(value):
             raise ModelError(f"{layer} is called with '{key}', which cannot be computed: {RESAVE}")
     kwargs.clear()
+
+
+def _is_set(value: Any) -> bool:
+    if isinstance(value, (dict, list)):
+        return any(map(_is_set, value.values() if isinstance(value, dict) else value))
+    return value not in (None, False)
 
 
 def _acts_in_training(layer: Layer) -> bool:
@@ -497,7 +541,8 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
         if key.endswith(("_initializer", "_regularizer", "_constraint")):
             del config[key]  # used in training alone
         elif key != "activation":
-            config[key] = plain(config[key])
+            value = plain(config[key])
+            config[key] = _whole(value) if key in SIZES else value
     if "activation" in config:
         config["activation"] = _mend_activation(config["activation"], layer, era)
     if layer.kind != "Flatten":

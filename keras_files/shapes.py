@@ -146,6 +146,18 @@ def _normalization(*roles: str) -> Callable[..., Declared]:
     return declared
 
 
+def _batch_normalization(c: Config, channels: int | None, inputs: list[Shape]) -> Declared:
+    """tf_keras may normalize several axes at once: then the others have the length 1."""
+    axis = c.get("axis", -1)
+    shape = _along(c, channels, inputs)
+    if isinstance(axis, list) and len(axis) > 1:
+        if not inputs:
+            return {}
+        axes = [a % len(inputs[0]) for a in axis]
+        shape = tuple(size if a in axes else 1 for a, size in enumerate(inputs[0]))
+    return dict.fromkeys(["gamma", "beta", "moving_mean", "moving_variance"], shape)
+
+
 def _layer_scale(c: Config, channels: int | None, inputs: list[Shape]) -> Declared:
     return {"gamma": (c["projection_dim"],)}
 
@@ -191,10 +203,7 @@ DECLARED: dict[str, Callable[[Config, int | None, list[Shape]], Declared]] = {
     **{f"Conv{rank}DTranspose": _transposed(rank) for rank in (1, 2, 3)},
     **{f"DepthwiseConv{rank}D": _depthwise(rank) for rank in (1, 2)},
     **{f"SeparableConv{rank}D": _separable(rank) for rank in (1, 2)},
-    **dict.fromkeys(
-        ["BatchNormalization", "SyncBatchNormalization"],
-        _normalization("gamma", "beta", "moving_mean", "moving_variance"),
-    ),
+    **dict.fromkeys(["BatchNormalization", "SyncBatchNormalization"], _batch_normalization),
     **dict.fromkeys(["GroupNormalization", "LayerNormalization"], _normalization("gamma", "beta")),
     "Dense": _dense,
     "Highway": _highway,

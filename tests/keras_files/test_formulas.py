@@ -77,6 +77,14 @@ def cases() -> dict[str, Build]:
         "ELU": lambda L, x: L.ELU(0.7)(x),
         "GlobalMaxPooling2D": lambda L, x: L.GlobalMaxPooling2D(keepdims=True)(x),
         "GroupNormalization": lambda L, x: L.GroupNormalization(2)(L.Conv2D(4, 3)(x)),
+        "LayerNormalization of bands": lambda L, x: L.LayerNormalization()(x),
+        "LayerNormalization of all": lambda L, x: L.LayerNormalization(axis=[1, 2, 3])(x),
+        "LayerNormalization of ends": lambda L, x: L.LayerNormalization(axis=[3, 1])(x),
+        "LayerNormalization of rows": lambda L, x: L.LayerNormalization(axis=1)(x),
+        "LayerNormalization of a line": lambda L, x: L.LayerNormalization()(L.Flatten()(x)),
+        "LayerNormalization plain": lambda L, x: L.LayerNormalization(scale=False, center=False)(x),
+        "LayerNormalization small": lambda L, x: L.LayerNormalization(epsilon=1e-6)(x),
+        "LayerNormalization of zeros": lambda L, x: L.LayerNormalization()(L.ZeroPadding2D(2)(x)),
         "LayerNormalization": lambda L, x: L.LayerNormalization(axis=[1, 2])(x),
         "LeakyReLU": lambda L, x: L.LeakyReLU()(x),
         "MultiHeadAttention": lambda L, x: attention(L, L.MaxPooling2D(4)(x)),
@@ -95,6 +103,7 @@ def cases() -> dict[str, Build]:
         "Resizing cut": lambda L, x: L.Resizing(11, 30, crop_to_aspect_ratio=True)(x),
         "SeparableConv1D": lambda L, x: L.SeparableConv1D(4, 3, strides=2)(line(L, x)),
         "Softmax": lambda L, x: L.Softmax(axis=1)(x),
+        "Softmax over two axes": lambda L, x: L.Softmax(axis=[1, 2])(x),
         "TimeDistributed": lambda L, x: L.TimeDistributed(L.Conv2D(2, 3))(
             L.Reshape((2, 8, 20, 3))(x)
         ),
@@ -229,6 +238,55 @@ def test_normalization_of_what_is_an_output_too_is_computed(library: str, tmp_pa
         return L.Add()(keras.Model(start, [y, L.BatchNormalization()(y)])(x))
 
     compare(keras, build, tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_nested_model_with_inputs_and_outputs_in_dicts(library: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip(library)
+
+    def build(L: Any, x: Any) -> Any:
+        a, b = L.Input((16, 20, 3), name="z"), L.Input((16, 20, 3), name="a")
+        ends = {"y": L.Conv2D(2, 1)(a), "c": L.Conv2D(3, 1)(b)}
+        inner = keras.Model({"z": a, "a": b}, ends)
+        results = inner({"z": x, "a": L.ReLU()(x)})
+        again = inner({"a": x, "z": x})
+        return L.Concatenate()([results["y"], results["c"], again["c"]])
+
+    compare(keras, build, tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", ["int32", "float16", "float64"])
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_input_is_cast_to_the_type_of_a_nested_model(
+    library: str, dtype: str, tmp_path: Path
+) -> None:
+    keras = pytest.importorskip(library)
+
+    def build(L: Any, x: Any) -> Any:
+        start = L.Input((16, 20, 3), dtype=dtype)
+        return keras.Model(start, L.Rescaling(0.3)(start))(x)
+
+    compare(keras, build, tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["take", "take from the end", "flip"])
+def test_operation_on_bands(name: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    operations = {
+        "take": lambda x: keras.ops.take(x, [2, 0], axis=-1),
+        "take from the end": lambda x: keras.ops.take(x, [-1, 0, -3], axis=-1),
+        "flip": lambda x: keras.ops.flip(x, axis=-1),
+    }
+    compare(keras, lambda L, x: operations[name](x), tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_batch_normalization_over_two_axes(tmp_path: Path) -> None:
+    build: Build = lambda L, x: L.BatchNormalization(axis=[3, 1])(x)
+    compare(pytest.importorskip("tf_keras"), build, tmp_path / "model.h5")
 
 
 @pytest.mark.parametrize("epsilon", [[0.1, 0.2, 0.3, 0.4], [[0.1], [0.2]], "small", None, 10**400])
