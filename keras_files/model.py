@@ -22,10 +22,12 @@ import tensorflow as tf
 from keras_files.checked_file import ModelError
 from keras_files.formulas import LAYERS, Array, Weights, size_along
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
+from keras_files.recurrent import RECURRENT
 from keras_files.shapes import check_shapes
 
 MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
 UNKNOWN_SIZE = 64  # of an axis whose length depends on the chips
+FORMULAS = LAYERS | RECURRENT
 Arrays = dict[str, np.ndarray]
 
 # Channels first: these follow their own data_format, these compute each value from those at its
@@ -343,7 +345,7 @@ def _apply_formula(layer: Layer, weights: Weights, args: list[Any], kwargs: dict
     args = args if layer.kind == "Operation" else _as_float(args)
     shapes = [tuple(arg.shape) for arg in args if isinstance(arg, tf.Tensor)]
     check_shapes(layer, {role: tuple(weight.shape) for role, weight in weights.items()}, shapes)
-    return LAYERS[layer.kind](layer.config, weights, *args, **kwargs)
+    return FORMULAS[layer.kind](layer.config, weights, *args, **kwargs)
 
 
 def _looks_along(activation: Any) -> bool:

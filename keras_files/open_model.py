@@ -86,6 +86,30 @@ MODELS = {"Functional", "Model", "Sequential"}
 # LayerScale and StochasticDepth of keras.applications.convnext.
 KNOWN_CUSTOM = {"FixedDropout", "LayerScale", "StochasticDepth"}
 
+# Standard layers without a formula here.
+NOT_COMPUTED = words(
+    "AbstractRNNCell AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
+    "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D AutoContrast "
+    "CategoryEncoding ConvLSTM2DCell ConvRecurrent2D CuDNNGRU CuDNNLSTM DenseFeatures "
+    "Discretization Embedding Equalization FeatureSpace FlaxLayer GRUCell GroupQueryAttention "
+    "HashedCrossing Hashing IntegerLookup JaxLayer LSTMCell Masking MaxNumBoundingBoxes "
+    "MelSpectrogram Pipeline RandomCrop ReversibleEmbedding STFTSpectrogram SimpleRNNCell "
+    "Solarization SpectralNormalization StackedRNNCells StringLookup TFSMLayer TextVectorization "
+    "TimeDistributedDense TorchModuleWrapper Wrapper"
+)
+NOT_YET = f"is a standard layer of Keras, but is not computed here yet: {RESAVE}"
+
+# The recurrent layers that Bidirectional may hold, with the number of their states.
+STATES = {"ConvLSTM1D": 2, "ConvLSTM2D": 2, "ConvLSTM3D": 2, "GRU": 1, "LSTM": 2, "SimpleRNN": 1}
+STATES |= {"GateGRU": 1, "GateLSTM": 2}
+BIDIRECTIONAL_MERGES = {
+    "ave": "Average",
+    "concat": "Concatenate",
+    "mul": "Multiply",
+    "sum": "Add",
+    None: "",
+}
+
 KERAS1_LAYERS = {
     "AtrousConvolution1D": "Conv1D",
     "AtrousConvolution2D": "Conv2D",
@@ -102,6 +126,7 @@ KERAS1_ARGUMENTS = {
     "border_mode": "padding",
     "concat_axis": "axis",
     "dim_ordering": "data_format",
+    "inner_activation": "recurrent_activation",
     "length": "size",
     "nb_filter": "filters",
     "output_dim": "units",
@@ -125,6 +150,8 @@ KERAS1_MERGES = {
     "sum": "Add",
 }
 
+ACTIVATION_KEYS = {"activation", "recurrent_activation"}
+
 # Arguments that are whole numbers, or lists of them.
 SIZES = words(
     "cropping depth_multiplier dilation_rate dims filters groups height kernel_size key_dim n "
@@ -136,11 +163,14 @@ DTYPES = words("bfloat16 float16 float32 float64 int8 int16 int32 int64 uint8 ui
 
 # Arguments that change what a layer computes in a way that has no formula here.
 UNSUPPORTED = {
+    "causal": False,
     "lora_rank": None,
     "pad_to_aspect_ratio": False,
     "quantization_config": None,
     "rms_scaling": False,
     "sliding_window": None,
+    "stateful": False,
+    "time_major": False,
     "use_gate": False,
 }
 
@@ -301,6 +331,10 @@ def _read_layer(entry: dict[str, Any], era: Era) -> Layer:
         name = entry.get("name") or (config.get("name", "") if isinstance(config, dict) else "")
         return Layer("Network", name, {"class_name": kind}, network.trainable, network=network)
     name = entry.get("name") or config.get("name", "")
+    if kind == "Bidirectional":
+        return _read_bidirectional(name, config, era)
+    if kind == "RNN":
+        return _read_cells(name, config, era)
     layer = Layer(kind, name, dict(config), config.get("trainable", True))
     custom = entry.get("registered_name") or kind
     _mend(layer, era, known=custom in (kind, f"keras>{kind}", f"Keras>{kind}"))
@@ -311,6 +345,48 @@ def _read_layer(entry: dict[str, Any], era: Era) -> Layer:
         _mend_lambdas(calls, era)
         layer.network = Network([inner], calls, [start], [end], [None], [DTYPE])
     return layer
+
+
+def _read_bidirectional(name: str, config: dict[str, Any], era: Era) -> Layer:
+    """Two recurrent layers on one sequence, the second one backwards, as a model inside."""
+    entry = config["layer"]
+    own = entry["config"]
+    turned = {**own, "go_backwards": not own.get("go_backwards", False)}
+    entries = (entry, config.get("backward_layer") or {**entry, "config": turned})
+    parts = [
+        _read_layer({**part, "name": f"{side}_{part['config']['name']}"}, era)
+        for side, part in zip(("forward", "backward"), entries, strict=True)
+    ]
+    states = STATES.get(parts[0].kind)
+    how = config.get("merge_mode", "concat")
+    if states is None or parts[1].kind != parts[0].kind or how not in BIDIRECTIONAL_MERGES:
+        raise ModelError(f"layer '{name}' (Bidirectional) of {parts[0]} {NOT_YET}")
+    start = Tensor("", 0, 0)
+    results = [Tensor(part.name, 0, 0) for part in parts]
+    calls = [Call(part, part.name, 0, [start], {}) for part in parts]
+    if own.get("return_sequences"):
+        turn = {"function": "reverse", "arguments": {"axis": [1]}, "constants": None}
+        calls.append(Call(Layer("Operation", "turn", turn), "turn", 0, [results[1]], {}))
+        results[1] = Tensor("turn", 0, 0)
+    if how is not None:
+        merge = Layer(BIDIRECTIONAL_MERGES[how], "merge", {"axis": -1})
+        calls.append(Call(merge, "merge", 0, [results], {}))
+        results = [Tensor("merge", 0, 0)]
+    if own.get("return_state"):
+        results += [Tensor(part.name, 0, i + 1) for part in parts for i in range(states)]
+    network = Network([call.layer for call in calls], calls, [start], results, [None], [DTYPE])
+    trainable = config.get("trainable", True)
+    return Layer("Network", name, {"class_name": "Bidirectional"}, trainable, network=network)
+
+
+def _read_cells(name: str, config: dict[str, Any], era: Era) -> Layer:
+    """RNN of a cell that has a layer of its own: that layer."""
+    cell = config["cell"]
+    kind = cell["class_name"].removesuffix("Cell")
+    if kind not in ("GRU", "LSTM", "SimpleRNN") or kind == cell["class_name"]:
+        raise ModelError(f"layer '{name}' (RNN) of {cell['class_name']} {NOT_YET}")
+    merged = {**cell["config"], **config, "name": name, "class_name": "RNN"}
+    return _read_layer({"class_name": kind, "config": merged, "name": name}, era)
 
 
 def _read_sequential(config: dict[str, Any] | list[Any], era: Era) -> Network:
@@ -477,6 +553,8 @@ def _check_call(call: Call, era: Era) -> None:
     if layer.kind == "Operation":
         call.kwargs = {k: v for k, v in kwargs.items() if k != "name" and v is not None}
         return
+    if layer.kind in STATES and kwargs.get("initial_state"):
+        call.args = [[*call.args, *kwargs.pop("initial_state")]]
     if layer.kind == "MultiHeadAttention":
         call.args += [kwargs.pop(key) for key in ("value", "key") if key in kwargs]
     if layer.network and call.args and isinstance(call.args[0], dict):
@@ -532,6 +610,8 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
     ):
         mend_operation(layer)
         return
+    if known and layer.kind in NOT_COMPUTED:
+        raise ModelError(f"{layer} {NOT_YET}")
     if layer.kind not in LAYER_WEIGHTS or not (known or layer.kind in KNOWN_CUSTOM):
         raise ModelError(f"{layer} is a custom layer, or none that can be computed here: {RESAVE}")
     for key, default in UNSUPPORTED.items():
@@ -540,15 +620,19 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
     for key in list(config):
         if key.endswith(("_initializer", "_regularizer", "_constraint")):
             del config[key]  # used in training alone
-        elif key != "activation":
+        elif key not in ACTIVATION_KEYS:
             value = plain(config[key])
             config[key] = _whole(value) if key in SIZES else value
-    if "activation" in config:
-        config["activation"] = _mend_activation(config["activation"], layer, era)
+    for key in ACTIVATION_KEYS & config.keys():
+        config[key] = _mend_activation(config[key], layer, era)
     if layer.kind != "Flatten":
         config["data_format"] = config.get("data_format") or era.data_format
     if layer.kind == "Normalization":
         config["adapted"] = config.get("mean") is None
+    if layer.kind == "Attention":
+        config["concat"] = config.get("score_mode") == "concat"
+    if layer.kind.startswith("ConvLSTM"):
+        config["recurrent_padding"] = "theano_same" if era.backend == "theano" else "same"
     if era.backend == "theano" and config.get("padding") == "same":
         config["padding"] = "theano_same"
     if config.get("interpolation") == "bilinear" and era.is_package:
@@ -571,6 +655,8 @@ def _mend_keras1(layer: Layer, era: Era) -> None:
         if config["mode_type"] != "raw" or config["mode"] not in KERAS1_MERGES:
             raise ModelError(f"{layer} merges by '{config['mode']}', not computed here: {RESAVE}")
         layer.kind = KERAS1_MERGES[config["mode"]]
+    if layer.kind in ("GRU", "LSTM") and config["consume_less"] != "gpu":
+        layer.kind = f"Gate{layer.kind}"
     if layer.kind == "BatchNormalization" and config.get("mode", 0) != 0:
         if config["mode"] == 2:
             raise ModelError(

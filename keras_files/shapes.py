@@ -198,6 +198,41 @@ def _attention(c: Config, channels: int | None, inputs: list[Shape]) -> Declared
     }
 
 
+def _recurrent(gates: int) -> Callable[..., Declared]:
+    def declared(c: Config, channels: int | None, inputs: list[Shape]) -> Declared:
+        units = c["units"]
+        bias = (gates * units,)
+        return {
+            "kernel": (channels, gates * units),
+            "recurrent_kernel": (units, gates * units),
+            "bias": (2, *bias) if c.get("reset_after") else bias,
+        }
+
+    return declared
+
+
+def _gated(gates: str) -> Callable[..., Declared]:
+    def declared(c: Config, channels: int | None, inputs: list[Shape]) -> Declared:
+        shapes = _recurrent(1)(c, channels, inputs)
+        return {f"{gate}/{role}": shapes[role] for gate in gates for role in shapes}
+
+    return declared
+
+
+def _conv_lstm(rank: int) -> Callable[..., Declared]:
+    def declared(c: Config, channels: int | None, inputs: list[Shape]) -> Declared:
+        sizes, filters = _sizes(c, "kernel_size", rank), c["filters"]
+        if inputs and c["data_format"] == "channels_first":
+            channels = inputs[0][2]
+        return {
+            "kernel": (*sizes, channels, 4 * filters),
+            "recurrent_kernel": (*sizes, filters, 4 * filters),
+            "bias": (4 * filters,),
+        }
+
+    return declared
+
+
 DECLARED: dict[str, Callable[[Config, int | None, list[Shape]], Declared]] = {
     **{f"Conv{rank}D": _convolution(rank) for rank in (1, 2, 3)},
     **{f"Conv{rank}DTranspose": _transposed(rank) for rank in (1, 2, 3)},
@@ -205,9 +240,17 @@ DECLARED: dict[str, Callable[[Config, int | None, list[Shape]], Declared]] = {
     **{f"SeparableConv{rank}D": _separable(rank) for rank in (1, 2)},
     **dict.fromkeys(["BatchNormalization", "SyncBatchNormalization"], _batch_normalization),
     **dict.fromkeys(["GroupNormalization", "LayerNormalization"], _normalization("gamma", "beta")),
+    **{f"ConvLSTM{rank}D": _conv_lstm(rank) for rank in (1, 2, 3)},
+    "AdditiveAttention": lambda c, channels, inputs: {"scale": (channels,)},
+    "Attention": lambda c, channels, inputs: {"scale": (), "concat_score_weight": ()},
     "Dense": _dense,
+    "GRU": _recurrent(3),
+    "GateGRU": _gated("zrh"),
+    "GateLSTM": _gated("icfo"),
     "Highway": _highway,
+    "LSTM": _recurrent(4),
     "LayerScale": _layer_scale,
+    "LocallyConnected1D": _locally_connected(1),
     "LocallyConnected2D": _locally_connected(2),
     "MaxoutDense": _maxout_dense,
     "MultiHeadAttention": _attention,
@@ -216,6 +259,7 @@ DECLARED: dict[str, Callable[[Config, int | None, list[Shape]], Declared]] = {
     "PReLU": _activation("alpha"),
     "RMSNormalization": _normalization("scale"),
     "SReLU": _activation("t_left", "a_left", "t_right", "a_right"),
+    "SimpleRNN": _recurrent(1),
     "SampleNormalization": lambda c, channels, inputs: dict.fromkeys(
         ["gamma", "beta"], (channels,)
     ),

@@ -20,20 +20,20 @@ LAYER_WEIGHTS = {
     **dict.fromkeys(
         words(
             "Activation ActivityRegularization Add Average AveragePooling1D AveragePooling2D "
-            "AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D ELU Flatten "
-            "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D "
-            "GlobalMaxPooling1D "
-            "GlobalMaxPooling2D GlobalMaxPooling3D InputLayer LeakyReLU MaxPooling1D MaxPooling2D "
-            "MaxPooling3D Maximum Minimum Multiply Operation Permute ReLU RepeatVector Rescaling "
-            "Reshape Resizing Softmax Subtract ThresholdedReLU TimeDistributed UnitNormalization "
-            "UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D"
+            "AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D Dot ELU "
+            "Flatten GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D "
+            "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D Identity InputLayer "
+            "LeakyReLU MaxPooling1D MaxPooling2D MaxPooling3D Maximum Minimum Multiply Operation "
+            "Permute ReLU RepeatVector Rescaling Reshape Resizing Softmax Subtract "
+            "ThresholdedReLU TimeDistributed UnitNormalization UpSampling1D UpSampling2D "
+            "UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D"
         ),
         "",
     ),
     **dict.fromkeys(
         words(
             "Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose Dense "
-            "LocallyConnected2D MaxoutDense"
+            "LocallyConnected1D LocallyConnected2D MaxoutDense"
         ),
         "kernel bias?use_bias",
     ),
@@ -46,6 +46,17 @@ LAYER_WEIGHTS = {
         "gamma?scale beta?center | moving_mean moving_variance",
     ),
     **dict.fromkeys(["GroupNormalization", "LayerNormalization"], "gamma?scale beta?center"),
+    **dict.fromkeys(
+        words("ConvLSTM1D ConvLSTM2D ConvLSTM3D GRU LSTM SimpleRNN"),
+        "kernel recurrent_kernel bias?use_bias",
+    ),
+    **{
+        kind: " ".join(f"{gate}/kernel {gate}/recurrent_kernel {gate}/bias" for gate in gates)
+        for kind, gates in (("GateGRU", "zrh"), ("GateLSTM", "icfo"))
+    },
+    "AdditiveAttention": "scale?use_scale",
+    "Attention": "scale?use_scale concat_score_weight?concat",
+    "EinsumDense": "kernel bias?bias_axes",
     "Highway": "kernel carry_kernel bias?use_bias carry_bias?use_bias",
     "LayerScale": "gamma",
     "MultiHeadAttention": "query/kernel query/bias?use_bias key/kernel key/bias?use_bias "
@@ -170,8 +181,12 @@ def place_archived(layers: list[Layer], root: str, file: h5py.File) -> None:
 
 
 def _place_archived_layer(layer: Layer, place: str, file: h5py.File) -> None:
+    inner = layer.network.layers if layer.network else []
     if layer.kind == "TimeDistributed":
-        _place_archived_layer(layer.network.layers[0], f"{place}/layer", file)
+        _place_archived_layer(inner[0], f"{place}/layer", file)
+    elif layer.config.get("class_name") == "Bidirectional":
+        for part, name in zip(inner, ("forward_layer", "backward_layer"), strict=False):
+            _place_archived_layer(part, f"{place}/{name}", file)
     elif layer.network:
         place_archived(layer.network.layers, f"{place}/layers", file)
     numbers: dict[str, int] = {}
@@ -179,6 +194,7 @@ def _place_archived_layer(layer: Layer, place: str, file: h5py.File) -> None:
         part = f"/{role.split('/')[0].removeprefix('attention_')}_dense" if "/" in role else ""
         if part and f"{place}/_{part[1:]}" in file:  # tf_keras
             part = f"/_{part[1:]}"
+        part = "/cell" if f"{place}/cell" in file else part
         number = numbers[part] = numbers.get(part, -1) + 1
         _place(layer, role, f"{place}{part}/vars/{number}", file)
 
@@ -227,6 +243,7 @@ def arrange(array: np.ndarray, era: Era, layer: Layer, role: str) -> np.ndarray:
         array = array.transpose(2, 3, 1, 0)
     elif era.keras == 1 and first and array.ndim == 5:
         array = array.transpose(2, 3, 4, 1, 0)
-    if era.backend == "theano" and role == "kernel" and layer.kind.startswith("Conv"):
+    convolves = role in ("kernel", "recurrent_kernel") and layer.kind.startswith("Conv")
+    if era.backend == "theano" and convolves:
         array = array[tuple(slice(None, None, -1) for _ in array.shape[:-2])]
     return array

@@ -177,7 +177,92 @@ def normalizations() -> dict[str, tuple[int, Build]]:
     }
 
 
-CASES = cases()
+def recurrent() -> dict[str, Build]:
+    """Recurrent layers and attention, on the rows of the image or on strips of it."""
+    found: dict[str, Build] = {}
+    for kind in ("SimpleRNN", "LSTM", "GRU"):
+        for name, arguments in {
+            "": {},
+            "sequences": {"return_sequences": True},
+            "backwards": {"return_sequences": True, "go_backwards": True},
+            "other": {"use_bias": False, "activation": "relu"},
+        }.items():
+            found[f"{kind} {name}"] = lambda L, x, kind=kind, arguments=arguments: getattr(L, kind)(
+                4, **arguments
+            )(rows(L, x))
+        found[f"{kind} cell"] = lambda L, x, kind=kind: L.RNN(getattr(L, f"{kind}Cell")(4))(
+            rows(L, x)
+        )
+        found[f"{kind} states"] = lambda L, x, kind=kind: states(L, x, kind)
+    for how in ("concat", "sum", "mul", "ave"):
+        for sequences in (False, True):
+            found[f"Bidirectional {how} {sequences}"] = lambda L, x, how=how, sequences=sequences: (
+                L.Bidirectional(L.LSTM(4, return_sequences=sequences), merge_mode=how)(rows(L, x))
+            )
+    for axes in (1, 2, (1, 2), (2, 1)):
+        for normalize in (False, True):
+            found[f"Dot {axes} {normalize}"] = lambda L, x, axes=axes, normalize=normalize: L.Dot(
+                axes, normalize=normalize
+            )([L.Dense(5)(L.Reshape((5, 192))(x)), L.Dense(5)(L.Reshape((5, 192))(x))])
+    return found | {
+        "AdditiveAttention": lambda L, x: L.AdditiveAttention()([rows(L, x), rows(L, x)]),
+        "AdditiveAttention plain": lambda L, x: L.AdditiveAttention(use_scale=False)(
+            [rows(L, x), rows(L, x), L.ReLU()(rows(L, x))]
+        ),
+        "Attention": lambda L, x: L.Attention()([rows(L, x), L.ReLU()(rows(L, x))]),
+        "Attention by sums": lambda L, x: L.Attention(score_mode="concat", use_scale=True)(
+            [rows(L, x), L.ReLU()(rows(L, x)), rows(L, x)]
+        ),
+        "Attention scaled": lambda L, x: L.Attention(use_scale=True)([rows(L, x), rows(L, x)]),
+        "Bidirectional GRU": lambda L, x: L.Bidirectional(L.GRU(4))(rows(L, x)),
+        "Bidirectional parts": lambda L, x: L.Concatenate()(
+            L.Bidirectional(L.GRU(4, return_sequences=True), merge_mode=None)(rows(L, x))
+        ),
+        "Bidirectional states": lambda L, x: L.Concatenate()(
+            L.Bidirectional(L.LSTM(4, return_state=True))(rows(L, x))
+        ),
+        "Bidirectional two": lambda L, x: L.Bidirectional(
+            L.LSTM(4), backward_layer=L.LSTM(4, go_backwards=True, activation="relu")
+        )(rows(L, x)),
+        "ConvLSTM1D": lambda L, x: L.ConvLSTM1D(4, 3)(L.Reshape((4, 20, 12))(x)),
+        "ConvLSTM2D": lambda L, x: L.ConvLSTM2D(4, 3, padding="same", strides=2)(strips(L, x)),
+        "ConvLSTM2D dilated": lambda L, x: L.ConvLSTM2D(
+            2, (2, 1), dilation_rate=2, return_sequences=True, go_backwards=True, use_bias=False
+        )(strips(L, x)),
+        "ConvLSTM3D": lambda L, x: L.ConvLSTM3D(2, 2)(L.Reshape((2, 4, 10, 4, 3))(x)),
+        "Dot of vectors": lambda L, x: L.Dot(1)([L.Flatten()(x), L.ReLU()(L.Flatten()(x))]),
+        "EinsumDense": lambda L, x: L.EinsumDense("abc,cd->abd", (None, 4), bias_axes="d")(
+            rows(L, x)
+        ),
+        "EinsumDense of both": lambda L, x: L.EinsumDense(
+            "abcd,cde->abe", (16, 4), activation="relu", bias_axes="be"
+        )(x),
+        "EinsumDense open": lambda L, x: L.EinsumDense("...x,xy->...y", 4, bias_axes="y")(x),
+        "GRU resets before": lambda L, x: L.GRU(4, reset_after=False)(rows(L, x)),
+        "Identity": lambda L, x: L.Identity()(x),
+        "LSTM hard": lambda L, x: L.LSTM(4, recurrent_activation="hard_sigmoid")(rows(L, x)),
+        "TimeDistributed of a model": lambda L, x: L.LSTM(3)(
+            L.TimeDistributed(L.GlobalAveragePooling2D())(strips(L, x))
+        ),
+    }
+
+
+def rows(L: Any, x: Any) -> Any:
+    """The rows of the image, small enough that no gate is all open or shut."""
+    return L.Rescaling(0.05)(L.Reshape((16, 60))(x))
+
+
+def strips(L: Any, x: Any) -> Any:
+    return L.Rescaling(0.05)(L.Reshape((4, 4, 20, 3))(x))
+
+
+def states(L: Any, x: Any, kind: str) -> Any:
+    """A layer that begins with the last states of another one."""
+    _, *last = getattr(L, kind)(4, return_state=True)(rows(L, x))
+    return getattr(L, kind)(4)(rows(L, x), initial_state=last)
+
+
+CASES = cases() | recurrent()
 NORMALIZATIONS = normalizations()
 
 
@@ -204,6 +289,13 @@ def compare(keras: Any, build: Build, path: Path) -> None:
 @pytest.mark.parametrize("library", ["keras", "tf_keras"])
 def test_layer(library: str, name: str, tmp_path: Path) -> None:
     compare(pytest.importorskip(library), CASES[name], tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", recurrent())
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_layer_in_an_archive(library: str, name: str, tmp_path: Path) -> None:
+    compare(pytest.importorskip(library), CASES[name], tmp_path / "model.keras")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -173,9 +173,9 @@ def test_opening_imports_neither_tensorflow_nor_keras() -> None:
 
 
 def test_every_layer_has_weights_and_formula() -> None:
-    from keras_files import formulas
+    from keras_files import formulas, model
 
-    assert {*formulas.LAYERS, "TimeDistributed"} == set(LAYER_WEIGHTS)
+    assert {*model.FORMULAS, "TimeDistributed"} == set(LAYER_WEIGHTS)
     assert set(formulas.ACTIVATIONS) == operations.ACTIVATIONS
 
 
