@@ -121,8 +121,9 @@ class Model:
             }
 
     def _compute(self, network: Network, inputs: list[Value]) -> list[Value]:
-        cast = [_cast(x, dtype) for x, dtype in zip(inputs, network.dtypes, strict=True)]
-        values = dict(zip(network.inputs, cast, strict=True))
+        if network.dtypes:
+            inputs = [_cast(x, dtype) for x, dtype in zip(inputs, network.dtypes, strict=True)]
+        values = dict(zip(network.inputs, inputs, strict=True))
         for call in network.calls:
             results = self._call(call, values)
             results = results if isinstance(results, (list, tuple)) else [results]

@@ -257,10 +257,13 @@ def open_model(
         backend = document.backend or trained_with
         era = Era(generation, version, backend, _data_format(document.model))
         top = _read_layer(document.model, era)
+        if top.refusal:
+            raise top.refusal
         if top.network is None:
             raise ModelError(f"it holds a single {top}, no model: save the whole model")
         _count_calls(top.network, 0)
         input_size, bands, channels_first = check_ends(top.network, era)
+        _raise_refusal(top.network)
         _place(document, top.network, era, file)
         head = read_head(top.network, read_loss(document.model, file))
         outputs = count_outputs(top.network)
@@ -322,6 +325,23 @@ def _compare_backend(weights: h5py.Group, era: Era) -> tuple[str, ...]:
 
 
 def _read_layer(entry: dict[str, Any], era: Era) -> Layer:
+    """A layer as `_read_known` reads it, or one with the reason why it cannot be computed."""
+    try:
+        return _read_known(entry, era)
+    except ModelError as error:
+        return Layer("Refused", entry.get("name") or "", dict(entry["config"]), refusal=error)
+
+
+def _raise_refusal(network: Network) -> None:
+    """Raise what there is against the first layer that cannot be computed."""
+    for layer in network.layers:
+        if layer.refusal:
+            raise layer.refusal
+        if layer.network:
+            _raise_refusal(layer.network)
+
+
+def _read_known(entry: dict[str, Any], era: Era) -> Layer:
     """The layer or model of an entry {"class_name": ..., "config": ..., maybe "name": ...}."""
     kind, config = entry["class_name"], entry["config"]
     if kind in MODELS and (isinstance(config, list) or "layers" in config):
@@ -343,7 +363,7 @@ def _read_layer(entry: dict[str, Any], era: Era) -> Layer:
         start, end = Tensor("", 0, 0), Tensor("inner", 0, 0)
         calls = [Call(inner, "inner", 0, [start], {})]
         _mend_lambdas(calls, era)
-        layer.network = Network([inner], calls, [start], [end], [None], [DTYPE])
+        layer.network = Network([inner], calls, [start], [end], [None])
     return layer
 
 
@@ -354,7 +374,7 @@ def _read_bidirectional(name: str, config: dict[str, Any], era: Era) -> Layer:
     turned = {**own, "go_backwards": not own.get("go_backwards", False)}
     entries = (entry, config.get("backward_layer") or {**entry, "config": turned})
     parts = [
-        _read_layer({**part, "name": f"{side}_{part['config']['name']}"}, era)
+        _read_known({**part, "name": f"{side}_{part['config']['name']}"}, era)
         for side, part in zip(("forward", "backward"), entries, strict=True)
     ]
     states = STATES.get(parts[0].kind)
@@ -374,7 +394,7 @@ def _read_bidirectional(name: str, config: dict[str, Any], era: Era) -> Layer:
         results = [Tensor("merge", 0, 0)]
     if own.get("return_state"):
         results += [Tensor(part.name, 0, i + 1) for part in parts for i in range(states)]
-    network = Network([call.layer for call in calls], calls, [start], results, [None], [DTYPE])
+    network = Network([call.layer for call in calls], calls, [start], results, [None])
     trainable = config.get("trainable", True)
     return Layer("Network", name, {"class_name": "Bidirectional"}, trainable, network=network)
 
@@ -386,7 +406,7 @@ def _read_cells(name: str, config: dict[str, Any], era: Era) -> Layer:
     if kind not in ("GRU", "LSTM", "SimpleRNN") or kind == cell["class_name"]:
         raise ModelError(f"layer '{name}' (RNN) of {cell['class_name']} {NOT_YET}")
     merged = {**cell["config"], **config, "name": name, "class_name": "RNN"}
-    return _read_layer({"class_name": kind, "config": merged, "name": name}, era)
+    return _read_known({"class_name": kind, "config": merged, "name": name}, era)
 
 
 def _read_sequential(config: dict[str, Any] | list[Any], era: Era) -> Network:
@@ -406,7 +426,7 @@ def _read_sequential(config: dict[str, Any] | list[Any], era: Era) -> Network:
             last = Tensor(str(number), 0, 0)
     _mend_lambdas(calls, era)
     trainable = config.get("trainable", True) if isinstance(config, dict) else True
-    return Network(layers, calls, [start], [last], [shape], [dtype], trainable)
+    return Network(layers, calls, [start], [last], [shape], trainable, [dtype])
 
 
 def _read_graph(config: dict[str, Any], era: Era) -> Network:
@@ -425,7 +445,8 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
     calls = _order_calls(pending, inputs)
     _mend_lambdas(calls, era)
     for call in calls:
-        _check_call(call, era)
+        if not call.layer.refusal:
+            _check_call(call, era)
     starts = [layers[start.layer] for start in inputs]
     return Network(
         list(layers.values()),
@@ -433,8 +454,8 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
         inputs,
         outputs,
         [_declared_shape(start.config) for start in starts],
-        [_declared_dtype(start) for start in starts],
         config.get("trainable", True),
+        [_declared_dtype(start) for start in starts],
         keys,
     )
 
@@ -574,7 +595,7 @@ def _is_set(value: Any) -> bool:
 def _acts_in_training(layer: Layer) -> bool:
     if layer.network:
         return any(_acts_in_training(inner) for inner in layer.network.layers)
-    return layer.config.get("random", False) or "moving_mean" in LAYER_WEIGHTS[layer.kind]
+    return layer.config.get("random", False) or "moving_mean" in LAYER_WEIGHTS.get(layer.kind, "")
 
 
 def _count_calls(network: Network, count: int) -> int:
@@ -670,7 +691,7 @@ def _mend_keras1(layer: Layer, era: Era) -> None:
 def _mend_activation(value: Any, layer: Layer, era: Era) -> str | Layer:
     """The name of an activation, or the Layer that stands for it (a LeakyReLU with a slope)."""
     if isinstance(value, dict) and value.get("class_name") in ACTIVATION_LAYERS:
-        return _read_layer(value, era)
+        return _read_known(value, era)
     if isinstance(value, dict):
         name = value.get("class_name", "Python code")
         value = value["config"] if name == "function" else name

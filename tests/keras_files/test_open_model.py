@@ -405,6 +405,19 @@ def test_several_inputs(tmp_path: Path) -> None:
     assert "2 inputs" in refusal(save(tmp_path / "m.h5", model))
 
 
+def test_ends_are_looked_at_before_layers(tmp_path: Path) -> None:
+    odd = layer("Lambda", "odd", function=["4wA", None, None])
+    model = graph((odd, after("input")), *classified("odd"))
+    model["config"]["input_layers"] *= 2
+    assert "2 inputs" in refusal(save(tmp_path / "m.h5", model), build=False)
+
+
+@pytest.mark.parametrize("kind", ["Embedding", "SpectralNormalization", "Masking"])
+def test_standard_layer_without_formula_is_not_called_custom(kind: str, tmp_path: Path) -> None:
+    message = refusal(save(tmp_path / "m.h5", sequential(layer(kind, "odd"))), build=False)
+    assert "'odd'" in message and "standard layer" in message and "custom" not in message
+
+
 @pytest.mark.parametrize("part", ["weight_names", "kernel", "group", "shape", "type"])
 def test_weights_that_do_not_fit(part: str, tmp_path: Path) -> None:
     path = save(tmp_path / "m.h5", sequential(), width=47 if part == "shape" else 48)
