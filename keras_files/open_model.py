@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_files.arguments import check_arguments
 from keras_files.checked_file import (
     Document,
     ModelError,
@@ -644,6 +645,7 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
         elif key not in ACTIVATION_KEYS:
             value = plain(config[key])
             config[key] = _whole(value) if key in SIZES else value
+    check_arguments(layer, era)
     for key in ACTIVATION_KEYS & config.keys():
         config[key] = _mend_activation(config[key], layer, era)
     if layer.kind != "Flatten":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import marshal
 import os
@@ -24,7 +25,8 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from keras_files import operations
+from keras_files import arguments, operations
+from keras_files.network import words
 from keras_files.open_model import ModelError, open_model
 from keras_files.operations import OPERATIONS
 from keras_files.weights import LAYER_WEIGHTS
@@ -177,6 +179,22 @@ def test_every_layer_has_weights_and_formula() -> None:
 
     assert {*model.FORMULAS, "TimeDistributed"} == set(LAYER_WEIGHTS)
     assert set(formulas.ACTIVATIONS) == operations.ACTIVATIONS
+
+
+def test_every_layer_has_the_arguments_of_todays_libraries() -> None:
+    """Those of `__init__`, but for what is used in training alone or has no place in a file."""
+    gone = words(
+        "activity_regularizer args kwargs self input_tensor shape "
+        "gptq_unpacked_column_size batch_size"
+    )
+    endings = ("_initializer", "_regularizer", "_constraint")
+    for name in ("keras", "tf_keras"):
+        layers = pytest.importorskip(name).layers
+        for kind in LAYER_WEIGHTS:
+            if hasattr(layers, kind):
+                names = inspect.signature(getattr(layers, kind).__init__).parameters
+                names = {name for name in names if not name.endswith(endings)} - gone
+                assert names <= arguments.KNOWN.get(kind, set()) | arguments.COMMON, kind
 
 
 def test_every_operation_exists() -> None:
@@ -416,6 +434,23 @@ def test_ends_are_looked_at_before_layers(tmp_path: Path) -> None:
 def test_standard_layer_without_formula_is_not_called_custom(kind: str, tmp_path: Path) -> None:
     message = refusal(save(tmp_path / "m.h5", sequential(layer(kind, "odd"))), build=False)
     assert "'odd'" in message and "standard layer" in message and "custom" not in message
+
+
+@pytest.mark.parametrize(
+    ("odd", "version", "argument"),
+    [
+        (layer("Activation", "odd", activation="relu", shift=3), "2.15.0", "'shift'"),
+        (layer("Conv2D", "odd", filters=3, kernel_size=1, groups=3), "2.2.4", "'groups'"),
+        (layer("MaxPooling2D", "odd", pool_size=2, border_mode="same"), "2.15.0", "'border_mode'"),
+        (layer("Rescaling", "odd", scale=2, offset=0, gain=2), "3.4.0", "'gain'"),
+        (layer("Flatten", "odd", order="C"), "1.2.2", "'order'"),
+    ],
+)
+def test_argument_that_a_layer_does_not_have_is_refused(
+    odd: Entry, version: str, argument: str, tmp_path: Path
+) -> None:
+    message = refusal(save(tmp_path / "m.h5", sequential(odd), version), build=False)
+    assert "'odd'" in message and argument in message and version in message
 
 
 @pytest.mark.parametrize("part", ["weight_names", "kernel", "group", "shape", "type"])
