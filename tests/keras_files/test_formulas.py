@@ -304,7 +304,7 @@ def test_layer_in_an_archive(library: str, name: str, tmp_path: Path) -> None:
 def test_normalization_joins_the_convolution_before_it(
     library: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keras_files import formulas
+    from keras_files import formulas, model
 
     left, build = NORMALIZATIONS[name]
     formula, computed = formulas.LAYERS["BatchNormalization"], []
@@ -313,7 +313,7 @@ def test_normalization_joins_the_convolution_before_it(
         computed.append(bool(weights))
         return formula(config, weights, x)
 
-    monkeypatch.setitem(formulas.LAYERS, "BatchNormalization", noting)
+    monkeypatch.setitem(model.FORMULAS, "BatchNormalization", noting)
     compare(pytest.importorskip(library), build, tmp_path / "model.h5")
     # counted twice: traced for the shape of the output, and computed
     assert sum(computed) == 2 * left
