@@ -547,13 +547,19 @@ def _order_calls(pending: list[Call], inputs: list[Tensor]) -> list[Call]:
 def _mend_lambdas(calls: list[Call], era: Era) -> None:
     """Translate the Lambda layers of a model, whose calls tell on how many arrays.
 
+    One that is more than plain arithmetic gets that as its `refusal`.
+
     Raises:
-        ModelError: one is more than plain arithmetic, or is called in two ways.
+        ModelError: one is called in two ways.
     """
     for call in calls:
-        inputs = len(call.args[0]) if isinstance(call.args[0], list) else None
-        if call.layer.kind == "Lambda":
-            mend_lambda(call.layer, inputs, era)
+        first = call.args[0] if call.args else None
+        inputs = len(first) if isinstance(first, list) else None
+        if call.layer.kind == "Lambda" and call.layer.refusal is None:
+            try:
+                mend_lambda(call.layer, inputs, era)
+            except ModelError as error:
+                call.layer.refusal = error
         elif (
             call.layer.config.get("class_name") == "Lambda"
             and call.layer.config["inputs"] != inputs
