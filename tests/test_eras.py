@@ -19,7 +19,7 @@ from chip_files import assert_succeeded, make_tar, make_work_dir, png, run_task
 from keras_files.checked_file import ModelError
 
 SHARED = Path(__file__).parents[2] / "shared"
-FOLDERS = (Path(__file__).parent / "models", SHARED / "models")
+FOLDERS = (Path(__file__).parent / "models", SHARED / "models", SHARED / "cases" / "models")
 # Name without ending -> the file, or the folder of several files; and its entry in index.json.
 MODELS: dict[str, Path] = {}
 INDEX: dict[str, dict] = {}
