@@ -210,7 +210,11 @@ def _read_with_opencv(
 def _read_tif(data: bytes, layout: TiffLayout) -> Picture:
     """Read a tif file that passed the gate."""
     if layout.reader is Reader.GDAL:
-        pixels = _bands_of_gdal(data, "GTiff")[0]
+        pixels, uses, _ = _bands_of_gdal(data, "GTiff")
+        if layout.is_converted and uses[:3] != ["red", "green", "blue"]:
+            raise UndecodableChip(
+                f"photometric interpretation {layout.photometric} is not supported in this layout"
+            )
     else:
         pixels = _bands_of_libtiff(data, layout)
     bands = 3 if layout.is_converted else layout.bands

@@ -43,7 +43,7 @@ COMPRESSIONS = {
     4: ("CCITT fax 4", Reader.GDAL),
     5: ("LZW", Reader.LIBTIFF),
     6: ("JPEG of before 1995", Reader.NONE),
-    7: ("JPEG", Reader.LIBTIFF),
+    7: ("JPEG", Reader.GDAL),
     8: ("Deflate", Reader.LIBTIFF),
     32771: ("CCITT RLE, words", Reader.GDAL),
     32773: ("PackBits", Reader.LIBTIFF),
@@ -60,20 +60,20 @@ COMPRESSIONS = {
     50002: ("JPEG XL", Reader.NONE),
     52546: ("JPEG XL of DNG", Reader.NONE),
 }
-CCITT, JPEG, WEBP = (2, 3, 4, 32771), 7, 50001
+CCITT, JPEG = (2, 3, 4, 32771), 7
 
 # PhotometricInterpretation (tag 262) -> its name and who reads it. What GDAL reads of these, it
 # converts to R, G, B, if it has 8 bits.
-WHITE_IS_ZERO, PALETTE, YCBCR = 0, 3, 6
+WHITE_IS_ZERO, PALETTE, CMYK, YCBCR, CIELAB = 0, 3, 5, 6, 8
 PHOTOMETRICS = {
     WHITE_IS_ZERO: ("white is zero", Reader.LIBTIFF),
     1: ("black is zero", Reader.LIBTIFF),
     2: ("RGB", Reader.LIBTIFF),
     PALETTE: ("palette", Reader.LIBTIFF),
     4: ("transparency mask", Reader.NONE),
-    5: ("CMYK", Reader.GDAL),
+    CMYK: ("CMYK", Reader.GDAL),
     YCBCR: ("YCbCr", Reader.GDAL),
-    8: ("CIELab", Reader.GDAL),
+    CIELAB: ("CIELab", Reader.GDAL),
     9: ("ICCLab", Reader.NONE),
     10: ("ITULab", Reader.NONE),
     32803: ("colour filter array", Reader.NONE),
@@ -81,7 +81,7 @@ PHOTOMETRICS = {
     32845: ("LogLuv", Reader.NONE),
     34892: ("linear raw", Reader.NONE),
 }
-CONVERTED_BANDS = {5: 4, YCBCR: 3, 8: 3}  # how many bands these have
+CONVERTED_BANDS = {CMYK: 4, YCBCR: 3, CIELAB: 3}  # how many bands these have
 
 # SampleFormat (tag 339) -> its name. 4 is "undefined", which all readers take for unsigned.
 UNSIGNED, SIGNED = "unsigned", "signed"
@@ -128,7 +128,8 @@ class TiffLayout:
     kind: UNSIGNED, SIGNED, "floating point" or "complex"; compression, photometric, predictor,
     orientation: as in TIFF 6.0; is_planar: the bands lie one behind the other.
     block: rows and columns of its strips or tiles; blocks: their number.
-    is_whole: each lies within the file; is_sparse: some are left out.
+    stored: how many of these the file lists; is_whole: each of them lies within the file;
+    is_sparse: some are left out.
     colormap: uint8 (colours, 3), R, G, B, or None.
     problem: what no reader takes, or None.
     """
@@ -145,6 +146,7 @@ class TiffLayout:
     is_planar: bool
     block: tuple[int, int]
     blocks: int
+    stored: int
     is_whole: bool
     is_sparse: bool
     colormap: np.ndarray | None
@@ -162,9 +164,6 @@ class TiffLayout:
             COMPRESSIONS.get(self.compression, ("", Reader.NONE))[1],
             PHOTOMETRICS.get(self.photometric, ("", Reader.NONE))[1],
         }
-        if self.compression == JPEG:
-            # libtiff converts JPEG's own YCbCr; other numbers of bands imagecodecs takes for RGB.
-            readers = {Reader.LIBTIFF if self.bands in (1, 3) else Reader.GDAL}
         if Reader.NONE in readers:
             return Reader.NONE
         return Reader.GDAL if Reader.GDAL in readers or self.is_sparse else Reader.LIBTIFF
@@ -263,9 +262,9 @@ def _layout(tags: dict[str, tuple[int, ...] | np.ndarray], size: int) -> TiffLay
         is_planar=is_planar,
         block=block,
         blocks=blocks,
+        stored=len(starts),
         is_whole=bool(
-            len(starts) >= blocks
-            and (starts <= size).all()
+            (starts <= size).all()
             and (lengths <= size).all()
             and (ends <= size).all()
             and int(lengths.sum()) <= size + MAX_SHARED_BYTES
@@ -279,12 +278,14 @@ def _layout(tags: dict[str, tuple[int, ...] | np.ndarray], size: int) -> TiffLay
 def _colormap(values: np.ndarray) -> np.ndarray | None:
     """Make uint8 (colours, 3) of the 16-bit reds, greens and blues of a ColorMap.
 
-    Some writers leave the lower 8 bits 0, some repeat the upper ones there; some write 8 bits.
+    As GDAL does: some writers leave the lower 8 bits 0, some write 8 bits.
     """
     if len(values) < 3 or len(values) % 3:
         return None
     colors = np.asarray(values).reshape(3, -1).T
-    return np.ascontiguousarray(colors >> 8 if colors.max() > 255 else colors, np.uint8)
+    if colors.max() > 255:
+        colors = colors // (257 if (colors & 0xFF).any() else 256)
+    return np.ascontiguousarray(colors, np.uint8)
 
 
 def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
@@ -342,6 +343,8 @@ def _why_not_together(layout: TiffLayout, compression: str, space: str) -> str |
         return f"compression {compression} of {layout.bits} bits is not supported"
     if layout.predictor == 3 or (layout.predictor == 2 and layout.bits not in (8, 16, 32)):
         return f"predictor {layout.predictor} with values of {layout.bits} bits is not supported"
+    if layout.photometric in (WHITE_IS_ZERO, PALETTE) and layout.kind == SIGNED:
+        return f"photometric interpretation {space} of signed values is not supported"
     if layout.photometric == PALETTE and (
         layout.colormap is None or len(layout.colormap) < 2**layout.bits
     ):
@@ -350,6 +353,8 @@ def _why_not_together(layout: TiffLayout, compression: str, space: str) -> str |
         bands = CONVERTED_BANDS[layout.photometric]
         if (layout.bands, layout.bits, layout.kind) != (bands, 8, UNSIGNED):
             return f"{space} of {layout.bands} band(s) of {layout.bits} bits is not supported"
+    if layout.stored < layout.blocks:
+        return f"the tif holds {layout.stored:,} of its {layout.blocks:,} strips or tiles"
     if not layout.is_whole:
         return DAMAGED
     return None

@@ -3,6 +3,7 @@
 What docs say of the values is applied to what rasterio reads, in plain numpy.
 """
 
+import functools
 import io
 
 import numpy as np
@@ -22,6 +23,7 @@ UPRIGHT = {
 }
 
 
+@functools.lru_cache(maxsize=2)
 def read_bands(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
     """Read the bands of a tif file (H, W, N) with GDAL's GTiff driver, as they are.
 
@@ -60,4 +62,4 @@ def read_tif(
     if max(bands) > values.shape[2]:
         values = np.repeat(values[..., :1], 3, axis=2)
     values = values[..., [band - 1 for band in bands]].astype(np.uint8)
-    return UPRIGHT[orientation](values)
+    return UPRIGHT.get(orientation, UPRIGHT[1])(values)
