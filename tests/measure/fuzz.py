@@ -2,10 +2,11 @@
 
     python tests/measure/fuzz.py --count 20000 --seed 1
 
-One valid file of each format and kind, and every thirtieth of the tif layouts, is cut off, has bits flipped, gets the header of another
-format, blocks overwritten or swapped, or huge sizes declared. All of them go into one archive, with
-a sound chip behind every hundredth. Prints what became of them; the exit code is 1 if a promise is
-broken. The same seed gives the same archive, byte for byte: its digest is printed.
+One valid file of each format and kind, and of every thirtieth tif layout, is cut off, has bits
+flipped, gets the header of another format, blocks overwritten or swapped, or huge sizes declared.
+All of them go into one archive, with a sound chip behind every hundredth. Prints what became of
+them; the exit code is 1 if a promise is broken. The same seed gives the same archive, byte for
+byte: its digest is printed.
 """
 
 import argparse
