@@ -155,6 +155,10 @@ def _read(data: bytes, bands: tuple[int, ...] | None, bit_depth: int | None) -> 
             yield _read_jp2(data, header, bit_depth)
         else:
             yield _read_with_opencv(data, header, bands, bit_depth)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from error
+        raise UndecodableChip(DAMAGED) from error
     except UndecodableChip:
         # The decoders do not tell short memory from a damaged file, and a sound chip is not to be
         # called damaged.
@@ -186,12 +190,7 @@ def _read_with_opencv(
         if exif:
             with contextlib.suppress(UndecodableChip):
                 orientation = read_layout(exif).orientation
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError(error.err) from error
-        raise UndecodableChip(DAMAGED) from error
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise UndecodableChip(DAMAGED)
     channels = (2, 1, 0) if header.bands > 2 else (0,)

@@ -186,7 +186,7 @@ def read_layout(data: bytes) -> TiffLayout:
     """
     try:
         return _layout(_read_tags(data), len(data))
-    except (struct.error, IndexError, OverflowError, ZeroDivisionError, KeyError) as error:
+    except (struct.error, LookupError, ArithmeticError, ValueError) as error:
         raise UndecodableChip(DAMAGED) from error
 
 

@@ -245,13 +245,6 @@ def _orientations() -> Iterator[Layout]:
             byteorder=order,
         )
         yield f"tifffile orientation {orientation} {bands} {kind} {order}", data
-    for order in (1, 2):
-        data = tifffile_tif(
-            values(1, "uint8", 8)[0],
-            photometric="minisblack",
-            extratags=[(266, "H", 1, order, True)],
-        )
-        yield f"tifffile fill order {order}", data
 
 
 def _compressions() -> Iterator[Layout]:

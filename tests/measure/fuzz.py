@@ -14,6 +14,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import os
 import random
 import struct
@@ -97,9 +98,13 @@ def write_archive(path: Path, count: int, seed: int) -> tuple[list[str], str]:
     rng = random.Random(seed)
     files = chip_files.readable_chips()
     seeds = [data for data, _ in files.values()]
+    logging.disable()  # what libraries say of layouts that they do not write
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        seeds += [data for _, data in itertools.islice(tif_layouts.all_layouts(), 0, None, 30)]
+        layouts = itertools.islice(tif_layouts.all_layouts(), 0, None, 30)
+        # LERC's padding is not the same each time.
+        seeds += [data for name, data in layouts if "LERC" not in name.upper()]
+    logging.disable(logging.NOTSET)
     suffixes = (".jpg", ".png", ".tif", ".jp2")
     names = []
     with tarfile.open(path, "w") as tar:
