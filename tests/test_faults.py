@@ -825,8 +825,6 @@ def large_chips() -> dict[str, bytes]:
         "16_bit.tif": chip_files.tif(half, photometric="rgb"),
         "zstd.tif": chip_files.pillow(SMOOTH, "tiff", compression="zstd"),
         "jpeg.tif": chip_files.pillow(SMOOTH, "tiff", compression="jpeg"),
-        "lossless.jp2": chip_files.pillow(SMOOTH, "jpeg2000"),
-        "smooth.webp": chip_files.pillow(SMOOTH, "webp"),
     }
 
 
