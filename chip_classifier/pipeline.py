@@ -80,7 +80,7 @@ class Pipeline:
     """Reads, decodes and warps chips on several threads, a few batches ahead of the model.
 
     listing: the chips.
-    saw_16_bits: whether a chip with 16-bit bands came by.
+    saw_16_bits: whether a chip with 16-bit bands came by, and no bit_depth tells how many count.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class Pipeline:
                 except UndecodableChip as error:
                     problems[number] = str(error)
                 else:
-                    self.saw_16_bits |= has_16_bits
+                    self.saw_16_bits |= has_16_bits and self._bit_depth is None
         finally:
             self._files.give_back(files)
             self._waiting.release()
