@@ -44,7 +44,8 @@ class Picture:
     """An image file's content.
 
     pixels: (H, W, channels), of whatever type.
-    channels: for each band of the file, the channel in which it is.
+    number: how many bands the file has.
+    channels: for each band that was read, counted from 1, the channel in which it is.
     bits, is_signed: depth of the pixels' values, and whether they may be below 0.
     file_bits: depth of the file's values, of which a decoder may have made 8 bits.
     repeated: the channels that make three of a grey one.
@@ -52,7 +53,8 @@ class Picture:
     """
 
     pixels: np.ndarray
-    channels: tuple[int, ...]
+    number: int
+    channels: dict[int, int]
     bits: int = 8
     is_signed: bool = False
     file_bits: int = 8
@@ -150,9 +152,9 @@ def _read(data: bytes, bands: tuple[int, ...] | None, bit_depth: int | None) -> 
     taken = _memory.take(size)
     try:
         if kind == TIF:
-            yield _read_tif(data, layout)
+            yield _read_tif(data, layout, bands)
         elif kind == JP2:
-            yield _read_jp2(data, header, bit_depth)
+            yield _read_jp2(data, header, bands, bit_depth)
         else:
             yield _read_with_opencv(data, header, bands, bit_depth)
     except cv2.error as error:
@@ -193,11 +195,12 @@ def _read_with_opencv(
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise UndecodableChip(DAMAGED)
-    channels = (2, 1, 0) if header.bands > 2 else (0,)
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        channels = (2, 1, 0, 3) if header.bands > 2 else (0, 3)
+    channels = {1: 2, 2: 1, 3: 0} if header.bands > 2 else {1: 0}
+    if is_alpha_wanted and pixels.ndim == 3 and pixels.shape[2] == 4:
+        channels[header.bands] = 3
     return Picture(
         pixels,
+        len(channels),
         channels,
         8 * pixels.itemsize,
         file_bits=header.bits,
@@ -206,27 +209,31 @@ def _read_with_opencv(
     )
 
 
-def _read_tif(data: bytes, layout: TiffLayout) -> Picture:
+def _read_tif(data: bytes, layout: TiffLayout, bands: tuple[int, ...] | None) -> Picture:
     """Read a tif file that passed the gate."""
+    number = 3 if layout.is_converted else layout.bands
     if layout.reader is Reader.GDAL:
-        pixels, uses, _ = _bands_of_gdal(data, "GTiff")
-        if layout.is_converted and uses[:3] != ["red", "green", "blue"]:
+        read = _bands_to_read(number, bands)
+        pixels, uses, _ = _bands_of_gdal(data, "GTiff", read)
+        if layout.is_converted and not {"red", "green", "blue"}.issuperset(uses):
             raise UndecodableChip(
                 f"photometric interpretation {layout.photometric} is not supported in this layout"
             )
     else:
+        read = tuple(range(1, number + 1))
         pixels = _bands_of_libtiff(data, layout)
-    bands = 3 if layout.is_converted else layout.bands
-    if pixels.shape[:2] != (layout.height, layout.width) or pixels.shape[2] < bands:
+    if pixels.shape != (layout.height, layout.width, len(read)):
         raise UndecodableChip(DAMAGED)
     bits = layout.bits
     if layout.photometric == PALETTE:
-        pixels, bits, bands = layout.colormap[pixels[..., 0]], 8, 3
+        pixels, bits = layout.colormap[pixels[..., 0]], 8
+        number, read = 3, (1, 2, 3)
     elif layout.photometric == WHITE_IS_ZERO:
         pixels = pixels.dtype.type(2**bits - 1) - pixels
     return Picture(
         pixels,
-        tuple(range(bands)),
+        number,
+        {band: channel for channel, band in enumerate(read)},
         bits,
         is_signed=layout.kind != UNSIGNED,
         file_bits=layout.bits,
@@ -251,28 +258,41 @@ def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
     return np.moveaxis(pixels, 0, -1) if layout.is_planar else pixels
 
 
-def _bands_of_gdal(data: bytes, driver: str) -> tuple[np.ndarray, list[str], np.ndarray | None]:
+def _bands_to_read(number: int, bands: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Give those of a file's bands that are needed, in their order; see decode_chip."""
+    if number <= 2 and (bands is None or max(bands) > number):
+        return (1,)
+    return tuple(band for band in range(1, number + 1) if band in (bands or BGR))
+
+
+def _bands_of_gdal(
+    data: bytes, driver: str, bands: tuple[int, ...]
+) -> tuple[np.ndarray, list[str], np.ndarray | None]:
     """Read as read_with_gdal does; raises UndecodableChip where it cannot."""
     try:
-        return read_with_gdal(data, driver)
+        return read_with_gdal(data, driver, bands)
     except Unreadable as error:
         raise UndecodableChip(DAMAGED) from error
 
 
-def _read_jp2(data: bytes, header: Header, bit_depth: int | None) -> Picture:
+def _read_jp2(
+    data: bytes, header: Header, bands: tuple[int, ...] | None, bit_depth: int | None
+) -> Picture:
     """Read a jp2 file with GDAL's JP2OpenJPEG driver."""
     if header.is_signed and bit_depth is None:
         raise UndecodableChip(
             f"the jp2 has signed values of {header.bits} bits: set the port bit_depth, or write "
             "chips of 8 bits"
         )
-    pixels, uses, colors = _bands_of_gdal(data, "JP2OpenJPEG")
-    if pixels.shape[:2] != (header.height, header.width):
+    read = _bands_to_read(header.bands, bands)
+    pixels, uses, colors = _bands_of_gdal(data, "JP2OpenJPEG", read)
+    if pixels.shape != (header.height, header.width, len(read)):
         raise UndecodableChip(DAMAGED)
-    if uses[0] == "palette" and colors is not None and pixels.dtype == np.uint8:
-        return Picture(colors[pixels[..., 0]], (0, 1, 2))
     bits = header.bits
-    return Picture(pixels, tuple(range(pixels.shape[2])), bits, header.is_signed, file_bits=bits)
+    if uses == ["palette"] and colors is not None and pixels.dtype == np.uint8:
+        return Picture(colors[pixels[..., 0]], 3, {1: 0, 2: 1, 3: 2})
+    channels = {band: channel for channel, band in enumerate(read)}
+    return Picture(pixels, header.bands, channels, bits, header.is_signed, file_bits=bits)
 
 
 # ------------------------------------------------------------------------------- bands and depths
@@ -280,13 +300,12 @@ def _read_jp2(data: bytes, header: Header, bit_depth: int | None) -> Picture:
 
 def _develop(picture: Picture, bands: tuple[int, ...] | None, bit_depth: int | None) -> np.ndarray:
     """Make the result of decode_chip, uint8 (H, W, N), of a file's content."""
-    number = len(picture.channels)
     if bands is not None:
         channels = _channels(picture, bands)
     else:
-        channels = _channels(picture, BGR if number > 2 else (1,))
+        channels = _channels(picture, BGR if picture.number > 2 else (1,))
     pixels = _to_8_bits(_take(picture.pixels, channels), picture, bit_depth)
-    if bands is None and number > 2:
+    if bands is None and picture.number > 2:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]
     return _upright(pixels, picture.orientation)
 
@@ -296,9 +315,9 @@ def _channels(picture: Picture, bands: tuple[int, ...]) -> tuple[int, ...]:
 
     Raises UndecodableChip if it lacks one.
     """
-    number = len(picture.channels)
+    number = picture.number
     if max(bands) <= number:
-        return tuple(picture.channels[band - 1] for band in bands)
+        return tuple(picture.channels[band] for band in bands)
     if number <= 2 and len(bands) == 3 and max(bands) == 3:
         return picture.repeated
     raise UndecodableChip(

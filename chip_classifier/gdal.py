@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
@@ -48,12 +49,17 @@ def _rasterio() -> ModuleType:
     return rasterio
 
 
-def read_with_gdal(data: bytes, driver: str) -> tuple[np.ndarray, list[str], np.ndarray | None]:
-    """Read all bands of an image file.
+def read_with_gdal(
+    data: bytes, driver: str, bands: Sequence[int]
+) -> tuple[np.ndarray, list[str], np.ndarray | None]:
+    """Read bands of an image file.
+
+    Only those that are needed: GDAL may decode all of them anew for each.
 
     Args:
         data: the bytes of the file.
         driver: the one driver of GDAL that is to look at it.
+        bands: their numbers, counted from 1.
     Returns:
         The bands (H, W, N) of the file's type, not turned by its orientation; what each is for
         ("red", "palette", "undefined", ...); the first band's colours, uint8 (256, 3), R, G, B, or
@@ -69,13 +75,13 @@ def read_with_gdal(data: bytes, driver: str) -> tuple[np.ndarray, list[str], np.
             rasterio.MemoryFile(data) as file,
             file.open(driver=driver) as image,
         ):
-            bands = image.read()
-            uses = [use.name for use in image.colorinterp]
+            pixels = image.read(list(bands))
+            uses = [image.colorinterp[band - 1].name for band in bands]
             colors = None
             with contextlib.suppress(ValueError):  # the band has none
                 table = image.colormap(1)
                 colors = np.array([table.get(n, (0, 0, 0))[:3] for n in range(256)], np.uint8)
-            return np.moveaxis(bands, 0, -1), uses, colors
+            return np.moveaxis(pixels, 0, -1), uses, colors
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes it come upon

@@ -9,8 +9,8 @@ import re
 import struct
 from dataclasses import dataclass
 
-from chip_classifier import MAX_CHIP_PIXELS
-from chip_classifier.archive import UndecodableChip
+from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_PIXELS
+from chip_classifier.archive import MAX_CHIP_BYTES, UndecodableChip
 from chip_classifier.kinds import BMP, JP2, JPEG, PNG, WEBP
 from chip_classifier.tiff import DAMAGED
 
@@ -76,6 +76,11 @@ def read_header(data: bytes, kind: str) -> Header:
         raise UndecodableChip(
             f"the jpeg has {header.scans:,} scans of {header.width} x {header.height} pixels, "
             "which would take too long"
+        )
+    if header.bands > MAX_CHIP_BANDS or header.decoded_bytes() > MAX_CHIP_BYTES:
+        raise UndecodableChip(
+            f"the {kind} has {header.bands:,} band(s) and {header.decoded_bytes():,} bytes in all, "
+            f"the limits are {MAX_CHIP_BANDS:,} and {MAX_CHIP_BYTES:,}"
         )
     if header.problem:
         raise UndecodableChip(header.problem)

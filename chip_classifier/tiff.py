@@ -13,7 +13,7 @@ from enum import Enum
 
 import numpy as np
 
-from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_PIXELS
 from chip_classifier.archive import MAX_CHIP_BYTES, UndecodableChip
 
 DAMAGED = "the file is cut off or damaged"
@@ -60,7 +60,7 @@ COMPRESSIONS = {
     50002: ("JPEG XL", Reader.NONE),
     52546: ("JPEG XL of DNG", Reader.NONE),
 }
-CCITT, JPEG = (2, 3, 4, 32771), 7
+CCITT, JPEG, WEBP = (2, 3, 4, 32771), 7, 50001
 
 # PhotometricInterpretation (tag 262) -> its name and who reads it. What GDAL reads of these, it
 # converts to R, G, B, if it has 8 bits.
@@ -303,6 +303,8 @@ def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
             f"the image has {layout.width} x {layout.height} pixels, "
             f"the limit is {MAX_CHIP_PIXELS:,}"
         )
+    if layout.bands > MAX_CHIP_BANDS:
+        return f"the tif has {layout.bands:,} bands, the limit is {MAX_CHIP_BANDS:,}"
     if size > MAX_CHIP_BYTES:
         return (
             f"the tif has {layout.bands} band(s) of {layout.bits} bits and {size:,} bytes in all, "
@@ -339,6 +341,11 @@ def _why_not_together(layout: TiffLayout, compression: str, space: str) -> str |
     """Say which two properties, named where they have names, no reader takes together."""
     if layout.compression == JPEG and layout.bits != 8:
         return f"{layout.bits}-bit jpeg is not supported in a tif"
+    if layout.compression == WEBP and (
+        layout.is_planar or layout.bands not in (3, 4) or layout.bits != 8
+    ):
+        order = "planar" if layout.is_planar else "side by side"
+        return f"WebP of {layout.bands} band(s) of {layout.bits} bits, {order}, is not supported"
     if layout.compression in CCITT and layout.bits != 1:
         return f"compression {compression} of {layout.bits} bits is not supported"
     if layout.predictor == 3 or (layout.predictor == 2 and layout.bits not in (8, 16, 32)):

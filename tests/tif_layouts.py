@@ -26,7 +26,7 @@ from chip_classifier.archive import UndecodableChip
 from chip_classifier.decode import decode_chip
 from tif_reference import read_tif
 
-ROWS, COLUMNS = 24, 40  # no multiple of a tile's 16 and 32
+ROWS, COLUMNS = 23, 37  # no multiple of anything: of a tile, of 8 bits
 BANDS = (1, 2, 3, 4, 5, 8)
 
 # Type, bits: all that a tif of GDAL's can have; of the half-used ones, some.
@@ -370,8 +370,11 @@ def odd_layouts() -> Iterator[Layout]:
         yield f"odd bits {value}", patched(grey, BitsPerSample=value)
     for value in (0, 3, 65535):
         yield f"odd planar {value}", patched(rgb, PlanarConfiguration=value)
+    jpeg = gdal_tif(values(1, "uint8", 8), compress="JPEG")
     for value in (0, 1, 2, 4, 5, 65535):
         yield f"odd samples {value}", patched(rgb, SamplesPerPixel=value)
+    for value in (2, 3, 4, 5, 40):  # GDAL itself decodes a jpeg of 65,535 bands for hours
+        yield f"odd samples of a jpeg {value}", patched(jpeg, SamplesPerPixel=value)
     for value in (0, 1, 7, 9, 24, 2**31, 2**32 - 1):
         yield f"odd rows per strip {value}", patched(rgb, RowsPerStrip=value)
     for name, value in itertools.product(

@@ -43,7 +43,7 @@ def read_tif(
     """Read a tif file as docs say that the task does; arguments and result as of decode_chip."""
     with tifffile.TiffFile(io.BytesIO(data)) as tif:
         tags = tif.pages[0].tags
-        photometric = tags[262].value
+        photometric = tags[262].value if 262 in tags else 1
         orientation = int(tags[274].value) if 274 in tags else 1
         bits = np.max(tags[258].value) if 258 in tags else 1
     values, colors = read_bands(data)

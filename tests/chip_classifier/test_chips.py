@@ -148,10 +148,8 @@ def test_model_of_four_bands_gets_them_in_order(bands: str, tmp_path: Path) -> N
 def test_model_of_one_band_gets_the_grey_value(tmp_path: Path) -> None:
     model = save_means_model(tmp_path / "one.h5", 1)
     image = chip_files.scene(4, 40, 48, 3)
-    members = [
-        ("color.png", chip_files.png(image)),
-        ("grey.png", chip_files.png(image[..., 1].copy())),
-    ]
+    grey = image[..., 1].copy()
+    members = [("color.png", chip_files.png(image)), ("grey.png", chip_files.png(grey))]
     ports = {"preprocessing": "none", "probabilities": "True"}
     run = run_task(make_work_dir(tmp_path / "w", make_tar(members), model, ports))
     # ITU-R BT.601, rounded in each pixel.

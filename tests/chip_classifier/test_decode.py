@@ -13,6 +13,7 @@ from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.archive import UndecodableChip
 from chip_classifier.decode import BGR, decode_chip, decode_into, warp
 from chip_classifier.kinds import TIF, kind_of
+from chip_classifier.tiff import read_layout
 from chip_files import make_tar, make_work_dir, readable_chips, scene, unreadable_chips
 from tif_reference import read_tif
 
@@ -121,7 +122,7 @@ def test_chip_cut_off_anywhere_is_refused_or_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CUT_KINDS)
-def test_damaged_chip_is_refused_or_read_as_opencv_does(name: str, tmp_path: Path) -> None:
+def test_damaged_chip_is_refused_or_read_as_others_do(name: str, tmp_path: Path) -> None:
     data = readable_chips()[name][0]
     rng = np.random.default_rng(len(data))
     for _ in range(60):
@@ -135,7 +136,11 @@ def test_damaged_chip_is_refused_or_read_as_opencv_does(name: str, tmp_path: Pat
         assert pixels.dtype == np.uint8
         assert pixels.ndim == 3
         assert pixels.shape[2] == 3
-        read = read_with_opencv(damaged, tmp_path)
+        read = None
+        if kind_of(damaged) != TIF:
+            read = read_with_opencv(damaged, tmp_path)
+        elif read_layout(bytes(damaged)).bits == 8:  # else strips longer than what they hold
+            read = read_tif(bytes(damaged))
         if read is not None:
             np.testing.assert_array_equal(pixels, read)
 
@@ -227,7 +232,7 @@ def test_unclassified_chips_are_counted_in_the_status(chip_run: chip_files.Run) 
     assert chip_run.code == 0
     assert chip_run.status["status"] == "success"
     assert f"{bad} of {total} chips" in chip_run.status["reason"]
-    assert [line for line in chip_run.stderr.splitlines() if "16-bit" not in line] == []
+    assert all(line.startswith("Warning: ") for line in chip_run.stderr.splitlines())
 
 
 def test_16_bit_chips_are_warned_about_once(chip_run: chip_files.Run) -> None:
