@@ -28,6 +28,9 @@ from chip_classifier.tiff import (
     why_unread,
 )
 
+# The task decodes on all cores already: threads of OpenCV's own would only wait for their turns.
+cv2.setNumThreads(1)
+
 # Bands 3, 2, 1 of a file are its blue, green and red: what cv2.imread gives.
 BGR = (3, 2, 1)
 
@@ -37,6 +40,10 @@ MOST_DECODING_BYTES = 2**30
 DECODING_BYTES = 2**20
 
 MOST_CHANNELS = 128  # of an image of OpenCV's (CV_CN_MAX)
+
+
+# The first three channels of three or four, the other way round.
+_QUICK_REVERSALS = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGR}
 
 
 @dataclass(frozen=True)
@@ -333,6 +340,12 @@ def _take(pixels: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
         return np.ascontiguousarray(pixels)
     if not pixels.flags.c_contiguous or pixels.shape[2] > MOST_CHANNELS:
         return np.ascontiguousarray(pixels[..., channels])
+    if (
+        channels == (2, 1, 0)
+        and pixels.shape[2] in (3, 4)
+        and pixels.dtype in (np.uint8, np.uint16)
+    ):
+        return cv2.cvtColor(pixels, _QUICK_REVERSALS[pixels.shape[2]])
     out = np.empty((*pixels.shape[:2], len(channels)), pixels.dtype)
     cv2.mixChannels([pixels], [out], [n for pair in zip(channels, range(99)) for n in pair])
     return out
@@ -342,21 +355,21 @@ def _to_8_bits(pixels: np.ndarray, picture: Picture, bit_depth: int | None) -> n
     """Scale the values of a picture, as decode_chip says, to uint8."""
     if picture.bits == 8 and not picture.is_signed:
         return pixels
+    if picture.bits == 16 and not picture.is_signed and bit_depth is None:
+        return (pixels >> 8).astype(np.uint8)
     depth = picture.bits if picture.bits < 8 or bit_depth is None else bit_depth
     if picture.is_signed:
         pixels = np.maximum(pixels, 0).view(pixels.dtype.str.replace("i", "u"))
     if pixels.itemsize == 4:
         top = 2**depth - 1
         return np.round(np.minimum(pixels, top) * (255 / top)).astype(np.uint8)
-    return cv2.LUT(pixels, _table(pixels.dtype, depth, bit_depth is None)).reshape(pixels.shape)
+    return cv2.LUT(pixels, _table(pixels.dtype, depth)).reshape(pixels.shape)
 
 
 @functools.cache
-def _table(kind: np.dtype, depth: int, is_by_256: bool) -> np.ndarray:
+def _table(kind: np.dtype, depth: int) -> np.ndarray:
     """Give for each value of an unsigned type the 8-bit value, uint8; see decode_chip."""
     values, top = np.arange(np.iinfo(kind).max + 1, dtype=np.int64), 2**depth - 1
-    if is_by_256 and depth == 16:
-        return (values >> 8).astype(np.uint8)
     return ((np.minimum(values, top) * 510 + top) // (2 * top)).astype(np.uint8)  # half: up
 
 

@@ -18,6 +18,7 @@ from chip_classifier.tiff import DAMAGED
 # chip, or as many of smaller ones as take that long.
 MAX_SCANNED_PIXELS = 16 * MAX_CHIP_PIXELS
 LEAST_SCAN_PIXELS = 2**16  # a scan of fewer costs as much
+SCAN_BYTES = 10  # its header's, at least
 MAX_JPEG_SEGMENTS = 100_000
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
@@ -34,7 +35,8 @@ class Header:
     """What an image file of another kind than tif declares.
 
     kind: JPEG, PNG, ...; width, height: pixels; bands, bits: samples a pixel, and bits a sample;
-    is_signed: whether these may be below 0; scans: passes over the picture, of a jpeg.
+    is_signed: whether these may be below 0; scans: passes over the picture, of a jpeg: how many,
+    or a bound on it that is small enough.
     """
 
     kind: str
@@ -109,7 +111,9 @@ def _jpeg(data: bytes) -> Header:
         problem = f"{bits}-bit jpeg is not supported"
     elif kind in _LOSSLESS_FRAMES:
         problem = "lossless jpeg is not supported"
-    most = data.count(b"\xff\xda", at) + 1
+    most = 1 + len(data) // SCAN_BYTES
+    if most * max(width * height, LEAST_SCAN_PIXELS) > MAX_SCANNED_PIXELS:
+        most = data.count(b"\xff\xda", at) + 1
     if most * max(width * height, LEAST_SCAN_PIXELS) > MAX_SCANNED_PIXELS:
         most = _count_scans(data, at)
     return Header(JPEG, width, height, bands, scans=most, problem=problem)

@@ -243,10 +243,7 @@ def _layout(tags: dict[str, tuple[int, ...] | np.ndarray], size: int) -> TiffLay
         offsets, counts = tags["tile_offsets"], tags["tile_counts"]
     is_planar = int(tags["planar"][0]) == 2
     blocks = -(-height // block[0]) * -(-width // block[1]) * (bands if is_planar else 1)
-    starts, lengths = (np.asarray(a).astype(np.uint64) for a in (offsets, counts))
-    number = min(len(starts), len(lengths))
-    # Python's whole numbers do not run over; one look at the largest value tells whether they may.
-    ends = starts[:number] + lengths[:number]
+    starts, lengths = (np.asarray(a[:MAX_BLOCKS]).tolist() for a in (offsets, counts))
     formats = {SAMPLE_FORMATS.get(int(value), "unknown") for value in tags["sample_format"]}
     kinds = {int(value) for value in tags["bits"]}
     return TiffLayout(
@@ -263,13 +260,9 @@ def _layout(tags: dict[str, tuple[int, ...] | np.ndarray], size: int) -> TiffLay
         block=block,
         blocks=blocks,
         stored=len(starts),
-        is_whole=bool(
-            (starts <= size).all()
-            and (lengths <= size).all()
-            and (ends <= size).all()
-            and int(lengths.sum()) <= size + MAX_SHARED_BYTES
-        ),
-        is_sparse=not (starts.all() and lengths.all()),
+        is_whole=sum(lengths) <= size + MAX_SHARED_BYTES
+        and all(start + length <= size for start, length in zip(starts, lengths, strict=False)),
+        is_sparse=not (all(starts) and all(lengths)),
         colormap=_colormap(tags["colormap"]),
         problem=f"bands of different depths ({sorted(kinds)} bits)" if len(kinds) > 1 else None,
     )
