@@ -36,7 +36,7 @@ from chip_classifier.answers import Answers
 from chip_classifier.archive import ARCHIVE_SUFFIXES, Archive
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
-from chip_classifier.journal import JOURNAL, Journal, fingerprint_task
+from chip_classifier.journal import JOURNAL, Expected, Journal, fingerprint_task
 from chip_classifier.listing import list_chips
 from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
@@ -109,17 +109,22 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
     fingerprint = fingerprint_task(archive.path, model_path, trained_with, settings)
     batch_size = listing.batch_size(ports.deploy_batch)
     listing.go_on_aside()
+    loading = time.monotonic()
+    classifier = Classifier(opened, preprocessing, size, batch_size)
+    classes = class_names(ports, classifier.outputs)
+    log.info("Device: %s", classifier.device)
+    say(f"Computing on {classifier.device}.")
+    log.info("Time to load the model: %.2f s", time.monotonic() - loading)
     answers = Answers(ports.probabilities)
-    with contextlib.closing(Journal(results / JOURNAL, fingerprint, answers)) as journal:
+    expected = Expected(
+        len(classes),
+        batch_size,
+        listing.number if listing.is_complete else None,
+        len(classes) if ports.probabilities else 0,
+    )
+    with contextlib.closing(Journal(results / JOURNAL, fingerprint, expected, answers)) as journal:
         resumed = len(answers)
         log_resume(journal, answers)
-        loading = time.monotonic()
-        classifier = Classifier(opened, preprocessing, size, batch_size)
-        classes = class_names(ports, classifier.outputs)
-        log.info("Device: %s", classifier.device)
-        say(f"Computing on {classifier.device}.")
-        log.info("Time to load the model: %.2f s", time.monotonic() - loading)
-
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
         pipeline = Pipeline(listing, batch_size, size, resumed)

@@ -136,7 +136,7 @@ def note_batch(
     for number, problem in batch.problems.items():
         log.warning("Chip '%s' is not classified: %s", batch.names[number - batch.first], problem)
     noted = (classes.tolist(), certainties.tolist(), batch.problems, probabilities)
-    journal.add(batch.first, *noted)
+    journal.add(batch.first, *noted, batch.links)
     answers.add(*noted)
     last = batch.first + len(batch.names) - 1
     log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)
