@@ -106,7 +106,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         *contradictions(opened, ports, preprocessing),
     ):
         warn(warning)
-    fingerprint = fingerprint_task(archive.path, model_path, trained_with, settings)
+    fingerprint = fingerprint_task(archive.file, opened.file, trained_with, settings)
     batch_size = listing.batch_size(ports.deploy_batch)
     listing.go_on_aside()
     loading = time.monotonic()

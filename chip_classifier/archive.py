@@ -11,16 +11,15 @@ import bz2
 import errno
 import gzip
 import lzma
-import os
 import posixpath
 import tarfile
-import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from chip_classifier import MAX_CHIP_PIXELS
+from keras_files.same_file import SameFile
 
 # The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
 MAX_CHIP_BYTES = MAX_CHIP_PIXELS * 8
@@ -114,6 +113,7 @@ class _Header(tarfile.TarInfo):
 class Archive:
     """A tar of chips on disk, to be read front to back.
 
+    file: the open file, and size: its bytes.
     passed_over: after a reading, the members that are no chips: reason -> number.
     left_behind: after a reading, whether data follows the end of the archive.
     progress: the share of the file, 0 to 1, that the current reading has come to.
@@ -122,11 +122,9 @@ class Archive:
     def __init__(self, path: Path) -> None:
         """Look at the archive's first bytes. Raises OSError if it cannot be read."""
         self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
-        self._state = self._file_state()
-        self.size = self._state[0]
-        head = os.pread(self._descriptor, 6, 0)
+        self.file = SameFile(path)
+        self.size = self.file.size
+        head = self.file.read(0, 6)
         self._decompress = next(
             (opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None
         )
@@ -139,25 +137,15 @@ class Archive:
         """Whether it is a stream: a chip can be read only where the reading has come to it."""
         return self._decompress is not None
 
-    def _file_state(self) -> tuple[int, int]:
-        """Give the size and the time of the last change, in ns, of the file."""
-        stat = os.fstat(self._descriptor)
-        return stat.st_size, stat.st_mtime_ns
-
     def require_unchanged(self) -> None:
         """Raise BrokenArchive if the file has been written to since the archive was opened.
 
         Where its chips were found, there may be others by now.
         """
-        if self._file_state() != self._state:
+        if not self.file.is_unchanged():
             raise BrokenArchive(
                 f"{self.path.name} was changed while it was read: run the task again."
             )
-
-    def _open(self) -> BinaryIO:
-        """Open the file once more, with a position of its own, whatever is at its path by now."""
-        same = Path(f"/proc/self/fd/{self._descriptor}")  # Linux
-        return (same if same.exists() else self.path).open("rb")
 
     def chips(self) -> Iterator[Chip]:
         """Yield the chips in the order of the archive.
@@ -168,7 +156,7 @@ class Archive:
         self.passed_over = {"hidden files": 0, "other files": 0}
         last = None
         try:
-            with self._open() as file:
+            with self.file.stream() as file:
                 stream = self._decompress(file) if self._decompress else file
                 mode = "r|" if self._decompress else "r:"
                 with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header) as tar:
@@ -241,7 +229,7 @@ class Archive:
             return chip.data
         if chip.is_sparse:
             return self._read_sparse(chip)
-        data = os.pread(self._descriptor, chip.size, chip.offset)
+        data = self.file.read(chip.offset, chip.size)
         if len(data) < chip.size:
             raise BrokenArchive(
                 f"{self.path.name} was cut off while it was read: make or upload it again."
@@ -250,7 +238,7 @@ class Archive:
 
     def _read_sparse(self, chip: Chip) -> bytes:
         """Read a sparse file, holes included, by its header."""
-        with self._open() as file:
+        with self.file.stream() as file:
             file.seek(chip.offset)
             try:
                 with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar:

@@ -15,7 +15,6 @@ A journal may be damaged like any file. Each field of a line is checked; from th
 does not hold, the run goes on as if the journal ended there.
 """
 
-import hashlib
 import itertools
 import json
 import math
@@ -29,6 +28,7 @@ from typing import Any
 
 from chip_classifier import VERSION
 from chip_classifier.answers import NO_CLASS, Answers
+from keras_files.same_file import SameFile
 
 JOURNAL = "resume.jsonl"
 
@@ -67,7 +67,7 @@ class Journal:
 
         Args:
             path: where the journal lies.
-            fingerprint: what must be the same for a resume; see fingerprint_file for files.
+            fingerprint: what must be the same for a resume; see fingerprint_task.
             expected: what its batches are to be like.
             answers: empty; receives the answers of the earlier run.
         Raises:
@@ -224,43 +224,23 @@ def _difference(found: bytes, header: bytes) -> str:
 
 
 def fingerprint_task(
-    archive: Path, model: Path, trained_with: str, settings: Mapping[str, str]
+    archive: SameFile, model: SameFile, trained_with: str, settings: Mapping[str, str]
 ) -> dict[str, str]:
     """Give what must be the same for a resume to be right, by the words of a journal's note.
 
+    Of an archive, which may be large, it is the size, time of change, first and last MiB.
+
     Args:
-        archive, model: the input files.
+        archive, model: the input files, as they were opened.
         trained_with: backend that trained a Keras 1 model.
         settings: the ports in force.
     Raises:
         OSError: a file cannot be read.
     """
+    size, changed = archive.state
     return {
         "task": f"{VERSION}, trained with {trained_with}",
-        "archive": fingerprint_file(archive, whole=False),
-        "model": fingerprint_file(model, whole=True),
+        "archive": f"{size}-{changed}-{archive.digest(whole=False)}",
+        "model": model.digest(whole=True),
         **settings,
     }
-
-
-def fingerprint_file(path: Path, whole: bool) -> str:
-    """Give a short text that changes when the file does.
-
-    Args:
-        path: a file.
-        whole: hash all of it; else its size, time of change, first and last MiB, which is quick for
-            an archive of any size.
-    Raises:
-        OSError: the file cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    stat = path.stat()
-    with path.open("rb") as file:
-        if whole:
-            while block := file.read(2**20):
-                digest.update(block)
-            return digest.hexdigest()
-        digest.update(file.read(2**20))
-        file.seek(max(stat.st_size - 2**20, 0))
-        digest.update(file.read(2**20))
-    return f"{stat.st_size}-{stat.st_mtime_ns}-{digest.hexdigest()}"

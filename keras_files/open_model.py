@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_files.checked_file import (
+    Group,
     ModelError,
     names,
     naming,
@@ -56,10 +56,8 @@ from keras_files.operations import (
     RESAVE,
     mend_operation,
 )
+from keras_files.same_file import SameFile
 from keras_files.weights import LAYER_WEIGHTS, place_archived, place_weights, read_weight
-
-if TYPE_CHECKING:
-    import h5py
 
 __all__ = ["ModelError", "OpenedModel", "open_model"]
 
@@ -129,6 +127,8 @@ class OpenedModel:
     """A model file that was checked and understood, not yet computed.
 
     Attributes:
+        file: the model file, open.
+        root: its arrays.
         input_size: (rows, columns) that the model fixes, None where it takes any.
         outputs: the number of outputs where the configuration tells it, else None.
         bands: the number of bands of the images.
@@ -139,7 +139,8 @@ class OpenedModel:
         description: for the log, such as "Keras 1.2.2, theano, channels_first".
     """
 
-    path: Path
+    file: SameFile
+    root: Group
     input_size: tuple[int | None, int | None]
     outputs: int | None
     bands: int
@@ -166,14 +167,16 @@ class OpenedModel:
         """
         from keras_files.model import Model
 
-        with naming(self.path), open_checked(self.path) as file:
+        with naming(self.file.path):
             model = Model(
                 self.network,
                 (*self.input_size, self.bands),
                 self.channels_first,
-                lambda layer, role: read_weight(file, self.era, layer, role),
+                lambda layer, role: read_weight(self.root, self.era, layer, role),
             )
             check_head(self.head, model.output_shape[1])
+            if not self.file.is_unchanged():
+                raise ModelError("the file was changed while it was read: run the task again")
             return model
 
 
@@ -187,9 +190,15 @@ def open_model(path: Path, trained_with: str = "tensorflow") -> OpenedModel:
 
     Raises:
         ModelError: the file is damaged, unsafe or no whole model, or cannot be computed.
+        OSError: the file cannot be opened.
     """
-    with naming(path), open_checked(path) as file:
-        document, version, backend = read_document(path, file)
+    with naming(path):
+        if not path.exists():
+            raise ModelError("there is no such file")
+    file = SameFile(path)
+    with naming(path):
+        contents = open_checked(file)
+        document, version, backend = read_document(contents)
         generation = int(version[0]) if version[0] in "23" else 1
         era = Era(generation, version, backend or trained_with, _data_format(document))
         top = _read_layer(document, era)
@@ -197,28 +206,30 @@ def open_model(path: Path, trained_with: str = "tensorflow") -> OpenedModel:
             raise ModelError(f"it holds a single {top}, no model: save the whole model")
         _count_calls(top.network, 0)
         input_size, bands, channels_first = check_ends(top.network, era)
-        if zipfile.is_zipfile(path):
+        root = contents.root
+        if contents.archive is not None:
             # TensorFlow 2.12 has the longer name
-            root = next(r for r in ("_layer_checkpoint_dependencies", "layers") if r in file)
-            place_archived(top.network.layers, root, file)
+            start = next(r for r in ("_layer_checkpoint_dependencies", "layers") if r in root)
+            place_archived(top.network.layers, start, root)
         else:
-            place_weights(top.network, era, file)
+            place_weights(top.network, era, root)
         head, outputs = (
-            read_head(top.network, read_loss(document, file)),
+            read_head(top.network, read_loss(document, root)),
             count_outputs(top.network),
         )
         if outputs is not None:
             check_head(head, outputs)
         data_format = "channels_first" if channels_first else "channels_last"
         return OpenedModel(
-            path=path,
+            file=file,
+            root=root,
             input_size=input_size,
             outputs=outputs,
             bands=bands,
             head=head,
             scaling=find_scaling(top.network),
             architecture=find_architecture(top.network),
-            warnings=_compare_backend(file, era) if generation == 1 else (),
+            warnings=_compare_backend(root, era) if generation == 1 else (),
             description=f"Keras {version}, {era.backend}, {data_format}",
             network=top.network,
             era=era,
@@ -233,10 +244,10 @@ def _data_format(document: Any) -> str:
     return "channels_first" if found and found[1] in ("th", "channels_first") else "channels_last"
 
 
-def _compare_backend(file: h5py.File, era: Era) -> tuple[str, ...]:
+def _compare_backend(root: Group, era: Era) -> tuple[str, ...]:
     """Keras 1 named weights "conv_W:0" on TensorFlow and "conv_W" on Theano."""
     found = [
-        name for group in file["model_weights"].values() for name in names(group, "weight_names")
+        name for group in root["model_weights"].values() for name in names(group, "weight_names")
     ]
     looks = "tensorflow" if any(name.endswith(":0") for name in found) else "theano"
     if not found or looks == era.backend:

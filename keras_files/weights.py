@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_files.checked_file import ModelError, names, read_array
+from keras_files.checked_file import Group, ModelError, names, read_array
 from keras_files.network import Era, Layer, Network, words
-
-if TYPE_CHECKING:
-    import h5py
 
 # The layers that can be opened, and their weights in the order in which Keras creates them.
 # "bias?use_bias": there if the argument `use_bias` is true. After "|": never trainable.
@@ -88,7 +84,7 @@ def _slots(layer: Layer, keras: int) -> tuple[list[tuple[Layer, str]], list[tupl
     return (trainable, fixed) if layer.trainable else ([], trainable + fixed)
 
 
-def place_weights(network: Network, era: Era, file: h5py.File) -> None:
+def place_weights(network: Network, era: Era, file: Group) -> None:
     """Fill `Layer.places` from model_weights, which has one group for each layer of the model."""
     root = file["model_weights"]
     known = {layer.name for layer in network.layers}
@@ -132,7 +128,7 @@ def _sort_names(stored: list[str], slots: list[tuple[Layer, str]]) -> list[str]:
     return stored
 
 
-def place_archived(layers: list[Layer], root: str, file: h5py.File) -> None:
+def place_archived(layers: list[Layer], root: str, file: Group) -> None:
     """Fill `Layer.places` in a .keras archive, where a layer has the name of its class, counted."""
     counts: dict[str, int] = {}
     for layer in layers:
@@ -142,7 +138,7 @@ def place_archived(layers: list[Layer], root: str, file: h5py.File) -> None:
         _place_archived_layer(layer, f"{root}/{word}_{count}" if count else f"{root}/{word}", file)
 
 
-def _place_archived_layer(layer: Layer, place: str, file: h5py.File) -> None:
+def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
     if layer.kind == "TimeDistributed":
         _place_archived_layer(layer.network.layers[0], f"{place}/layer", file)
     elif layer.network:
@@ -156,7 +152,7 @@ def _place_archived_layer(layer: Layer, place: str, file: h5py.File) -> None:
         _place(layer, role, f"{place}{part}/vars/{number}", file)
 
 
-def _place(layer: Layer, role: str, place: str, file: h5py.File) -> None:
+def _place(layer: Layer, role: str, place: str, file: Group) -> None:
     """Note where a weight lies, after a look at its shape."""
     if place not in file or not hasattr(file[place], "shape"):
         raise ModelError(f"the file lacks the array '{place}' of {layer}: save the model again")
@@ -168,7 +164,7 @@ def _place(layer: Layer, role: str, place: str, file: h5py.File) -> None:
     layer.places[role] = place
 
 
-def read_weight(file: h5py.File, era: Era, layer: Layer, role: str) -> np.ndarray:
+def read_weight(file: Group, era: Era, layer: Layer, role: str) -> np.ndarray:
     """A weight as float32 in the layout of TensorFlow: kernels (rows, columns, in, out)."""
     array = read_array(file, layer.places[role])
     if not role.endswith("kernel") or array.ndim < 3 or layer.kind == "MaxoutDense":

@@ -301,6 +301,70 @@ def test_signal_while_the_script_loads_is_answered(
     assert number.name in status["reason"]
 
 
+def test_signal_is_answered_while_a_model_makes_libhdf5_loop(tmp_path: Path) -> None:
+    data = bytearray((chip_files.REPOSITORY / "tests/models/tf284_mixed.h5").read_bytes())
+    data[5594 : 5594 + 160] = bytes(160)  # in a heap of texts
+    model = tmp_path / "loop.h5"
+    model.write_bytes(data)
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], model)
+    process = subprocess.Popen(chip_files.command(work_dir), stderr=subprocess.PIPE)
+    wait_until((work_dir / "output" / "logs" / "out.log").exists, process)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    sent = time.monotonic()
+    process.communicate(timeout=chip_files.TIMEOUT_SECONDS)  # and nobody else has its stderr
+    assert time.monotonic() - sent < 2
+    assert "SIGTERM" in chip_files.read_json(work_dir / "status.json")["reason"]
+
+
+# ----------------------------------------------------------------- exchanged between check and use
+
+
+def exchange(path: Path, other: Path, process: subprocess.Popen, when: Callable[[], bool]) -> None:
+    """Move another file over one of a running task's; kill the task half way."""
+    wait_until(when, process)
+    process.send_signal(signal.SIGSTOP)  # so that nothing happens between seeing and doing
+    os.replace(other, path)
+    process.send_signal(signal.SIGCONT)
+    journal = path.parents[2] / "output" / "results" / "resume.jsonl"
+    wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 200, process)
+    process.kill()
+    process.wait()
+
+
+def test_archive_that_is_exchanged_while_it_is_open(bands_model: Path, tmp_path: Path) -> None:
+    archive, _ = colour_archive(3000)
+    other, answers = colour_archive(3001)
+    work_dir = make_work_dir(
+        tmp_path / "w", archive, bands_model, {"deploy_batch": "1", **UNIT_PORTS}
+    )
+    path = work_dir / "input" / "chips" / "chips.tar"
+    (tmp_path / "other.tar").write_bytes(other)
+    process = kill_run.start(work_dir)
+
+    def is_open() -> bool:
+        opened = Path(f"/proc/{process.pid}/fd").iterdir()
+        return any(os.path.realpath(entry) == str(path.resolve()) for entry in opened)
+
+    exchange(path, tmp_path / "other.tar", process, is_open)
+    assert chip_files.assert_succeeded(run_task(work_dir)).classified == answers
+
+
+def test_model_that_is_exchanged_while_tensorflow_loads(
+    bands_model: Path, softmax_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3000)
+    work_dir = make_work_dir(tmp_path / "w", archive, None, {"deploy_batch": "1", **UNIT_PORTS})
+    path = work_dir / "input" / "model" / "model.h5"
+    shutil.copy(bands_model, path)
+    shutil.copy(softmax_model, tmp_path / "other.h5")
+    process = kill_run.start(work_dir)
+    maps = Path(f"/proc/{process.pid}/maps")
+    exchange(path, tmp_path / "other.h5", process, lambda: "tensorflow" in maps.read_text())
+    shutil.copy(bands_model, path)
+    assert chip_files.assert_succeeded(run_task(work_dir)).classified == answers
+
+
 # ----------------------------------------------------------------------------- hostile archives
 
 

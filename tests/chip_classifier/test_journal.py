@@ -11,7 +11,7 @@ import pytest
 
 from chip_classifier import journal as journal_module
 from chip_classifier.answers import NO_CLASS, Answers
-from chip_classifier.journal import SYNC_SECONDS, Expected, Journal, fingerprint_file
+from chip_classifier.journal import SYNC_SECONDS, Expected, Journal
 
 FINGERPRINT = {"archive": "1-2-3", "size": "4 x 4"}
 EXPECTED = Expected(classes=3, batch_size=2, chips=5)
@@ -240,27 +240,3 @@ def test_line_without_an_end_is_not_read_whole(
         assert tracemalloc.get_traced_memory()[1] < 2**20
         tracemalloc.stop()
         assert list(answers.classes) == classes
-
-
-# ------------------------------------------------------------------------------------ fingerprint
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_fingerprint_changes_with_the_content(whole: bool, tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    seen = set()
-    for content in (b"", b"a", b"b", b"a" * 3_000_000, b"b" + b"a" * 2_999_999):
-        path.write_bytes(content)
-        seen.add(fingerprint_file(path, whole))
-        assert fingerprint_file(path, whole) in seen
-    assert len(seen) == 5
-
-
-def test_fingerprint_of_a_whole_file_sees_its_middle(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    content = bytearray(5_000_000)
-    path.write_bytes(content)
-    before = fingerprint_file(path, whole=True)
-    content[2_500_000] = 1
-    path.write_bytes(content)
-    assert fingerprint_file(path, whole=True) != before

@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from keras_files import operations
+from keras_files import checked_file, look, operations
 from keras_files.open_model import ModelError, open_model
 from keras_files.operations import OPERATIONS
 from keras_files.weights import LAYER_WEIGHTS
@@ -515,6 +515,147 @@ def test_array_packed_by_gzip_is_opened(tmp_path: Path) -> None:
             "model_weights/dense/dense/kernel:0", data=kernel, compression="gzip", shuffle=True
         )
     assert predict(path).shape == (2, 2)
+
+
+def test_many_arrays_that_inflate_a_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "SMALL_FILE_BYTES", 2**20)
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        for number in range(40):
+            file.create_dataset(
+                f"model_weights/zeros/{number}", data=np.zeros(2**14, "f4"), compression="gzip"
+            )
+    assert "far more" in refusal(path, build=False)
+
+
+def test_numbers_are_those_of_the_file_wherever_it_keeps_them(tmp_path: Path) -> None:
+    kernel = np.random.default_rng(1).normal(size=(48, 2))
+    expected = None
+    for number, options in enumerate(
+        (
+            {},
+            {"dtype": ">f4"},
+            {"dtype": "<f8"},
+            {"chunks": (7, 1)},
+            {"compression": "gzip", "fletcher32": True},
+            {"dcpl": h5py.h5p.create(h5py.h5p.DATASET_CREATE)},
+        )
+    ):
+        path = tmp_path / f"{number}.h5"
+        with h5py.File(path, "w", userblock_size=512 * (number % 2)):
+            pass
+        with (
+            h5py.File(save(tmp_path / "m.h5", sequential())) as whole,
+            h5py.File(path, "a") as file,
+        ):
+            for name, value in whole.attrs.items():
+                file.attrs[name] = value
+            whole.copy("model_weights", file)
+            del file["model_weights/dense/dense/kernel:0"]
+            if "dcpl" in options:
+                options["dcpl"].set_layout(h5py.h5d.COMPACT)
+            data = kernel.astype(np.float32).astype(options.pop("dtype", "<f4"))
+            file.create_dataset("model_weights/dense/dense/kernel:0", data=data, **options)
+        y = predict(path)
+        expected = y if expected is None else expected
+        np.testing.assert_array_equal(y, expected)
+
+
+def save_archive(path: Path) -> Path:
+    """Write a small .keras archive."""
+    import keras
+
+    layers = [keras.layers.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    keras.Sequential(layers).save(path)
+    return path
+
+
+def test_archive_that_was_packed_again_gives_the_same_numbers(tmp_path: Path) -> None:
+    path, packed = save_archive(tmp_path / "m.keras"), tmp_path / "packed.keras"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w") as other:
+        for info in archive.infolist():
+            other.writestr(info.filename, archive.read(info), zipfile.ZIP_DEFLATED)
+    np.testing.assert_array_equal(predict(packed), predict(path))
+
+
+def test_archive_with_a_damaged_byte_among_its_weights(tmp_path: Path) -> None:
+    path = save_archive(tmp_path / "m.keras")
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("model.weights.h5")
+    data = bytearray(path.read_bytes())
+    data[info.header_offset + info.file_size - 100] ^= 1
+    path.write_bytes(data)
+    assert "CRC" in refusal(path, build=False)
+
+
+# What never ends
+
+
+def test_file_that_makes_libhdf5_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checked_file, "CPU_SECONDS", 1)
+    data = bytearray(REFERENCES["tf284_mixed.h5"][0].read_bytes())
+    data[5594 : 5594 + 160] = bytes(160)  # in a heap of texts
+    (tmp_path / "m.h5").write_bytes(data)
+    assert "processor time" in refusal(tmp_path / "m.h5", build=False)
+
+
+@pytest.mark.parametrize("place", ["/", "model_weights", "model_weights/dense/dense/bias:0"])
+def test_thousands_of_attributes(place: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        for number in range(1001):
+            file[place].attrs[f"a{number}"] = number
+    assert "attributes" in refusal(path, build=False)
+
+
+def test_hundreds_of_attributes_are_passed_over(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file["model_weights"].attrs[b"\xff\xfe"] = b"\xff\xfe"
+        for number in range(900):
+            file["model_weights"].attrs[f"a{number}"] = number
+    assert predict(path).shape == (2, 2)
+
+
+def test_thousands_of_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "MAX_ITEMS", 500)
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        for number in range(500):
+            file.create_group(f"odd/{number}")
+    assert "more than 500 entries" in refusal(path, build=False)
+
+
+def test_groups_in_groups(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file.create_group("a/" * 500)
+    assert "nested" in refusal(path, build=False)
+
+
+# Check and use are the same file
+
+
+def test_file_that_another_takes_the_place_of(tmp_path: Path) -> None:
+    path, other = save(tmp_path / "m.h5", sequential()), tmp_path / "other.h5"
+    before = predict(path)
+    opened = open_model(path)
+    with h5py.File(save(other, sequential()), "a") as file:
+        file["model_weights/dense/dense/kernel:0"][:] *= -1
+    os.replace(other, path)
+    model = opened.build()
+    np.testing.assert_array_equal(model(np.ones((2, 4, 4, 3), np.float32)), before)
+    assert np.abs(predict(path) - before).max() > 0.1
+
+
+def test_file_that_is_written_to_before_its_weights_are_read(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    opened = open_model(path)
+    with h5py.File(path, "a") as file:
+        file["model_weights/dense/dense/kernel:0"][:] *= -1
+    os.utime(path, (1, 1))
+    with pytest.raises(ModelError, match=r"m\.h5: the file was changed"):
+        opened.build()
 
 
 def test_hard_links_in_a_circle(tmp_path: Path) -> None:
