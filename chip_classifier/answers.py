@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from chip_classifier.files import create
+
 NO_CLASS = -1
 UNKNOWN = "an earlier run left no answer for this chip: run the task again"
 _encode = json.JSONEncoder(allow_nan=False).encode
@@ -157,7 +159,7 @@ def write_json_object(path: Path, items: Iterable[tuple[str, object]]) -> None:
     """
     temporary = path.with_name(path.name + ".part")
     try:
-        with temporary.open("w", encoding="ascii") as file:
+        with create(temporary, encoding="ascii") as file:
             separator = "{\n"
             for key, value in items:
                 file.write(f"{separator}{_encode(key)}: {_encode(value)}")

@@ -28,6 +28,7 @@ from typing import Any
 
 from chip_classifier import VERSION
 from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.files import create, odd_kind
 from keras_files.same_file import SameFile
 
 JOURNAL = "resume.jsonl"
@@ -81,14 +82,18 @@ class Journal:
         self._sync_error: OSError | None = None
         self._next_sync = time.monotonic()
         header = json.dumps(dict(fingerprint), sort_keys=True).encode() + b"\n"
-        sound = self._replay(header, expected, answers) if path.exists() else 0
+        sound = self._replay(header, expected, answers) if self._is_there() else 0
         if sound:
             self._file = path.open("r+b")
             self._file.truncate(sound)  # what does not hold, such as a line that a crash cut off
             self._file.seek(sound)
         else:
-            self._file = path.open("wb")
+            self._file = create(path).detach()
             self._append(header)
+
+    def _is_there(self) -> bool:
+        """Whether a file, and not a link or a FIFO, lies in the journal's place."""
+        return self.path.exists() and odd_kind(self.path) is None
 
     def _replay(self, header: bytes, expected: Expected, answers: Answers) -> int:
         """Add the batches of an earlier run; return how many bytes are sound, 0 for none."""

@@ -1,6 +1,7 @@
 """The task's ports: ports.json and the input directories -> settings that are checked."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.files import odd_kind
 from chip_classifier.ports_json import PortError, read_texts
 from keras_files.open_model import OpenedModel
 
@@ -209,20 +211,31 @@ def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
         TaskError: there is none, or more than one; the message names what was found.
     """
     try:
-        files = sorted(f.name for f in directory.iterdir() if f.is_file() and f.name[0] != ".")
+        entries = sorted(entry for entry in directory.iterdir() if entry.name[0] != ".")
     except OSError as error:
         raise TaskError(
             f"The input directory {directory} cannot be read ({error.strerror}): put the {what} "
             "there."
         ) from error
+    files = [entry.name for entry in entries if entry.is_file()]
     found = [name for name in files if name.lower().endswith(tuple(suffixes))]
     if len(found) == 1:
         return directory / found[0]
+    for entry in entries:
+        if not found and entry.name.lower().endswith(tuple(suffixes)):
+            raise TaskError(f"{entry} is {_odd_input(entry)}: put the {what} itself there.")
     listed = ", ".join((found or files)[:10]) + (", ..." if len(found or files) > 10 else "")
     raise TaskError(
         f"{directory} must hold exactly one {what} ({', '.join(suffixes)}), "
         + (f"but holds {len(found)}: {listed}." if found else f"but holds {listed or 'no file'}.")
     )
+
+
+def _odd_input(path: Path) -> str:
+    """Say what an entry of an input directory is that is no file."""
+    if path.is_symlink():
+        return f"a link to {os.readlink(path)}, where no file is"
+    return f"{odd_kind(path)}, no file"
 
 
 def chip_size(ports: Ports, model: OpenedModel, model_name: str) -> tuple[int, int]:

@@ -167,7 +167,7 @@ def run_listing_at_first(work_dir: Path, seconds: float) -> Run:
         "import os, chips, chip_files\n"  # chips first: it sets the limits that OpenCV reads
         "task = chip_files.load_task()\n"
         f"task.LISTING_SECONDS = {seconds}\n"
-        "os._exit(task.main())\n"
+        "os._exit(task.main(task.begin(task.__doc__)))\n"
     )
     path = os.pathsep.join(
         filter(
@@ -797,6 +797,212 @@ def test_disk_that_fills_up_fails_the_run_which_is_resumed(
     assert kill_run.logged_batches(work_dir)[0][0] == answered
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>&1"])
+def test_closed_or_full_streams_do_not_end_the_run(
+    closed: str, bands_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3)
+    work_dir = make_work_dir(tmp_path / "w", archive, bands_model, UNIT_PORTS)
+    shell = ["sh", "-c", f'exec "$0" "$@" {closed}', *chip_files.command(work_dir)]
+    done = subprocess.run(shell, check=False, timeout=chip_files.TIMEOUT_SECONDS)
+    run = chip_files.assert_succeeded(Run(work_dir, done.returncode, "", ""))
+    assert run.classified == answers
+
+
+OLD = '{"status": "success", "reason": null}'
+
+
+@pytest.mark.parametrize("closed", ["", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("failure", ["option", "library", "input"])
+def test_no_success_of_an_earlier_run_outlasts_a_failure(
+    failure: str, closed: str, bands_model: Path, tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", None, bands_model)
+    (work_dir / "status.json").write_text(OLD)
+    (tmp_path / "lure").mkdir()
+    if failure == "library":
+        (tmp_path / "lure" / "cv2.py").write_text("raise ImportError('libGL.so.1 is missing')")
+    arguments = ["--trained-with", "cntk"] if failure == "option" else []
+    shell = ["sh", "-c", f'exec "$0" "$@" {closed}', *chip_files.command(work_dir, *arguments)]
+    done = subprocess.run(
+        shell,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "lure")},
+        timeout=chip_files.TIMEOUT_SECONDS,
+    )
+    assert done.returncode == {"option": 2, "library": 1, "input": 1}[failure]
+    status = chip_files.read_json(work_dir / "status.json")
+    assert status["status"] == "failed"
+    parts = {"option": "--trained-with", "library": "libGL.so.1", "input": "tar archive"}
+    assert parts[failure] in status["reason"]
+    assert not (work_dir / "task.lock").exists()
+
+
+def test_help_touches_no_work_directory(bands_model: Path, tmp_path: Path) -> None:
+    work_dir = make_work_dir(tmp_path / "w", None, bands_model)
+    (work_dir / "status.json").write_text(OLD)
+    assert run_task(work_dir, "--help").code == 0
+    assert (work_dir / "status.json").read_text() == OLD
+
+
+def test_unexpected_error_is_explained_on_stderr_too(bands_model: Path, tmp_path: Path) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    program = (
+        "import os, chip_classifier, chip_files\n"
+        "task = chip_files.load_task()\n"
+        "task.read_ports = lambda path: 1 / 0\n"
+        "os._exit(task.main(task.begin(task.__doc__)))\n"
+    )
+    path = os.pathsep.join((str(chip_files.REPOSITORY), str(Path(__file__).parent)))
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--work-dir", work_dir],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert lines[0].startswith("Traceback")
+    assert lines[-2] == "ZeroDivisionError: division by zero"
+    reason = chip_files.read_json(work_dir / "status.json")["reason"]
+    assert lines[-1] == reason
+    assert "Unexpected error, ZeroDivisionError" in reason
+
+
+# ------------------------------------------------------------------------- odd files, several runs
+
+
+@pytest.mark.parametrize("number", [8, 20, 31, 40])
+def test_few_descriptors_are_enough_or_named(
+    number: int, bands_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3)
+    work_dir = make_work_dir(tmp_path / "w", archive, bands_model, UNIT_PORTS)
+    (work_dir / "status.json").write_text(OLD)
+    run = run_with(
+        work_dir, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+    )
+    if number < 32:
+        reason = run.stderr.splitlines()[-1]
+        assert f"only {number} files" in reason
+        assert (run.code, run.status) == (1, {"status": "failed", "reason": reason})
+    else:
+        assert chip_files.assert_succeeded(run).classified == answers
+
+
+def test_low_limit_of_descriptors_that_can_be_raised_is(bands_model: Path, tmp_path: Path) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    chip_files.assert_succeeded(
+        run_with(work_dir, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (9, 999)))
+    )
+
+
+ODD_PLACES = {
+    "output/logs/out.log": [os.mkfifo, os.mkdir, "link"],
+    "output/results": [os.mkfifo, "dangling"],
+    "output/logs": [os.mkfifo, "dangling"],
+    "output": [os.mkfifo, "dangling"],
+    "status.json": [os.mkdir],
+    "input/chips/chips.tar": [os.mkfifo, os.mkdir, "dangling"],
+    "input/model/model.h5": [os.mkfifo, os.mkdir, "dangling"],
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "make"), [(place, make) for place, kinds in ODD_PLACES.items() for make in kinds]
+)
+def test_odd_file_in_the_way_is_named_at_once(
+    place: str, make: object, bands_model: Path, tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", None, None)
+    shutil.copy(bands_model, work_dir / "input" / "model" / "model.h5")
+    (work_dir / "input" / "chips" / "chips.tar").write_bytes(colour_archive(1)[0])
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    path = work_dir / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    if callable(make):
+        make(path)
+    else:
+        path.symlink_to(precious if make == "link" else tmp_path / "nowhere")
+    started = time.monotonic()
+    run = run_with(work_dir)
+    assert time.monotonic() - started < 20
+    assert run.code == 1
+    reason = run.stderr.splitlines()[-1]
+    assert str(path) in reason and "Traceback" not in run.stderr
+    assert place == "status.json" or run.status == {"status": "failed", "reason": reason}
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("make", ["link", os.mkfifo])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "status.json",
+        "status.json.part",
+        "output/results/classified.json",
+        "output/results/classified.json.part",
+        "output/results/resume.jsonl",
+        "output/logs/preview.html",
+        "output/logs/preview.html.part",
+    ],
+)
+def test_nothing_is_written_through_a_link_or_into_a_fifo(
+    place: str, make: object, bands_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3)
+    work_dir = make_work_dir(tmp_path / "w", archive, bands_model, UNIT_PORTS)
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    path = work_dir / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(precious) if make == "link" else make(path)
+    run = chip_files.assert_succeeded(run_with(work_dir))
+    assert run.classified == answers
+    assert precious.read_text() == "precious"
+    assert not path.is_symlink() and not path.is_fifo()
+
+
+@pytest.mark.parametrize("after", [0.0, 0.3, 1.5])
+def test_second_run_in_a_work_directory_refuses_and_changes_nothing(
+    after: float, bands_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3000)
+    ports = {"deploy_batch": "1", **UNIT_PORTS}
+    work_dir = make_work_dir(tmp_path / "w", archive, bands_model, ports)
+    first = kill_run.start(work_dir)
+    wait_until((work_dir / "task.lock").exists, first)
+    time.sleep(after)
+    second = run_with(work_dir)
+    assert first.poll() is None
+    assert second.code == 1
+    assert second.stderr.splitlines()[-1].startswith("Another run of the task is at work in")
+    assert first.wait(chip_files.TIMEOUT_SECONDS) == 0
+    run = Run(work_dir, 0, "", "")
+    assert run.status == {"status": "success", "reason": None}
+    assert run.classified == answers
+    assert not (work_dir / "task.lock").exists()
+
+
+def test_lock_of_a_killed_run_is_gone_with_it(killed: Path, tmp_path: Path) -> None:
+    work_dir = shutil.copytree(killed, tmp_path / "w")
+    (work_dir / "task.lock").touch()
+    chip_files.assert_succeeded(run_task(work_dir))
+
+
+def test_work_directory_without_locks_is_used_with_a_warning(
+    bands_model: Path, tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    (work_dir / "task.lock").mkdir()
+    run = chip_files.assert_succeeded(run_task(work_dir))
+    assert len(run.warnings("cannot be locked")) == 1
+
+
 # How to start a process as a user who is not root: as that of the tests, or as nobody.
 NOT_ROOT: dict = {"env": {**os.environ, "HOME": "/nonexistent"}}
 if os.geteuid() == 0:
@@ -969,7 +1175,7 @@ def start_thread_without_memory_for_python(seconds: int) -> tuple[str, str]:
         task.wait_for(start)
     except BaseException as error:  # noqa: BLE001, it is the result
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return type(error).__name__, task.explain(error)
+        return type(error).__name__, task.explain(error, sys.stderr)
     return "none", ""
 
 
