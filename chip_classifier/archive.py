@@ -24,8 +24,18 @@ from keras_files.same_file import SameFile
 # The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
 MAX_CHIP_BYTES = MAX_CHIP_PIXELS * 8
 
-# A member's long name and its pax records are read into memory; real ones have a few hundred bytes.
-MAX_METADATA_BYTES = 2**26
+# The headers in front of a member, long names and pax records, are read into memory; real ones have
+# a few hundred bytes, those with the attributes of a file system some thousands.
+MAX_METADATA_BYTES = 2**23
+
+# Global pax records are kept for all members behind them; git archive writes one.
+MAX_GLOBAL_RECORDS = 100
+MAX_GLOBAL_BYTES = 2**16
+
+# Names are kept until the results are written: of one chip, several times the longest path of
+# Linux; of all, those of millions of chips.
+MAX_NAME_LENGTH = 2**16
+MAX_NAMES_LENGTH = 2**28
 
 _METADATA_TYPES = (
     tarfile.XHDTYPE,
@@ -93,14 +103,6 @@ class _Header(tarfile.TarInfo):
     """
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
-        """Parse a header; refuse one that announces metadata beyond reason, before it is read."""
-        header = super().frombuf(buf, encoding, errors)
-        if header.type in _METADATA_TYPES and header.size > MAX_METADATA_BYTES:
-            raise tarfile.HeaderError(f"{header.size:,} bytes of metadata for one member")
-        return header
-
-    @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
         """Read the next header, as tarfile does."""
         try:
@@ -108,6 +110,16 @@ class _Header(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             tar.ended_by = error
             raise
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """Go on with the header by its type; refuse metadata beyond reason before it is read."""
+        if self.type in _METADATA_TYPES:
+            # The first member is read before there is a place to set it to 0.
+            tar.metadata_bytes = getattr(tar, "metadata_bytes", 0) + self.size
+            most = MAX_GLOBAL_BYTES if self.type == tarfile.XGLTYPE else MAX_METADATA_BYTES
+            if self.size > most or tar.metadata_bytes > MAX_METADATA_BYTES:
+                raise tarfile.HeaderError(f"{self.size:,} bytes of metadata for one member")
+        return super()._proc_member(tar)
 
 
 class Archive:
@@ -154,20 +166,21 @@ class Archive:
         yielded before is sound.
         """
         self.passed_over = {"hidden files": 0, "other files": 0}
-        last = None
+        last, names_length = None, 0
         try:
             with self.file.stream() as file:
                 stream = self._decompress(file) if self._decompress else file
                 mode = "r|" if self._decompress else "r:"
                 with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header) as tar:
-                    while (member := tar.next()) is not None:
-                        tar.members.clear()  # else tarfile keeps every header it has seen
+                    while (member := _next_member(tar)) is not None:
                         if tar.offset <= member.offset:
                             raise tarfile.ReadError("a member of negative size")
                         last = member_path(member.name)
                         chip = self._chip(tar, member)
                         self.progress = file.tell() / max(self.size, 1)
                         if chip is not None:
+                            names_length += len(chip.name) + len(chip.link or "")
+                            self._check_names(chip, names_length)
                             yield chip
                     if not isinstance(tar.ended_by, tarfile.EOFHeaderError):
                         raise tarfile.ReadError("no end-of-archive marker")
@@ -179,9 +192,22 @@ class Archive:
                     "make it with 'tar -cvf chips.tar chips'."
                 ) from error
             raise BrokenArchive(
-                f"{self.path.name} is cut off or damaged after the member '{last}' ({error}): "
-                "make or upload the archive again."
+                f"{self.path.name} is cut off or damaged after the member '{last[:200]}' "
+                f"({error}): make or upload the archive again."
             ) from error
+
+    def _check_names(self, chip: Chip, names_length: int) -> None:
+        """Raise BrokenArchive if the names of the chips so far take too much memory."""
+        if len(chip.name) + len(chip.link or "") > MAX_NAME_LENGTH:
+            raise BrokenArchive(
+                f"{self.path.name} has a chip with a name of {len(chip.name):,} letters, "
+                f"'{chip.name[:100]}...': give it a shorter one."
+            )
+        if names_length > MAX_NAMES_LENGTH:
+            raise BrokenArchive(
+                f"{self.path.name} has chips with names of more than {MAX_NAMES_LENGTH:,} letters "
+                "in all: make several archives of it."
+            )
 
     def _chip(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Chip | None:
         """Make a Chip of a member; None, and a count in passed_over, if it is none."""
@@ -242,7 +268,7 @@ class Archive:
             file.seek(chip.offset)
             try:
                 with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar:
-                    member = tar.next()
+                    member = _next_member(tar)
                     # A global header, which is not read again, may have described it otherwise.
                     if member is None or not member.issparse() or member.size != chip.size:
                         raise tarfile.ReadError("described in two ways")
@@ -265,6 +291,19 @@ class Archive:
             if not only_padding and not self.is_compressed:
                 break
         return not only_padding
+
+
+def _next_member(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """Read the next header, of which tarfile keeps none then.
+
+    Raises tarfile.TarError if it is damaged.
+    """
+    tar.metadata_bytes = 0
+    member = tar.next()
+    tar.members.clear()
+    if len(tar.pax_headers) > MAX_GLOBAL_RECORDS:
+        raise tarfile.ReadError(f"more than {MAX_GLOBAL_RECORDS} global records")
+    return member
 
 
 def member_path(name: str) -> str:

@@ -120,8 +120,9 @@ def _serve(
     try:
         gc.disable()  # it would end what belongs to the other process
         faulthandler.disable()
+        now = _memory_now()
         _close_all_but(writing, descriptor)
-        shortage = _take_limits(cpu_seconds, memory)
+        shortage = _take_limits(cpu_seconds, now, memory)
         for block in work():
             left = memoryview(block)
             while left:
@@ -140,9 +141,8 @@ def _close_all_but(*kept: int) -> None:
         os.closerange(low + 1, high)
 
 
-def _take_limits(cpu_seconds: int, memory: int) -> int:
+def _take_limits(cpu_seconds: int, now: int | None, memory: int) -> int:
     """Set this process' limits; give what it exits with where memory is too little."""
-    now = _memory_now()
     for kind in ("CORE", "FSIZE", "NOFILE", "NPROC"):
         resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

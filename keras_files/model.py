@@ -26,6 +26,12 @@ MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
 UNKNOWN_SIZE = 64  # of an axis whose length depends on the chips
 Arrays = dict[str, np.ndarray]
 
+# Operations whose other arguments than the first one say how large their result is.
+SIZED = words(
+    "compat.v1.pad getitem image.central_crop image.resize image.resize_with_crop_or_pad pad "
+    "reshape slice split tile"
+)
+
 # Channels first: these follow their own data_format, these compute each value from those at its
 # place, and these have an axis that may be the one of the channels.
 SPATIAL = words(
@@ -118,10 +124,16 @@ class Model:
 
     def _compute(self, network: Network, inputs: list[Value]) -> list[Value]:
         values = dict(zip(network.inputs, inputs, strict=True))
+        sizes: set[Tensor] = set()
         for call in network.calls:
+            if call.layer.kind == "Operation":
+                _check_sizes(call, sizes)
             results = self._call(call, values)
             results = results if isinstance(results, (list, tuple)) else [results]
-            values |= {Tensor(call.name, call.number, i): y for i, y in enumerate(results)}
+            made = {Tensor(call.name, call.number, i): y for i, y in enumerate(results)}
+            if _gives_sizes(call, sizes):
+                sizes |= made.keys()
+            values |= made
         return [values[end] for end in network.outputs]
 
     def _call(self, call: Call, values: dict[Tensor, Value]) -> Value | list[Value]:
@@ -147,12 +159,17 @@ class Model:
             raise ModelError(
                 f"{layer} cannot be computed as the file describes it: {cause}"
             ) from error
-        last = y.last if isinstance(y, ChannelsFirst) else y
-        if (
-            not isinstance(y, (list, tuple))
-            and math.prod(n or 1 for n in last.shape[1:]) > MAX_VALUES
-        ):
-            raise ModelError(f"{layer} makes an array of shape {last.shape}, too large for a chip")
+        made = [_kept(part) for part in (y if isinstance(y, (list, tuple)) else [y])]
+        for part in made:
+            if math.prod(n or 1 for n in part.shape[1:]) > MAX_VALUES:
+                raise ModelError(
+                    f"{layer} makes an array of shape {part.shape}, too large for a chip"
+                )
+        if _are_of_known_size(_tensors([args, kwargs])) and not _are_of_known_size(made):
+            raise ModelError(
+                f"{layer} makes an array of shape {made[0].shape}, whose size the model does not "
+                "fix: give it fixed numbers and save the model again"
+            )
         return y
 
     def _distribute(self, layer: Layer, x: Array) -> Array:
@@ -217,6 +234,50 @@ def _are_close(x: Array, y: Array) -> bool:
         return False
     scale = max(1.0, float(np.max(np.abs(np.nan_to_num(x)), initial=0.0)))
     return np.allclose(x, y, rtol=1e-3, atol=1e-5 * scale, equal_nan=True)
+
+
+def _check_sizes(call: Call, sizes: set[Tensor]) -> None:
+    """Refuse an operation that takes the size of its result from the values of a chip.
+
+    Args:
+        call: of an Operation.
+        sizes: the Tensors that were computed from the shapes of others alone.
+    """
+    function = call.layer.config["function"]
+    arguments = list(tensors_in([call.args, call.kwargs]))
+    alone = function == "where" and len(call.args) + len(call.kwargs) == 1
+    if alone or (function in SIZED and not sizes.issuperset(arguments[1:])):
+        raise ModelError(
+            f"{call.layer} makes an array whose size depends on the values of a chip: give it "
+            "fixed numbers and save the model again"
+        )
+
+
+def _gives_sizes(call: Call, sizes: set[Tensor]) -> bool:
+    """Whether a call gives the shape of an array, or computes with nothing but such."""
+    if call.layer.kind != "Operation":
+        return False
+    arguments = set(tensors_in([call.args, call.kwargs]))
+    is_shape = call.layer.config["function"] in ("shape", "compat.v1.shape")
+    return is_shape or bool(arguments) and arguments <= sizes
+
+
+def _kept(y: Value) -> Array:
+    """A value as it is kept."""
+    return y.last if isinstance(y, ChannelsFirst) else y
+
+
+def _tensors(value: Any) -> list[Array]:
+    """All arrays among the arguments of a call."""
+    if isinstance(value, (list, tuple, dict)):
+        parts = value.values() if isinstance(value, dict) else value
+        return [array for part in parts for array in _tensors(part)]
+    return [_kept(value)] if isinstance(value, (ChannelsFirst, tf.Tensor)) else []
+
+
+def _are_of_known_size(arrays: list[Array]) -> bool:
+    """Whether all axes but the first one, mostly that of the batch, are of known length."""
+    return all(None not in array.shape[1:].as_list() for array in arrays if array.shape.rank != 0)
 
 
 def _join_normalizations(network: Network, arrays: dict[int, Arrays]) -> None:

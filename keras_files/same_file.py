@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -105,7 +106,7 @@ class _Stream(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = (0, self._position, self._end - self._start)[whence]
         if base + offset < 0:
-            raise OSError(f"there is no place {base + offset} in a file")
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # as of any file
         self._position = base + offset
         return self._position
 

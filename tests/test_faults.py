@@ -557,6 +557,48 @@ def test_metadata_beyond_reason_is_refused_unread(kind: bytes, tmp_path: Path) -
     assert peak < 2**22
 
 
+@pytest.mark.parametrize(
+    ("headers", "cause"),
+    [
+        ([(tarfile.GNUTYPE_LONGNAME, b"n" * (2**23 + 1))], "metadata"),
+        ([(tarfile.GNUTYPE_LONGNAME, b"n" * 2**21)] * 5, "metadata"),
+        ([(tarfile.XHDTYPE, b"100 comment=" + b"x" * 2**21)] * 5, "metadata"),
+        ([(tarfile.XGLTYPE, b"65600 comment=" + b"x" * 65585 + b"\n")], "metadata"),
+        ([(tarfile.XGLTYPE, b"".join(b"7 %s=\n" % b"abc"[:3] for _ in range(9)))], None),
+        ([(tarfile.XGLTYPE, b"".join(b"8 k%03d=\n" % n for n in range(101)))], "global"),
+        ([(tarfile.GNUTYPE_LONGNAME, b"n" * 70_000 + b".png")], "70,004 letters"),
+        ([(tarfile.GNUTYPE_LONGNAME, b"n" * 60_000 + b".png")], None),
+    ],
+)
+def test_sum_of_what_stands_before_a_member_is_bounded(
+    headers: list[tuple[bytes, bytes]], cause: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.tar"
+    before = b"".join(entry("x", data, type=kind) for kind, data in headers)
+    path.write_bytes(entry("c/a.png", b"x") + before + entry("c/b.png", b"x") + END)
+    chips = Archive(path).chips()
+    assert next(chips).name == "c/a.png"
+    if cause is None:
+        assert len(list(chips)) == 1
+        return
+    with pytest.raises(BrokenArchive, match=cause) as caught:
+        list(chips)
+    assert len(str(caught.value)) < 1000
+
+
+def test_sum_of_names_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chip_classifier.archive.MAX_NAMES_LENGTH", 10_000)
+    path = tmp_path / "a.tar"
+    path.write_bytes(b"".join(entry(f"c/{'n' * 1000}{n}.png", b"x") for n in range(20)) + END)
+    chips = Archive(path).chips()
+    with pytest.raises(BrokenArchive, match="names of more than 10,000 letters in all"):
+        list(chips)
+    link = entry("c/l.png", type=b"2", linkname="n" * 70_000)
+    path.write_bytes(link + END)
+    with pytest.raises(BrokenArchive, match="shorter"):
+        list(Archive(path).chips())
+
+
 def test_members_that_lie_about_their_sizes_are_not_classified(
     bands_model: Path, tmp_path: Path
 ) -> None:

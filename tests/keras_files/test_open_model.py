@@ -416,6 +416,65 @@ def test_operation_that_is_not_arithmetic(function: str, tmp_path: Path) -> None
     assert "'odd'" in message and function in message
 
 
+def operation(name: str, *nodes: Any) -> tuple[Entry, Any]:
+    return layer("TFOpLambda", name, function=name), list(nodes)
+
+
+def sized_by(value: Any) -> list[tuple[Entry, Any]]:
+    """Operations that make a whole number, "cast", of an array."""
+    return [
+        operation("math.reduce_sum", value),
+        operation("cast", ["math.reduce_sum", 0, 0, {"dtype": "int32"}]),
+    ]
+
+
+NUMBER = ["cast", 0, 0]
+
+
+@pytest.mark.parametrize(
+    "sized",
+    [
+        operation("tile", ["input", 0, 0, {"multiples": [1, NUMBER, NUMBER, 1]}]),
+        operation("tile", ["input", 0, 0, {"multiples": [NUMBER, 1, 1, 1]}]),
+        operation("image.resize", ["input", 0, 0, {"size": [NUMBER, NUMBER]}]),
+        operation("pad", ["input", 0, 0, {"paddings": [[0, 0], [0, NUMBER], [0, 0], [0, 0]]}]),
+        operation("reshape", ["input", 0, 0, {"shape": [-1, NUMBER, 3]}]),
+        operation("slice", ["input", 0, 0, {"begin": [0, 0, 0, 0], "size": [-1, NUMBER, 4, 3]}]),
+        operation("where", ["input", 0, 0, {}]),
+    ],
+)
+def test_operation_whose_size_depends_on_the_values_of_a_chip(
+    sized: tuple[Entry, Any], tmp_path: Path
+) -> None:
+    name = sized[0]["name"]
+    mean = operation("math.reduce_mean", [name, 0, 0, {"axis": [1, 2]}])
+    model = graph(*sized_by(["input", 0, 0, {}]), sized, mean, *classified("math.reduce_mean"))
+    message = refusal(save(tmp_path / "m.h5", model, width=3))
+    assert f"layer '{name}'" in message and "depends on the values" in message
+
+
+def test_operation_whose_size_is_computed_from_a_shape(tmp_path: Path) -> None:
+    shape = [
+        operation("shape", ["input", 0, 0, {}]),
+        *sized_by(["shape", 0, 0, {}]),
+        operation("tile", ["input", 0, 0, {"multiples": [1, NUMBER, NUMBER, 1]}]),
+    ]
+    mean = operation("math.reduce_mean", ["tile", 0, 0, {"axis": [1, 2]}])
+    model = graph(*shape, mean, *classified("math.reduce_mean"))
+    assert "does not fix" in refusal(save(tmp_path / "m.h5", model, width=3))
+
+
+def test_sizes_of_another_array_are_taken(tmp_path: Path) -> None:
+    cut = layer("SlicingOpLambda", "cut", function="__operators__.getitem")
+    model = graph(
+        operation("shape", ["input", 0, 0, {}]),
+        (cut, [["shape", 0, 0, {"slice_spec": {"start": 1, "stop": 3, "step": None}}]]),
+        operation("image.resize", ["input", 0, 0, {"size": ["cut", 0, 0]}]),
+        *classified("image.resize"),
+    )
+    assert predict(save(tmp_path / "m.h5", model)).shape == (2, 2)
+
+
 def test_graph_operation_that_writes_a_file(tmp_path: Path) -> None:
     config = {
         "node_def": json.dumps({"op": "WriteFile"}),

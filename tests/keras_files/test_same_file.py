@@ -44,7 +44,7 @@ def test_stream_reads_and_seeks_like_any_other(
     same = io.BytesIO(content[start:end])
     for place, whence, count in ((0, 0, 10), (500, 0, 9000), (-20, 2, 100), (30, 1, 3), (2, 0, -1)):
         if (same.seek(0, 2) + place if whence == 2 else place) < 0:
-            with pytest.raises(OSError, match="no place"):
+            with pytest.raises(OSError, match="Invalid argument"):
                 stream.seek(place, whence)
             continue
         assert stream.seek(place, whence) == same.seek(place, whence)
