@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,8 @@ from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
 MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
 UNKNOWN_SIZE = 64  # of an axis whose length depends on the chips
 Arrays = dict[str, np.ndarray]
+
+SCOPE = "layer_"  # with a number, before the names of a layer's nodes
 
 # Operations whose other arguments than the first one say how large their result is.
 SIZED = words(
@@ -89,6 +92,7 @@ class Model:
         self._channels_first = channels_first
         self._weights: dict[int, Weights] = {}
         self._apart: set[int] = set()  # Lambda layers that are known not to mix the chips
+        self._scopes: dict[int, Layer] = {}
         self._load(network, read_weight)
         self.input_shape = (None, *image_shape)
         trace = tf.function(self.__call__, autograph=False).get_concrete_function(
@@ -106,6 +110,19 @@ class Model:
         x = tf.cast(x, tf.float32)
         (y,) = self._compute(self._network, [ChannelsFirst(x) if self._channels_first else x])
         return tf.cast(y.first if isinstance(y, ChannelsFirst) else y, tf.float32)
+
+    def failure(self, error: Exception) -> ModelError:
+        """Turn what TensorFlow raises when the model is computed into a sentence with the layer.
+
+        A layer's nodes have names that begin with its scope.
+        """
+        found = re.findall(rf"{SCOPE}(\d+)", str(error))
+        layer = self._scopes.get(int(found[-1])) if found else None
+        return _misdescribed(str(layer or "the model"), error)
+
+    def _scope_of(self, layer: Layer) -> str:
+        self._scopes.setdefault(id(layer), layer)
+        return f"{SCOPE}{id(layer)}"
 
     def _load(self, network: Network, read_weight: Callable[[Layer, str], np.ndarray]) -> None:
         arrays: dict[int, Arrays] = {}
@@ -149,16 +166,16 @@ class Model:
                 self._apart.add(id(layer))
             return results if len(results) > 1 else results[0]
         try:
-            if layer.kind == "TimeDistributed":
-                return self._distribute(layer, _first(args[0]))
-            y = _apply(layer, self._weights[id(layer)], args, kwargs)
+            with tf.name_scope(self._scope_of(layer)):
+                if layer.kind == "TimeDistributed":
+                    return self._distribute(layer, _first(args[0]))
+                y = _apply(layer, self._weights[id(layer)], args, kwargs)
         except ModelError as error:
             raise ModelError(f"{layer}: {error}") from error
-        except (ArithmeticError, LookupError, TypeError, ValueError, tf.errors.OpError) as error:
-            cause = " ".join(str(error).split())[:200]
-            raise ModelError(
-                f"{layer} cannot be computed as the file describes it: {cause}"
-            ) from error
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _misdescribed(str(layer), error) from error
         made = [_kept(part) for part in (y if isinstance(y, (list, tuple)) else [y])]
         for part in made:
             if math.prod(n or 1 for n in part.shape[1:]) > MAX_VALUES:
@@ -205,10 +222,7 @@ class Model:
                             "chip, such as axis=[1, 2, 3], and save the model again"
                         )
         except tf.errors.OpError as error:
-            cause = " ".join(str(error).split())[:200]
-            raise ModelError(
-                f"layer '{layer.name}' (Lambda) cannot be computed: {cause}"
-            ) from error
+            raise _misdescribed(f"layer '{layer.name}' (Lambda)", error) from error
 
     def _alone(
         self, network: Network, inputs: list[Value]
@@ -234,6 +248,22 @@ def _are_close(x: Array, y: Array) -> bool:
         return False
     scale = max(1.0, float(np.max(np.abs(np.nan_to_num(x)), initial=0.0)))
     return np.allclose(x, y, rtol=1e-3, atol=1e-5 * scale, equal_nan=True)
+
+
+def _misdescribed(what: str, error: Exception) -> ModelError:
+    """The sentence for a layer, or the model, that TensorFlow does not compute.
+
+    Of what TensorFlow says, the names of nodes, tracebacks and paths tell a user nothing.
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    noise = ("Detected at", "File ", "Graph execution error", "Stack trace", "<stack", "[[")
+    causes = [line for line in lines if line and not line.startswith(noise)]
+    node = next((number for number, line in enumerate(lines) if "{{node" in line), 0)
+    above = [line for line in lines[:node] if line in causes]
+    cause = (above or causes or [type(error).__name__])[-1 if above else 0]
+    cause = re.sub(r" for '?\{\{node.*?\}\}.*?'? with ", " with ", cause)
+    cause = re.sub(r"(?<![\w.])/[\w.+-]+/\S*|\{\{node.*?\}\}", "...", cause)[:200]
+    return ModelError(f"{what} cannot be computed as the file describes it: {cause.rstrip('.')}")
 
 
 def _check_sizes(call: Call, sizes: set[Tensor]) -> None:

@@ -72,6 +72,7 @@ RANDOM_LAYERS = words(
     "RandomSaturation RandomSharpness RandomShear RandomTranslation RandomWidth RandomZoom "
     "SpatialDropout1D SpatialDropout2D SpatialDropout3D StochasticDepth"
 )
+BACKENDS = words("cntk jax mxnet numpy openvino plaidml tensorflow theano torch")
 MODELS = {"Functional", "Model", "Sequential"}
 
 # Custom objects of well-known architectures, stored under their own name but with a fixed meaning:
@@ -199,6 +200,8 @@ def open_model(path: Path, trained_with: str = "tensorflow") -> OpenedModel:
     with naming(path):
         contents = open_checked(file)
         document, version, backend = read_document(contents)
+        if backend and backend.split(".")[0] not in BACKENDS:
+            raise ModelError(f"it records the backend '{backend[:100]}', which Keras never had")
         generation = int(version[0]) if version[0] in "23" else 1
         era = Era(generation, version, backend or trained_with, _data_format(document))
         top = _read_layer(document, era)

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 
@@ -315,6 +316,18 @@ def test_signal_is_answered_while_a_model_makes_libhdf5_loop(tmp_path: Path) -> 
     process.communicate(timeout=chip_files.TIMEOUT_SECONDS)  # and nobody else has its stderr
     assert time.monotonic() - sent < 2
     assert "SIGTERM" in chip_files.read_json(work_dir / "status.json")["reason"]
+
+
+def test_what_tensorflow_raises_is_a_sentence_with_the_layer(tmp_path: Path) -> None:
+    model = tmp_path / "m.h5"
+    shutil.copy(chip_files.REPOSITORY / "tests/models/k122_theano_th_atrous.h5", model)
+    with h5py.File(model, "a") as file:
+        place = file.get("model_weights", file)
+        place["dense_3"].attrs["weight_names"] = np.array([b"dense_3_W", b"dense_3_W"])
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(3)[0], model)
+    reason = chip_files.assert_failed(run_task(work_dir, "--trained-with", "theano"))
+    assert reason.startswith("m.h5: layer 'dense_3' (Dense)")
+    assert not re.search(r"File|node|Unexpected|/", reason)
 
 
 # ----------------------------------------------------------------- exchanged between check and use

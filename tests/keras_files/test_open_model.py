@@ -253,6 +253,15 @@ def test_truncated_file(part: float, tmp_path: Path) -> None:
     assert "truncated" in refusal(tmp_path / "m.h5")
 
 
+@pytest.mark.parametrize("backend", ["../theano", "Theano", "\x1b[2J", "x" * 5000])
+def test_backend_that_is_none(backend: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file.attrs["backend"] = backend
+    message = refusal(path, build=False)
+    assert backend[:9] in message and len(message) < 300
+
+
 def test_missing_file(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "m.h5")
 
