@@ -120,8 +120,8 @@ class Journal:
         classes: Sequence[int],
         certainties: Sequence[float],
         problems: Mapping[int, str],
-        probabilities: Sequence[float],
         links: Collection[int],
+        probabilities: Sequence[float] = (),
     ) -> None:
         """Write one batch; arguments as in the lines of the journal.
 

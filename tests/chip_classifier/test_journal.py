@@ -166,6 +166,7 @@ LINES = {
             ("certainties", [0.5, None]),
             ("certainties", [0.5, 10**400]),
             ("certainties", "01"),
+            ("probabilities", [0.5]),
             ("problems", {"2": "bad"}),
             ("problems", {"4": "bad"}),
             ("problems", {"-5": "bad"}),
@@ -224,6 +225,35 @@ def test_only_the_last_batch_of_the_archive_may_be_short(
 ) -> None:
     write_journal(tmp_path / "j")
     assert len(resume(tmp_path / "j", expected=Expected(3, 2, chips))[0]) == answered
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "holds"),
+    [
+        ([0.1] * 6, True),
+        ([0.1] * 5, False),
+        ([0.1] * 7, False),
+        ([], False),
+        (None, False),
+        ([0.1] * 5 + ["0.1"], False),
+        ([0.1] * 5 + [True], False),
+        ([0.1] * 5 + [float("nan")], False),
+        ([0.1] * 5 + [10**400], False),
+    ],
+)
+def test_probabilities_are_those_of_all_classes(
+    probabilities: object, holds: bool, tmp_path: Path
+) -> None:
+    (first, *batch), expected = BATCHES[0], Expected(3, 2, 5, probabilities=3)
+    journal = Journal(tmp_path / "j", FINGERPRINT, expected, Answers(True))
+    journal.add(first, *batch, [0.1] * 6)
+    journal.close()
+    header, line = (tmp_path / "j").read_bytes().splitlines()
+    line = json.dumps({**json.loads(line), "probabilities": probabilities}).encode()
+    (tmp_path / "j").write_bytes(header + b"\n" + line + b"\n")
+    answers = Answers(True)
+    Journal(tmp_path / "j", FINGERPRINT, expected, answers).close()
+    assert len(answers) == 2 * holds
 
 
 def test_line_without_an_end_is_not_read_whole(
