@@ -56,6 +56,11 @@ class Refusal(Exception):
     """The file is not taken; the message says why."""
 
 
+def most_declared(size: int) -> int:
+    """Give the most bytes that all arrays of a model file of `size` bytes may have."""
+    return max(SMALL_FILE_BYTES, MAX_FILE_INFLATION * size)
+
+
 class Looker:
     """A walk through the HDF5 file of a model that checks and notes all that is in it.
 
@@ -74,7 +79,7 @@ class Looker:
         self._file, self._start = file, start
         self._seen: set[int] = set()
         self._text = self._declared = 0
-        self._most_declared = max(SMALL_FILE_BYTES, MAX_FILE_INFLATION * size)
+        self._most_declared = most_declared(size)
 
     def look(self) -> Found:
         """Give the root group."""

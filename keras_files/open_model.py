@@ -17,12 +17,15 @@ that form with TensorFlow. What has no formula there is refused: no file can nam
 
 from __future__ import annotations
 
+import heapq
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_files.checked_file import (
     Group,
@@ -36,6 +39,7 @@ from keras_files.checked_file import (
 from keras_files.ends import Head, check_ends, check_head, count_outputs, read_head
 from keras_files.hints import find_architecture, find_scaling
 from keras_files.lambdas import mend_lambda
+from keras_files.look import most_declared
 from keras_files.network import (
     Call,
     Era,
@@ -61,7 +65,9 @@ from keras_files.weights import LAYER_WEIGHTS, place_archived, place_weights, re
 
 __all__ = ["ModelError", "OpenedModel", "open_model"]
 
-MAX_CALLS = 100_000  # nested models that use each other twice double with each level
+# NASNetLarge, the deepest of keras.applications, has 1,041 layers; nested models that use each other
+# twice double with each level.
+MAX_CALLS = 10_000
 
 # Active in training alone, where they draw random numbers. FixedDropout: the efficientnet package.
 RANDOM_LAYERS = words(
@@ -168,12 +174,22 @@ class OpenedModel:
         """
         from keras_files.model import Model
 
+        room = most_declared(self.file.size)
+
+        def read(layer: Layer, role: str) -> np.ndarray:
+            nonlocal room
+            array = read_weight(self.root, self.era, layer, role)
+            room -= array.nbytes
+            if room < 0:
+                raise ModelError("its layers have far more weights than the file: save it again")
+            return array
+
         with naming(self.file.path):
             model = Model(
                 self.network,
                 (*self.input_size, self.bands),
                 self.channels_first,
-                lambda layer, role: read_weight(self.root, self.era, layer, role),
+                read,
             )
             check_head(self.head, model.output_shape[1])
             if not self.file.is_unchanged():
@@ -370,21 +386,31 @@ def _renumber_calls(calls: list[Call], outputs: list[Tensor]) -> None:
 
 
 def _order_calls(pending: list[Call], inputs: list[Tensor]) -> list[Call]:
-    """The calls in an order in which each comes after those whose results it needs."""
+    """The calls in an order in which each comes after those whose results it needs.
+
+    Of those that could come next, the first one of the file does.
+    """
     done = {(start.layer, start.call) for start in inputs}
+    waiting: dict[tuple[str, int], list[int]] = {}  # result -> the calls that need it
+    missing: list[int] = []  # how many results each call still needs
+    for place, call in enumerate(pending):
+        tensors = tensors_in([call.args, call.kwargs])
+        needs = {(tensor.layer, tensor.call) for tensor in tensors} - done
+        missing.append(len(needs))
+        for need in needs:
+            waiting.setdefault(need, []).append(place)
+    ready = [place for place, number in enumerate(missing) if not number]
     ordered: list[Call] = []
-    while pending:
-        waiting = []
-        for call in pending:
-            needs = {(tensor.layer, tensor.call) for tensor in tensors_in([call.args, call.kwargs])}
-            if needs <= done:
-                done.add((call.name, call.number))
-                ordered.append(call)
-            else:
-                waiting.append(call)
-        if len(waiting) == len(pending):
-            raise ModelError(f"{waiting[0].layer} is called on something that the file lacks")
-        pending = waiting
+    while ready:
+        call = pending[heapq.heappop(ready)]
+        ordered.append(call)
+        for place in waiting.pop((call.name, call.number), ()):
+            missing[place] -= 1
+            if not missing[place]:
+                heapq.heappush(ready, place)
+    if len(ordered) < len(pending):
+        stuck = next(call for call, number in zip(pending, missing, strict=True) if number)
+        raise ModelError(f"{stuck.layer} is called on something that the file lacks")
     return ordered
 
 

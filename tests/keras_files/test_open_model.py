@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import marshal
 import os
@@ -699,6 +700,34 @@ def test_groups_in_groups(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         file.create_group("a/" * 500)
     assert "nested" in refusal(path, build=False)
+
+
+def test_thousands_of_layers_in_the_wrong_order(tmp_path: Path) -> None:
+    chain = ["input", *(f"a{number}" for number in range(9000))]
+    calls = [
+        (layer("Activation", name, activation="linear"), after(before))
+        for before, name in itertools.pairwise(chain)
+    ]
+    model = graph(*calls[::-1], *classified(chain[-1]))
+    opened = open_model(save(tmp_path / "m.h5", model))
+    assert [call.name for call in opened.network.calls] == [*chain[1:], "flatten", "dense"]
+
+
+def test_one_array_that_many_layers_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "SMALL_FILE_BYTES", 2**10)
+    names = [f"d{number}" for number in range(500)]
+    layers = [layer("Dense", name, units=48, use_bias=False) for name in names]
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        group = file["model_weights"]
+        inner = sequential(layer("Flatten", "first"), *layers)
+        inner["config"]["layers"] = inner["config"]["layers"][:-2]
+        outer = sequential({**inner, "config": {**inner["config"], "name": "inner"}})
+        file.attrs["model_config"] = json.dumps(outer)
+        group["inner/kernel"] = np.ones((48, 48), np.float32)
+        group["inner"].attrs["weight_names"] = ["kernel"] * 500
+        group.attrs["layer_names"] = ["inner", "dense"]
+    assert "far more weights" in refusal(path) or "twice" in refusal(path)
 
 
 # Check and use are the same file
