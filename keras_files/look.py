@@ -34,9 +34,10 @@ SMALL_FILE_BYTES = 2**28  # the same of all arrays of a file
 MAX_TEXT_BYTES = (
     2**24
 )  # of all attributes; NASNetLarge, the longest of keras.applications, has 2 MB
-MAX_ITEMS = 50_000  # NASNetLarge with its optimizer has 10,000
+MAX_ITEMS = 20_000  # NASNetLarge has 4,624; an optimizer adds two for each array of weights
 MAX_ATTRIBUTES = 1000  # of one item; Keras writes three, and one more for each 64 KB of names
 MAX_DEPTH = 100  # a model nested in a model adds four levels
+ITEMS_PER_SECOND = 200  # of a processor twenty times as slow as those of 2026
 SLOW_BYTES_PER_SECOND = 2**23  # what a slow processor inflates at least
 
 PLAIN_TYPES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM}
@@ -102,6 +103,8 @@ class Looker:
             if _address(item) in self._seen:
                 raise _unsafe(where, "is a second name for another entry of the file")
             self._seen.add(_address(item))
+            if len(self._seen) % ITEMS_PER_SECOND == 0:
+                allow_time(1)
             if isinstance(item, h5py.Group):
                 found["items"][name] = self._group(item, depth + 1)
             elif isinstance(item, h5py.Dataset):

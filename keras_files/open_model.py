@@ -65,8 +65,7 @@ from keras_files.weights import LAYER_WEIGHTS, place_archived, place_weights, re
 
 __all__ = ["ModelError", "OpenedModel", "open_model"]
 
-# NASNetLarge, the deepest of keras.applications, has 1,041 layers; nested models that use each other
-# twice double with each level.
+# NASNetLarge has 1,041 layers; nested models that use each other twice double with each level.
 MAX_CALLS = 10_000
 
 # Active in training alone, where they draw random numbers. FixedDropout: the efficientnet package.
