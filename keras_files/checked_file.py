@@ -22,7 +22,7 @@ from keras_files.same_file import SameFile
 
 MAX_CONFIG_DEPTH = 100  # a model nested in a model adds four levels
 
-# For what libhdf5 does with a file; a long one is given more (see `look`). NASNetLarge takes it 1.1 s.
+# For what libhdf5 does with a file; a long one is given more (see `look`). NASNetLarge takes 1.1 s.
 # The time by the clock is for a busy machine, and for a file that comes over a slow network.
 CPU_SECONDS = 5
 SECONDS = 120

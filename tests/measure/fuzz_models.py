@@ -104,7 +104,7 @@ def change_structure(rng: random.Random, path: Path) -> None:
             names = file[group].attrs.get("weight_names", file[group].attrs.get("layer_names"))
             if names is not None and len(names):
                 key = "weight_names" if "weight_names" in file[group].attrs else "layer_names"
-                mixed = rng.choices(list(names), k=len(names))
+                mixed = rng.choices(np.asarray(names, "S").tolist(), k=len(names))
                 file[group].attrs[key] = np.array(mixed)
         elif kind == 8:
             file[rng.choice((name, group))].attrs["more"] = rng.choice((1, "x", b"\xff", [1.5] * 9))
