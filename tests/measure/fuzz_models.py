@@ -36,7 +36,7 @@ from keras_files.open_model import open_model
 from keras_files.same_file import SameFile
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
-SECONDS = 120  # for one file, on a busy machine: opening it may take 5 s, its computing 30 s
+SECONDS = 120  # for one file, on a busy machine: its computing takes up to 30 s
 WORKERS = 2
 MEMORY_BYTES = 8 * 2**30  # of a worker; an array of a model may have 1 GiB
 SIGNATURES = (b"GCOL", b"HEAP", b"TREE", b"SNOD", b"\x89HDF", b"OHDR", b"FRHP")
