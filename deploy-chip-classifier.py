@@ -43,11 +43,11 @@ from chip_classifier.listing import list_chips
 from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.ports import (
-    MODEL_SUFFIXES,
     TaskError,
     chip_size,
     class_names,
     find_input,
+    find_model,
     read_ports,
 )
 from chip_classifier.preprocessing import contradictions, settle_preprocessing
@@ -88,8 +88,8 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
     started, started_at = time.monotonic(), datetime.now().astimezone()
     ports = read_ports(input_dir / "ports.json")
     archive = Archive(find_input(input_dir / "chips", "tar archive", ARCHIVE_SUFFIXES))
-    model_path = find_input(input_dir / "model", "Keras model file", MODEL_SUFFIXES)
-    opened = open_model(model_path, trained_with)
+    model_path, beside = find_model(input_dir / "model")
+    opened = open_model(model_path, trained_with, beside)
     size = chip_size(ports, opened, model_path.name)
     preprocessing = settle_preprocessing(ports, opened.bands)
     if opened.outputs is not None:
@@ -103,7 +103,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         *contradictions(opened, ports, preprocessing),
     ):
         warn(warning)
-    fingerprint = fingerprint_task(archive.file, opened.file, trained_with, settings)
+    fingerprint = fingerprint_task(archive.file, opened.files, trained_with, settings)
     batch_size = listing.batch_size(ports.deploy_batch)
     listing.go_on_aside()
     loading = time.monotonic()

@@ -229,14 +229,14 @@ def _difference(found: bytes, header: bytes) -> str:
 
 
 def fingerprint_task(
-    archive: SameFile, model: SameFile, trained_with: str, settings: Mapping[str, str]
+    archive: SameFile, model: Sequence[SameFile], trained_with: str, settings: Mapping[str, str]
 ) -> dict[str, str]:
     """Give what must be the same for a resume to be right, by the words of a journal's note.
 
     Of an archive, which may be large, it is the size, time of change, first and last MiB.
 
     Args:
-        archive, model: the input files, as they were opened.
+        archive, model: the input files, as they were opened; a model may lie in two.
         trained_with: backend that trained a Keras 1 model.
         settings: the ports in force.
     Raises:
@@ -246,6 +246,6 @@ def fingerprint_task(
     return {
         "task": f"{VERSION}, trained with {trained_with}",
         "archive": f"{size}-{changed}-{archive.digest(whole=False)}",
-        "model": model.digest(whole=True),
+        "model": " ".join(file.digest(whole=True) for file in model),
         **settings,
     }

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_files.limits import LimitError, run_limited
-from keras_files.look import look
+from keras_files.look import MAX_TEXT_BYTES, look
 from keras_files.same_file import SameFile
 
 MAX_CONFIG_DEPTH = 100  # a model nested in a model adds four levels
+
+# Where Keras 3 keeps the layers; TensorFlow 2.12 has the longer name.
+ARCHIVE_ROOTS = ("_layer_checkpoint_dependencies", "layers")
 
 # For what libhdf5 does with a file; a long one is given more (see `look`). NASNetLarge takes 1.1 s.
 # The time by the clock is for a busy machine, and for a file that comes over a slow network.
@@ -93,16 +96,13 @@ class Array:
 class Group:
     """A group of the file; names of items may be paths. Used as one of h5py."""
 
+    name: str
     attrs: dict[str, str | list[str]]
     items: dict[str, Group | Array]
 
     def __contains__(self, path: str) -> bool:
         """Whether there is such an item."""
-        try:
-            self[path]
-        except KeyError:
-            return False
-        return True
+        return self.get(path) is not None
 
     def __getitem__(self, path: str) -> Group | Array:
         """Give an item. Raises KeyError if there is none."""
@@ -112,6 +112,13 @@ class Group:
                 raise KeyError(path)
             item = item.items[part]
         return item
+
+    def get(self, path: str) -> Group | Array | None:
+        """Give an item, None if there is none."""
+        try:
+            return self[path]
+        except KeyError:
+            return None
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names of the items."""
@@ -167,15 +174,17 @@ def open_checked(file: SameFile) -> Contents:
     if "damaged" in found:
         raise ModelError(_damaged(found["damaged"]))
     data = memoryview(answer)[8 + size :]
-    return Contents(_group(found["root"], file, data)[0], found["archive"])
+    return Contents(_group("", found["root"], file, data)[0], found["archive"])
 
 
-def _group(found: dict[str, Any], file: SameFile, data: memoryview) -> tuple[Group, memoryview]:
+def _group(
+    path: str, found: dict[str, Any], file: SameFile, data: memoryview
+) -> tuple[Group, memoryview]:
     """Make a Group of what `look` found; of the data, what belongs to later ones is given back."""
     items: dict[str, Group | Array] = {}
     for name, item in found["items"].items():
         if "items" in item:
-            items[name], data = _group(item, file, data)
+            items[name], data = _group(f"{path}/{name}", item, file, data)
         else:
             size = item.get("size")
             own = None if size is None else data[:size]
@@ -183,36 +192,124 @@ def _group(found: dict[str, Any], file: SameFile, data: memoryview) -> tuple[Gro
                 tuple(item["shape"]), np.dtype(item["dtype"]), file, item.get("offset"), own
             )
             data = data[size or 0 :]
-    return Group(found["attributes"], items), data
+    return Group(path or "/", found["attributes"], items), data
 
 
-def read_document(contents: Contents) -> tuple[dict[str, Any], str, str]:
-    """The model's configuration, the version of Keras, and the backend that the file records.
+@dataclass(frozen=True)
+class Document:
+    """What a file, or two, say of a model.
 
-    Keras 1 recorded no backend, and before 1.1 no version: "1" and "" then.
+    Attributes:
+        model: {"class_name": ..., "config": ..., ...}.
+        version: the version of Keras; "1" where none is recorded, "3" where only that is known.
+        backend: "tensorflow" or "theano", "" where none is recorded.
+        weights: the group that holds the weights.
+        architecture: the .json file that holds `model`, open, None where that of the weights does.
+    """
+
+    model: dict[str, Any]
+    version: str
+    backend: str
+    weights: Group
+    architecture: SameFile | None = None
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the weights lie as Keras 3 keeps them in a .keras archive or .weights.h5."""
+        return self.weights.name.removeprefix("/") in ARCHIVE_ROOTS
+
+
+def read_document(contents: Contents, beside: Sequence[Path]) -> Document:
+    """The model's configuration, of the file itself or of one beside it.
+
+    Args:
+        beside: .json files of which one may hold the architecture, for a file of weights alone.
 
     Raises:
         ModelError: there is no configuration, or one that no model has.
     """
-    root = contents.root
+    file = contents.root
+    weights = _find_weights(file)
     if contents.archive is not None:
-        text = contents.archive["config.json"]
         version = json.loads(contents.archive["metadata.json"])["keras_version"]
-        backend = "tensorflow"
-    elif "model_config" in root.attrs:
-        text = root.attrs["model_config"]
-        version = root.attrs.get("keras_version", "1")
-        backend = root.attrs.get("backend", "")
-    else:
-        weights = {"model_weights", "layers", "_layer_checkpoint_dependencies", "vars"}
-        only_weights = "layer_names" in root.attrs or weights & set(root)
+        return Document(_parse(contents.archive["config.json"]), version, "tensorflow", weights)
+    if "model_config" in file.attrs:
+        version, backend = file.attrs.get("keras_version", "1"), file.attrs.get("backend", "")
+        return Document(_parse(file.attrs["model_config"]), version, backend, file["model_weights"])
+    if weights is None:
         raise ModelError(
-            f"the file holds {'only weights' if only_weights else 'no Keras model'}, no model "
-            "configuration: save the whole model with model.save(), not model.save_weights()"
+            "this HDF5 file holds no Keras model, but "
+            f"{', '.join(list(file)[:5]) or 'nothing'}: save the model with model.save()"
         )
-    document = json.loads(text)
-    _check_depth(document)
-    return document, version, backend
+    return _join_files(weights, beside)
+
+
+def _find_weights(file: Group) -> Group | None:
+    """The group that holds a model's weights, None if this is a file of other data."""
+    for group in (file["/"], file.get("model_weights")):
+        if isinstance(group, Group) and {"layer_names", "layer_names0"} & set(group.attrs):
+            return group
+    for name in ARCHIVE_ROOTS:
+        if isinstance(file.get(name), Group) and _has_arrays(file[name]):
+            return file[name]
+    return None
+
+
+def _has_arrays(layers: Group) -> bool:
+    """Whether Keras 3 wrote it: each layer has a group "vars", or layers inside."""
+    groups = [group for group in layers.values() if isinstance(group, Group)]
+    return any("vars" in group or _has_arrays(group) for group in groups)
+
+
+def _join_files(weights: Group, beside: Sequence[Path]) -> Document:
+    """A model whose architecture lies in a .json file beside its weights."""
+    found = [
+        (file, model) for path in beside if (model := _read_architecture(file := SameFile(path)))
+    ]
+    if len(found) > 1:
+        listed = ", ".join(file.path.name for file, _ in found)
+        raise ModelError(f"it holds only weights, and of architectures several lie there: {listed}")
+    if not found:
+        listed = ", ".join(path.name for path in beside)
+        raise ModelError(
+            "the file holds only weights, no model configuration: put the architecture beside it, "
+            "a .json file of what model.to_json() gives, or save the whole model with model.save()"
+            + (f" (no architecture: {listed})" if listed else "")
+        )
+    ((file, model),) = found
+    _check_depth(model)
+    version = str(model.get("keras_version") or ("3" if "registered_name" in model else "1"))
+    document = Document(model, version, model.get("backend", ""), weights, file)
+    if not document.is_archive:
+        written = weights.attrs.get("keras_version", "1")
+        if (written[0] in "01") != (version[0] in "01"):
+            raise ModelError(
+                f"the weights are of Keras {written}, the architecture {file.path.name} is of "
+                f"Keras {version}: give both of one version, or save the whole model with "
+                "model.save()"
+            )
+        # The backend that computed with the weights last says how they are kept.
+        backend = weights.attrs.get("backend", document.backend)
+        return replace(document, backend=backend)
+    return document
+
+
+def _read_architecture(file: SameFile) -> dict[str, Any] | None:
+    """The content of a .json file if it is what model.to_json() gives, be it as a JSON string."""
+    try:
+        text = file.read(0, MAX_TEXT_BYTES + 1)
+        model = json.loads(text)
+        model = json.loads(model) if isinstance(model, str) else model
+    except (OSError, RecursionError, ValueError):
+        return None
+    is_model = isinstance(model, dict) and {"class_name", "config"} <= model.keys()
+    return model if is_model and len(text) <= MAX_TEXT_BYTES else None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    model = json.loads(text)
+    _check_depth(model)
+    return model
 
 
 def read_loss(document: dict[str, Any], root: Group) -> Any:

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_files.checked_file import ModelError
@@ -78,9 +79,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def _activation(c: Config, w: Weights, x: Array) -> Array:
-    how = c["activation"]
-    return LAYERS[how.kind](how.config, w, x) if isinstance(how, Layer) else ACTIVATIONS[how](x)
+def activate(how: str | Layer, x: Array) -> Array:
+    """The activation of a layer, by its name or as a layer of its own."""
+    return LAYERS[how.kind](how.config, {}, x) if isinstance(how, Layer) else ACTIVATIONS[how](x)
 
 
 def _elu(c: Config, w: Weights, x: Array) -> Array:
@@ -97,6 +98,13 @@ def _relu(c: Config, w: Weights, x: Array) -> Array:
     return y if top is None else tf.minimum(y, top)
 
 
+def _softmax(c: Config, w: Weights, x: Array) -> Array:
+    axis = c.get("axis", -1)
+    if isinstance(axis, int):
+        return tf.nn.softmax(x, axis)
+    return tf.exp(x - tf.reduce_logsumexp(x, axis, keepdims=True))
+
+
 def _srelu(c: Config, w: Weights, x: Array) -> Array:
     right = w["t_left"] + tf.abs(w["t_right"])
     middle = tf.minimum(tf.nn.relu(x - w["t_left"]), right - w["t_left"])
@@ -111,7 +119,7 @@ def _finish(c: Config, w: Weights, y: Array, bias: str = "bias") -> Array:
     """Add the bias, apply the activation."""
     if bias in w:  # one for each channel, except for LocallyConnected2D
         y = tf.nn.bias_add(y, w[bias]) if len(w[bias].shape) == 1 else y + w[bias]
-    return _activation({"activation": "linear", **c}, w, y)
+    return activate(c.get("activation", "linear"), y)
 
 
 def _dense(c: Config, w: Weights, x: Array) -> Array:
@@ -143,7 +151,7 @@ def _padded(c: Config, x: Array, sizes: list[int], dilations: list[int]) -> tupl
     return x, c["padding"].upper()
 
 
-def _convolve(c: Config, x: Array, kernel: Array) -> Array:
+def convolve(c: Config, x: Array, kernel: Array) -> Array:
     """Correlation of x with kernel, both channels last, of 1 to 3 axes of space."""
     rank = len(kernel.shape) - 2
     strides, dilations = (_several(c.get(key, 1), rank) for key in ("strides", "dilation_rate"))
@@ -160,7 +168,7 @@ def _convolve(c: Config, x: Array, kernel: Array) -> Array:
 
 
 def _conv(c: Config, w: Weights, x: Array) -> Array:
-    return _finish(c, w, _convolve(c, x, w["kernel"]))
+    return _finish(c, w, convolve(c, x, w["kernel"]))
 
 
 def _depthwise(c: Config, x: Array, kernel: Array) -> Array:
@@ -230,6 +238,17 @@ def _spread(kernel: Array, axis: int, dilation: int) -> Array:
     shape[axis] *= dilation
     spread = tf.reshape(tf.pad(tf.expand_dims(kernel, axis + 1), pads), shape)
     return tf.gather(spread, tf.range(shape[axis] - dilation + 1), axis=axis)
+
+
+def _locally_connected_line(c: Config, w: Weights, x: Array) -> Array:
+    """A kernel of its own for each place on a line, (places, size * in, filters)."""
+    if c.get("implementation", 1) != 1 or c["padding"] != "valid":
+        raise ModelError("another implementation than 1 of this layer cannot be computed")
+    (size,), (stride,) = c["kernel_size"], _several(c["strides"], 1)
+    windows = tf.image.extract_patches(
+        x[:, :, None], [1, size, 1, 1], [1, stride, 1, 1], [1] * 4, "VALID"
+    )
+    return _finish(c, w, tf.einsum("nli,lio->nlo", tf.squeeze(windows, 2), w["kernel"]))
 
 
 def _locally_connected(c: Config, w: Weights, x: Array) -> Array:
@@ -343,10 +362,15 @@ def _axes(c: Config, x: Array) -> list[int]:
 
 
 def _along(values: Array, axes: list[int], x: Array) -> Array:
-    """Values of the given axes of x, shaped so that they meet these axes."""
+    """Values of the given axes of x, shaped so that they meet these axes.
+
+    Values of several axes in another order are read on as they stand, as tf_keras does.
+    """
+    if len(values.shape) == len(x.shape):  # BatchNormalization of tf_keras over several axes
+        return values
     shape = [1] * len(x.shape)
     for axis, size in zip(axes, values.shape, strict=True):
-        shape[axis] = size
+        shape[axis] = x.shape[axis] or size
     return tf.reshape(values, shape)
 
 
@@ -443,7 +467,53 @@ def _attention(
     return tf.reshape(y, [tf.shape(y)[0], *query.shape[1:-1], y.shape[-1]])
 
 
+def _scores(c: Config, w: Weights, query: Array, key: Array) -> Array:
+    """How much each query looks at each key, (N, queries, keys)."""
+    if c.get("score_mode", "dot") == "dot":
+        scores = tf.matmul(query, key, transpose_b=True)
+        return scores * w["scale"] if "scale" in w else scores
+    pairs = query[:, :, None] + key[:, None]
+    pairs = pairs * w["scale"] if "scale" in w else pairs
+    return w["concat_score_weight"] * tf.reduce_sum(tf.tanh(pairs), -1)
+
+
+def _plain_attention(c: Config, w: Weights, inputs: list[Array]) -> Array:
+    """Attention of [query, value] or [query, value, key], without projections."""
+    query, value, key = [*inputs, inputs[1]][:3]
+    return tf.matmul(tf.nn.softmax(_scores(c, w, query, key)), value)
+
+
+def _additive_attention(c: Config, w: Weights, inputs: list[Array]) -> Array:
+    query, value, key = [*inputs, inputs[1]][:3]
+    pairs = tf.tanh(query[:, :, None] + key[:, None])
+    pairs = pairs * w["scale"] if "scale" in w else pairs
+    return tf.matmul(tf.nn.softmax(tf.reduce_sum(pairs, -1)), value)
+
+
 # Shapes and merges
+
+
+def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
+    """The sum of products along one axis of each; a pair of vectors gives (N, 1)."""
+    first, second = inputs
+    if max(len(first.shape), len(second.shape)) > 3:
+        raise ModelError("products of arrays of more than two axes cannot be computed")
+    axes = c["axes"] if isinstance(c["axes"], list) else [c["axes"]] * 2
+    axes = [axis % len(x.shape) for axis, x in zip(axes, inputs, strict=True)]
+    if c.get("normalize"):
+        first, second = (tf.math.l2_normalize(x, a) for x, a in zip(inputs, axes, strict=True))
+    # letters: n the chips, k the common axis, a and b the others
+    left, right = (
+        "".join("n" if i == 0 else "k" if i == axis else letter for i in range(len(x.shape)))
+        for x, axis, letter in zip(inputs, axes, "ab", strict=True)
+    )
+    y = tf.einsum(f"{left},{right}->n{left.strip('nk')}{right.strip('nk')}", first, second)
+    return y if len(y.shape) > 1 else y[:, None]
+
+
+def _einsum_dense(c: Config, w: Weights, x: Array) -> Array:
+    y = tf.einsum(c["equation"], x, w["kernel"])
+    return activate(c.get("activation", "linear"), y + w["bias"] if "bias" in w else y)
 
 
 def _flatten(c: Config, w: Weights, x: Array) -> Array:
@@ -495,14 +565,19 @@ def _operation(c: Config, w: Weights, *args: Any, **kwargs: Any) -> Array:
         count = len(c["constants"]) + (len(args[0]) if isinstance(args[0], list) else 1)
         args = [c["constants"][i] if i in c["constants"] else next(tensors) for i in range(count)]
         args = [args[:-1], args[-1]] if c["function"] == "concat" else args
+    if c["function"] == "gather" and isinstance(args[1], list):  # -1: the last one
+        axis = kwargs.get("axis", c["arguments"].get("axis", 0))
+        args = [args[0], np.asarray(args[1]) % args[0].shape[axis], *args[2:]]
     function = functools.reduce(getattr, c["function"].split("."), tf)
     return function(*args, **c["arguments"], **kwargs)
 
 
 LAYERS: dict[str, Callable[..., Array]] = {
-    "Activation": _activation,
+    "Activation": lambda c, w, x: activate(c["activation"], x),
     "ActivityRegularization": lambda c, w, x: x,
     "Add": _merge(tf.add),
+    "AdditiveAttention": _additive_attention,
+    "Attention": _plain_attention,
     "Average": _average,
     "AveragePooling1D": lambda c, w, x: _pool(c, x, "AVG", 1),
     "AveragePooling2D": lambda c, w, x: _pool(c, x, "AVG", 2),
@@ -522,7 +597,9 @@ LAYERS: dict[str, Callable[..., Array]] = {
     "Dense": _dense,
     "DepthwiseConv1D": _depthwise_conv,
     "DepthwiseConv2D": _depthwise_conv,
+    "Dot": _dot,
     "ELU": _elu,
+    "EinsumDense": _einsum_dense,
     "Flatten": _flatten,
     "GlobalAveragePooling1D": lambda c, w, x: _global_pool(c, x, tf.reduce_mean),
     "GlobalAveragePooling2D": lambda c, w, x: _global_pool(c, x, tf.reduce_mean),
@@ -532,10 +609,12 @@ LAYERS: dict[str, Callable[..., Array]] = {
     "GlobalMaxPooling3D": lambda c, w, x: _global_pool(c, x, tf.reduce_max),
     "GroupNormalization": _group_normalization,
     "Highway": _highway,
+    "Identity": lambda c, w, x: x,
     "InputLayer": lambda c, w, x: x,
     "LayerNormalization": _layer_normalization,
     "LayerScale": lambda c, w, x: x * w["gamma"],
     "LeakyReLU": lambda c, w, x: tf.nn.leaky_relu(x, c.get("alpha", c.get("negative_slope", 0.3))),
+    "LocallyConnected1D": _locally_connected_line,
     "LocallyConnected2D": _locally_connected,
     "MaxPooling1D": lambda c, w, x: _pool(c, x, "MAX", 1),
     "MaxPooling2D": lambda c, w, x: _pool(c, x, "MAX", 2),
@@ -560,7 +639,7 @@ LAYERS: dict[str, Callable[..., Array]] = {
     "SampleNormalization": _sample_normalization,
     "SeparableConv1D": _separable_conv,
     "SeparableConv2D": _separable_conv,
-    "Softmax": lambda c, w, x: tf.nn.softmax(x, c.get("axis", -1)),
+    "Softmax": _softmax,
     "Subtract": _merge(tf.subtract),
     "SyncBatchNormalization": _batch_normalization,
     "ThresholdedReLU": lambda c, w, x: tf.where(x > c["theta"], x, 0.0),

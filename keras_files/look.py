@@ -19,6 +19,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
@@ -45,6 +46,7 @@ PLAIN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILT
 OPTIMIZERS = ("/optimizer/", "/optimizer_weights/")  # what nobody reads
 ARCHIVED = ("config.json", "metadata.json")
 WEIGHTS = "model.weights.h5"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_HEADER = struct.Struct("<26xHH")  # of a member: the lengths of its name and of its extra field
 ZIP_HEADER_BYTES = 30
 
@@ -217,8 +219,6 @@ def look(file: SameFile) -> Iterator[bytes]:
 def _look(file: SameFile) -> tuple[Found, list[bytes]]:
     source, start, archived = file.stream(), 0, None
     if zipfile.is_zipfile(source):
-        if file.path.suffix != ".keras":
-            raise Refusal("this is a .keras archive, no HDF5 file: give its name the end .keras")
         with zipfile.ZipFile(source) as archive:
             archived = {name: _member(archive, name).decode() for name in ARCHIVED}
             source, start = _weights(file, archive)
@@ -226,19 +226,45 @@ def _look(file: SameFile) -> tuple[Found, list[bytes]]:
         opened = h5py.File(source, "r")
     except OSError as error:
         if "signature" in str(error):
-            raise Refusal(
-                "this is no HDF5 file, or its beginning is damaged: save the model again with "
-                "model.save('model.h5') and copy the whole file"
-            ) from error
+            raise Refusal(_name_content(file)) from error
         raise Refusal(f"the file is truncated or damaged ({error}): copy it again") from error
     looker = Looker(opened, start, file.size)
     return {"archive": archived, "root": looker.look()}, looker.blocks
 
 
+def is_model_file(path: Path) -> bool:
+    """Whether a file begins as those do that `look` takes.
+
+    HDF5 may lie behind 512, 1024, 2048, ... bytes.
+    """
+    file = SameFile(path)
+    places = [0, *(2**power for power in range(9, 64) if 2**power < file.size)]
+    is_hdf5 = any(file.read(place, len(SIGNATURE)) == SIGNATURE for place in places)
+    return is_hdf5 or zipfile.is_zipfile(file.stream())
+
+
+def _name_content(file: SameFile) -> str:
+    """What a file is that is no model file, and what to do."""
+    start = bytes(file.read(0, 1024)).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return (
+            "this is a pointer of Git LFS, not the model: fetch the file itself with git lfs pull"
+        )
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "this is a web page, not the model: download the file itself (on GitHub: Raw)"
+    return (
+        "this is no HDF5 file, or its beginning is damaged: save the model again with "
+        "model.save('model.h5') and copy the whole file"
+    )
+
+
 def _checked_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     """One file of a .keras archive, unless it declares far more bytes than it stores."""
     if name not in archive.namelist():
-        raise Refusal(f"the .keras archive has no {name}: save the model again")
+        raise Refusal(
+            f"this zip archive has no {name}, so it is no .keras file: save the model again "
+            "with model.save('model.keras')"
+        )
     info = archive.getinfo(name)
     if info.file_size > max(2**20, MAX_INFLATION * info.compress_size):
         raise Refusal(f"{name} in the archive declares far more bytes than it stores")

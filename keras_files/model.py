@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,12 @@ import tensorflow as tf
 from keras_files.checked_file import ModelError
 from keras_files.formulas import LAYERS, Array, Weights, size_along
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
+from keras_files.recurrent import RECURRENT
+from keras_files.shapes import check_shapes
 
 MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
 UNKNOWN_SIZE = 64  # of an axis whose length depends on the chips
+FORMULAS = LAYERS | RECURRENT
 Arrays = dict[str, np.ndarray]
 
 SCOPE = "layer_"  # with a number, before the names of a layer's nodes
@@ -140,6 +144,8 @@ class Model:
             }
 
     def _compute(self, network: Network, inputs: list[Value]) -> list[Value]:
+        if network.dtypes:
+            inputs = [_cast(x, dtype) for x, dtype in zip(inputs, network.dtypes, strict=True)]
         values = dict(zip(network.inputs, inputs, strict=True))
         sizes: set[Tensor] = set()
         for call in network.calls:
@@ -392,9 +398,25 @@ def _last(value: Any) -> Any:
     return value.last if isinstance(value, ChannelsFirst) else tf.transpose(value, [0, 2, 3, 1])
 
 
+def _cast(value: Value, dtype: str) -> Value:
+    """What Keras makes of the input of a model: a fraction is cut off for an integer type."""
+    last = value.last if isinstance(value, ChannelsFirst) else value
+    if last.dtype == dtype:
+        return value
+    cast = tf.cast(last, dtype)
+    return ChannelsFirst(cast) if isinstance(value, ChannelsFirst) else cast
+
+
+def _as_float(value: Any) -> Any:
+    """The inputs of a layer as float32, whatever type an operation made of them."""
+    if isinstance(value, list):
+        return [_as_float(item) for item in value]
+    return tf.cast(value, tf.float32) if isinstance(value, tf.Tensor) else value
+
+
 def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, Any]) -> Value:
     """Compute a layer, channels last if it can be, else in the axes that its arguments count."""
-    formula, config = LAYERS[layer.kind], layer.config
+    config = layer.config
     parts = args[0] if isinstance(args[0], list) else args
     kept = all(isinstance(part, ChannelsFirst) for part in parts)
     axial = layer.kind in AXIAL and kept and config.get("axis", -1) in (1, [1], -3)
@@ -402,13 +424,20 @@ def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, An
     pointwise = pointwise and not _looks_along(config.get("activation"))
     spatial = layer.kind in SPATIAL and config["data_format"] == "channels_first"
     if not (axial or pointwise or spatial):
-        return formula(config, weights, *_first(args), **kwargs)
+        return _apply_formula(layer, weights, _first(args), kwargs)
     if axial:
-        config = {**config, "axis": -1}
-    if layer.kind.startswith("Global") and config.get("keepdims"):
-        return ChannelsFirst(formula(config, weights, *_last(args)))
-    y = formula(config, weights, *_last(args), **kwargs)
-    return y if layer.kind.startswith("Global") else ChannelsFirst(y)
+        layer = replace(layer, config={**config, "axis": -1})
+    y = _apply_formula(layer, weights, _last(args), kwargs)
+    flat = layer.kind.startswith("Global") and not config.get("keepdims")
+    return y if flat else ChannelsFirst(y)
+
+
+def _apply_formula(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Compute a layer once its weights have the shapes that it declares for these inputs."""
+    args = args if layer.kind == "Operation" else _as_float(args)
+    shapes = [tuple(arg.shape) for arg in args if isinstance(arg, tf.Tensor)]
+    check_shapes(layer, {role: tuple(weight.shape) for role, weight in weights.items()}, shapes)
+    return FORMULAS[layer.kind](layer.config, weights, *args, **kwargs)
 
 
 def _looks_along(activation: Any) -> bool:

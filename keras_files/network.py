@@ -18,6 +18,7 @@ class Layer:
         trainable: False for a frozen layer, which changes the order of the weights in a file.
         places: role of a weight (see LAYER_WEIGHTS) -> where in the file the array lies.
         network: the model inside, or the layer inside of a TimeDistributed.
+        refusal: why it cannot be computed, raised once the ends of the model are known to be right.
     """
 
     kind: str
@@ -26,6 +27,7 @@ class Layer:
     trainable: bool = True
     places: dict[str, str] = field(default_factory=dict)
     network: Network | None = None
+    refusal: Exception | None = None
 
     def __str__(self) -> str:
         return f"layer '{self.name}' ({self.kind})"
@@ -58,7 +60,8 @@ class Call:
 class Network:
     """A model: its calls in the order of computing, the Tensors it starts and ends with.
 
-    `shapes` are the declared shapes of its inputs, batch axis included.
+    `shapes` are the declared shapes of its inputs, batch axis included, `dtypes` the types to which
+    Keras casts them (none: as they come); `keys` the names by which a dict of inputs has them.
     """
 
     layers: list[Layer]
@@ -67,6 +70,8 @@ class Network:
     outputs: list[Tensor]
     shapes: list[list[int | None] | None]
     trainable: bool = True
+    dtypes: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,16 @@ from __future__ import annotations
 import heapq
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_files.arguments import check_arguments
 from keras_files.checked_file import (
+    Document,
     Group,
     ModelError,
     names,
@@ -61,7 +63,13 @@ from keras_files.operations import (
     mend_operation,
 )
 from keras_files.same_file import SameFile
-from keras_files.weights import LAYER_WEIGHTS, place_archived, place_weights, read_weight
+from keras_files.weights import (
+    LAYER_WEIGHTS,
+    check_weights,
+    place_archived,
+    place_weights,
+    read_weight,
+)
 
 __all__ = ["ModelError", "OpenedModel", "open_model"]
 
@@ -84,6 +92,30 @@ MODELS = {"Functional", "Model", "Sequential"}
 # LayerScale and StochasticDepth of keras.applications.convnext.
 KNOWN_CUSTOM = {"FixedDropout", "LayerScale", "StochasticDepth"}
 
+# Standard layers without a formula here.
+NOT_COMPUTED = words(
+    "AbstractRNNCell AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
+    "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D AutoContrast "
+    "CategoryEncoding ConvLSTM2DCell ConvRecurrent2D CuDNNGRU CuDNNLSTM DenseFeatures "
+    "Discretization Embedding Equalization FeatureSpace FlaxLayer GRUCell GroupQueryAttention "
+    "HashedCrossing Hashing IntegerLookup JaxLayer LSTMCell Masking MaxNumBoundingBoxes "
+    "MelSpectrogram Pipeline RandomCrop ReversibleEmbedding STFTSpectrogram SimpleRNNCell "
+    "Solarization SpectralNormalization StackedRNNCells StringLookup TFSMLayer TextVectorization "
+    "TimeDistributedDense TorchModuleWrapper Wrapper"
+)
+NOT_YET = f"is a standard layer of Keras, but is not computed here yet: {RESAVE}"
+
+# The recurrent layers that Bidirectional may hold, with the number of their states.
+STATES = {"ConvLSTM1D": 2, "ConvLSTM2D": 2, "ConvLSTM3D": 2, "GRU": 1, "LSTM": 2, "SimpleRNN": 1}
+STATES |= {"GateGRU": 1, "GateLSTM": 2}
+BIDIRECTIONAL_MERGES = {
+    "ave": "Average",
+    "concat": "Concatenate",
+    "mul": "Multiply",
+    "sum": "Add",
+    None: "",
+}
+
 KERAS1_LAYERS = {
     "AtrousConvolution1D": "Conv1D",
     "AtrousConvolution2D": "Conv2D",
@@ -100,6 +132,7 @@ KERAS1_ARGUMENTS = {
     "border_mode": "padding",
     "concat_axis": "axis",
     "dim_ordering": "data_format",
+    "inner_activation": "recurrent_activation",
     "length": "size",
     "nb_filter": "filters",
     "output_dim": "units",
@@ -109,6 +142,12 @@ KERAS1_ARGUMENTS = {
     "subsample_length": "strides",
 }
 
+KERAS1_KERNELS = (
+    ("filter_length",),
+    ("nb_row", "nb_col"),
+    ("kernel_dim1", "kernel_dim2", "kernel_dim3"),
+)
+
 KERAS1_MERGES = {
     "ave": "Average",
     "concat": "Concatenate",
@@ -117,13 +156,27 @@ KERAS1_MERGES = {
     "sum": "Add",
 }
 
+ACTIVATION_KEYS = {"activation", "recurrent_activation"}
+
+# Arguments that are whole numbers, or lists of them.
+SIZES = words(
+    "cropping depth_multiplier dilation_rate dims filters groups height kernel_size key_dim n "
+    "nb_feature num_heads padding pool_size size strides target_shape units value_dim width"
+)
+
+DTYPE = "float32"
+DTYPES = words("bfloat16 float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64")
+
 # Arguments that change what a layer computes in a way that has no formula here.
 UNSUPPORTED = {
+    "causal": False,
     "lora_rank": None,
     "pad_to_aspect_ratio": False,
     "quantization_config": None,
     "rms_scaling": False,
     "sliding_window": None,
+    "stateful": False,
+    "time_major": False,
     "use_gate": False,
 }
 
@@ -133,8 +186,8 @@ class OpenedModel:
     """A model file that was checked and understood, not yet computed.
 
     Attributes:
-        file: the model file, open.
-        root: its arrays.
+        file: the file of the weights, open, and root: its arrays.
+        architecture_file: the .json file, open, where that is another one.
         input_size: (rows, columns) that the model fixes, None where it takes any.
         outputs: the number of outputs where the configuration tells it, else None.
         bands: the number of bands of the images.
@@ -147,6 +200,7 @@ class OpenedModel:
 
     file: SameFile
     root: Group
+    architecture_file: SameFile | None
     input_size: tuple[int | None, int | None]
     outputs: int | None
     bands: int
@@ -158,6 +212,11 @@ class OpenedModel:
     network: Network
     era: Era
     channels_first: bool
+
+    @property
+    def files(self) -> list[SameFile]:
+        """The file, and that of the architecture if it is another one."""
+        return [self.file, *([self.architecture_file] if self.architecture_file else [])]
 
     def build(self) -> Callable[..., Any]:
         """Import TensorFlow, read the weights, and give the model as a function.
@@ -191,18 +250,22 @@ class OpenedModel:
                 read,
             )
             check_head(self.head, model.output_shape[1])
-            if not self.file.is_unchanged():
+            if not all(file.is_unchanged() for file in self.files):
                 raise ModelError("the file was changed while it was read: run the task again")
             return model
 
 
-def open_model(path: Path, trained_with: str = "tensorflow") -> OpenedModel:
+def open_model(
+    path: Path, trained_with: str = "tensorflow", beside: Sequence[Path] = ()
+) -> OpenedModel:
     """Check a model file and read its configuration. Needs neither TensorFlow nor Keras.
 
     Args:
-        path: an HDF5 file of Keras 1 to 3 (.h5, .hdf5), or a .keras archive.
+        path: an HDF5 file of Keras 1 to 3, or a .keras archive, whatever its name ends with.
         trained_with: "tensorflow" or "theano". It counts for files of Keras 1 alone; later ones
             record what they were trained with.
+        beside: .json files. Where `path` holds weights alone, one of them must be the architecture
+            that model.to_json() gave; else they are not read.
 
     Raises:
         ModelError: the file is damaged, unsafe or no whole model, or cannot be computed.
@@ -214,45 +277,63 @@ def open_model(path: Path, trained_with: str = "tensorflow") -> OpenedModel:
     file = SameFile(path)
     with naming(path):
         contents = open_checked(file)
-        document, version, backend = read_document(contents)
-        if backend and backend.split(".")[0] not in BACKENDS:
-            raise ModelError(f"it records the backend '{backend[:100]}', which Keras never had")
+        root = contents.root
+        document = read_document(contents, beside)
+        version = document.version
+        if document.backend and document.backend.split(".")[0] not in BACKENDS:
+            raise ModelError(
+                f"it records the backend '{document.backend[:100]}', which Keras never had"
+            )
         generation = int(version[0]) if version[0] in "23" else 1
-        era = Era(generation, version, backend or trained_with, _data_format(document))
-        top = _read_layer(document, era)
+        backend = document.backend or trained_with
+        era = Era(generation, version, backend, _data_format(document.model))
+        top = _read_layer(document.model, era)
+        if top.refusal:
+            raise top.refusal
         if top.network is None:
             raise ModelError(f"it holds a single {top}, no model: save the whole model")
         _count_calls(top.network, 0)
         input_size, bands, channels_first = check_ends(top.network, era)
-        root = contents.root
-        if contents.archive is not None:
-            # TensorFlow 2.12 has the longer name
-            start = next(r for r in ("_layer_checkpoint_dependencies", "layers") if r in root)
-            place_archived(top.network.layers, start, root)
-        else:
-            place_weights(top.network, era, root)
-        head, outputs = (
-            read_head(top.network, read_loss(document, root)),
-            count_outputs(top.network),
-        )
+        _raise_refusal(top.network)
+        _place(document, top.network, era, root)
+        head = read_head(top.network, read_loss(document.model, root))
+        outputs = count_outputs(top.network)
         if outputs is not None:
             check_head(head, outputs)
         data_format = "channels_first" if channels_first else "channels_last"
+        beside_it = document.architecture.path.name if document.architecture else ""
         return OpenedModel(
             file=file,
             root=root,
+            architecture_file=document.architecture,
             input_size=input_size,
             outputs=outputs,
             bands=bands,
             head=head,
             scaling=find_scaling(top.network),
             architecture=find_architecture(top.network),
-            warnings=_compare_backend(root, era) if generation == 1 else (),
-            description=f"Keras {version}, {era.backend}, {data_format}",
+            warnings=_compare_backend(document.weights, era) if generation == 1 else (),
+            description=f"Keras {version}, {era.backend}, {data_format}"
+            + (f", architecture of {beside_it}" if beside_it else ""),
             network=top.network,
             era=era,
             channels_first=channels_first,
         )
+
+
+def _place(document: Document, network: Network, era: Era, file: Group) -> None:
+    """Find the weights of all layers in the file."""
+    try:
+        if document.is_archive:
+            place_archived(network.layers, document.weights.name, file)
+        else:
+            place_weights(network, era, document.weights, file)
+        check_weights(network, era, file)
+    except ModelError as error:
+        if document.architecture is None:
+            raise
+        name = document.architecture.path.name
+        raise ModelError(f"the weights do not fit the architecture {name}: {error}") from error
 
 
 def _data_format(document: Any) -> str:
@@ -262,11 +343,9 @@ def _data_format(document: Any) -> str:
     return "channels_first" if found and found[1] in ("th", "channels_first") else "channels_last"
 
 
-def _compare_backend(root: Group, era: Era) -> tuple[str, ...]:
+def _compare_backend(weights: Group, era: Era) -> tuple[str, ...]:
     """Keras 1 named weights "conv_W:0" on TensorFlow and "conv_W" on Theano."""
-    found = [
-        name for group in root["model_weights"].values() for name in names(group, "weight_names")
-    ]
+    found = [name for group in weights.values() for name in names(group, "weight_names")]
     looks = "tensorflow" if any(name.endswith(":0") for name in found) else "theano"
     if not found or looks == era.backend:
         return ()
@@ -278,6 +357,23 @@ def _compare_backend(root: Group, era: Era) -> tuple[str, ...]:
 
 
 def _read_layer(entry: dict[str, Any], era: Era) -> Layer:
+    """A layer as `_read_known` reads it, or one with the reason why it cannot be computed."""
+    try:
+        return _read_known(entry, era)
+    except ModelError as error:
+        return Layer("Refused", entry.get("name") or "", dict(entry["config"]), refusal=error)
+
+
+def _raise_refusal(network: Network) -> None:
+    """Raise what there is against the first layer that cannot be computed."""
+    for layer in network.layers:
+        if layer.refusal:
+            raise layer.refusal
+        if layer.network:
+            _raise_refusal(layer.network)
+
+
+def _read_known(entry: dict[str, Any], era: Era) -> Layer:
     """The layer or model of an entry {"class_name": ..., "config": ..., maybe "name": ...}."""
     kind, config = entry["class_name"], entry["config"]
     if kind in MODELS and (isinstance(config, list) or "layers" in config):
@@ -287,6 +383,10 @@ def _read_layer(entry: dict[str, Any], era: Era) -> Layer:
         name = entry.get("name") or (config.get("name", "") if isinstance(config, dict) else "")
         return Layer("Network", name, {"class_name": kind}, network.trainable, network=network)
     name = entry.get("name") or config.get("name", "")
+    if kind == "Bidirectional":
+        return _read_bidirectional(name, config, era)
+    if kind == "RNN":
+        return _read_cells(name, config, era)
     layer = Layer(kind, name, dict(config), config.get("trainable", True))
     custom = entry.get("registered_name") or kind
     _mend(layer, era, known=custom in (kind, f"keras>{kind}", f"Keras>{kind}"))
@@ -299,12 +399,55 @@ def _read_layer(entry: dict[str, Any], era: Era) -> Layer:
     return layer
 
 
+def _read_bidirectional(name: str, config: dict[str, Any], era: Era) -> Layer:
+    """Two recurrent layers on one sequence, the second one backwards, as a model inside."""
+    entry = config["layer"]
+    own = entry["config"]
+    turned = {**own, "go_backwards": not own.get("go_backwards", False)}
+    entries = (entry, config.get("backward_layer") or {**entry, "config": turned})
+    parts = [
+        _read_known({**part, "name": f"{side}_{part['config']['name']}"}, era)
+        for side, part in zip(("forward", "backward"), entries, strict=True)
+    ]
+    states = STATES.get(parts[0].kind)
+    how = config.get("merge_mode", "concat")
+    if states is None or parts[1].kind != parts[0].kind or how not in BIDIRECTIONAL_MERGES:
+        raise ModelError(f"layer '{name}' (Bidirectional) of {parts[0]} {NOT_YET}")
+    start = Tensor("", 0, 0)
+    results = [Tensor(part.name, 0, 0) for part in parts]
+    calls = [Call(part, part.name, 0, [start], {}) for part in parts]
+    if own.get("return_sequences"):
+        turn = {"function": "reverse", "arguments": {"axis": [1]}, "constants": None}
+        calls.append(Call(Layer("Operation", "turn", turn), "turn", 0, [results[1]], {}))
+        results[1] = Tensor("turn", 0, 0)
+    if how is not None:
+        merge = Layer(BIDIRECTIONAL_MERGES[how], "merge", {"axis": -1})
+        calls.append(Call(merge, "merge", 0, [results], {}))
+        results = [Tensor("merge", 0, 0)]
+    if own.get("return_state"):
+        results += [Tensor(part.name, 0, i + 1) for part in parts for i in range(states)]
+    network = Network([call.layer for call in calls], calls, [start], results, [None])
+    trainable = config.get("trainable", True)
+    return Layer("Network", name, {"class_name": "Bidirectional"}, trainable, network=network)
+
+
+def _read_cells(name: str, config: dict[str, Any], era: Era) -> Layer:
+    """RNN of a cell that has a layer of its own: that layer."""
+    cell = config["cell"]
+    kind = cell["class_name"].removesuffix("Cell")
+    if kind not in ("GRU", "LSTM", "SimpleRNN") or kind == cell["class_name"]:
+        raise ModelError(f"layer '{name}' (RNN) of {cell['class_name']} {NOT_YET}")
+    merged = {**cell["config"], **config, "name": name, "class_name": "RNN"}
+    return _read_known({"class_name": kind, "config": merged, "name": name}, era)
+
+
 def _read_sequential(config: dict[str, Any] | list[Any], era: Era) -> Network:
     """A Sequential: a chain of layers; up to Keras 2.2.2 its configuration is a plain list."""
     entries = config if isinstance(config, list) else config["layers"]
     layers = [_read_layer(entry, era) for entry in entries]
     first = layers[0]
     shape = first.network.shapes[0] if first.network else _declared_shape(first.config)
+    dtype = first.network.dtypes[0] if first.network else _declared_dtype(first)
     if shape is None and isinstance(config, dict):
         shape = config.get("build_input_shape")
     start = last = Tensor("", 0, 0)
@@ -315,40 +458,67 @@ def _read_sequential(config: dict[str, Any] | list[Any], era: Era) -> Network:
             last = Tensor(str(number), 0, 0)
     _mend_lambdas(calls, era)
     trainable = config.get("trainable", True) if isinstance(config, dict) else True
-    return Network(layers, calls, [start], [last], [shape], trainable)
+    return Network(layers, calls, [start], [last], [shape], trainable, [dtype])
 
 
 def _read_graph(config: dict[str, Any], era: Era) -> Network:
     """A functional model: layers that say which tensors they were called on."""
-    layers, pending, shapes = {}, [], {}
+    layers, pending = {}, []
     for entry in config["layers"]:
         layer = _read_layer(entry, era)
+        if layer.name in layers:
+            raise ModelError(f"two layers have the name '{layer.name}': save the model again")
         layers[layer.name] = layer
-        if layer.kind == "InputLayer":
-            shapes[layer.name] = _declared_shape(layer.config)
         for number, node in enumerate(entry["inbound_nodes"]):
             pending.append(Call(layer, layer.name, number, *_read_node(node, layer)))
-    inputs, outputs = (
-        [Tensor(*end) for end in ([ends] if isinstance(ends[0], str) else ends)]
-        for ends in (config["input_layers"], config["output_layers"])
-    )
+    keys, inputs = _read_ends(config["input_layers"])
+    _, outputs = _read_ends(config["output_layers"])
     _renumber_calls(pending, outputs)
     calls = _order_calls(pending, inputs)
     _mend_lambdas(calls, era)
     for call in calls:
-        _check_call(call, era)
+        if not call.layer.refusal:
+            _check_call(call, era)
+    starts = [layers[start.layer] for start in inputs]
     return Network(
         list(layers.values()),
         calls,
         inputs,
         outputs,
-        [shapes.get(start.layer) for start in inputs],
+        [_declared_shape(start.config) for start in starts],
         config.get("trainable", True),
+        [_declared_dtype(start) for start in starts],
+        keys,
     )
 
 
+def _read_ends(ends: Any) -> tuple[list[str], list[Tensor]]:
+    """The inputs or outputs of a model, with their names, in the order of Keras."""
+    if isinstance(ends, dict):
+        return sorted(ends), [Tensor(*ends[key]) for key in sorted(ends)]
+    tensors = [Tensor(*end) for end in ([ends] if isinstance(ends[0], str) else ends)]
+    return [end.layer for end in tensors], tensors
+
+
 def _declared_shape(config: dict[str, Any]) -> list[int | None] | None:
-    return config.get("batch_input_shape") or config.get("batch_shape")
+    return _whole(config.get("batch_input_shape") or config.get("batch_shape"))
+
+
+def _declared_dtype(layer: Layer) -> str:
+    """The type to which Keras casts the input of a model whose first layer this is."""
+    dtype = layer.config.get("input_dtype") or layer.config.get("dtype") or DTYPE
+    if not isinstance(dtype, str) or dtype.startswith("mixed_"):
+        return DTYPE  # a policy of several types: the input is as given
+    if dtype not in DTYPES:
+        raise ModelError(f"{layer} has the dtype '{dtype}', which is not that of images")
+    return dtype
+
+
+def _whole(value: Any) -> Any:
+    """Sizes that were written as 270.0 -> 270."""
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _read_node(node: Any, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
@@ -357,8 +527,10 @@ def _read_node(node: Any, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
     Keras 3: {"args": [...], "kwargs": {...}}. Before: [[layer, call, output, kwargs], ...] with a
     list for each tensor of the first argument, or that list alone for an operation of tf.keras.
     """
-    if isinstance(node, dict):
+    if isinstance(node, dict) and node.keys() <= {"args", "kwargs"}:
         return plain(node["args"]), plain(node["kwargs"])
+    if isinstance(node, dict):
+        return [{key: Tensor(*start[:3]) for key, start in node.items()}], {}
     starts = [node] if isinstance(node[0], str) else node
     kwargs = with_tensors(starts[0][3]) if len(starts[0]) > 3 else {}
     values = [start[2] if start[0] == "_CONSTANT_VALUE" else Tensor(*start[:3]) for start in starts]
@@ -416,13 +588,19 @@ def _order_calls(pending: list[Call], inputs: list[Tensor]) -> list[Call]:
 def _mend_lambdas(calls: list[Call], era: Era) -> None:
     """Translate the Lambda layers of a model, whose calls tell on how many arrays.
 
+    One that is more than plain arithmetic gets that as its `refusal`.
+
     Raises:
-        ModelError: one is more than plain arithmetic, or is called in two ways.
+        ModelError: one is called in two ways.
     """
     for call in calls:
-        inputs = len(call.args[0]) if isinstance(call.args[0], list) else None
-        if call.layer.kind == "Lambda":
-            mend_lambda(call.layer, inputs, era)
+        first = call.args[0] if call.args else None
+        inputs = len(first) if isinstance(first, list) else None
+        if call.layer.kind == "Lambda" and call.layer.refusal is None:
+            try:
+                mend_lambda(call.layer, inputs, era)
+            except ModelError as error:
+                call.layer.refusal = error
         elif (
             call.layer.config.get("class_name") == "Lambda"
             and call.layer.config["inputs"] != inputs
@@ -444,18 +622,28 @@ def _check_call(call: Call, era: Era) -> None:
     if layer.kind == "Operation":
         call.kwargs = {k: v for k, v in kwargs.items() if k != "name" and v is not None}
         return
+    if layer.kind in STATES and kwargs.get("initial_state"):
+        call.args = [[*call.args, *kwargs.pop("initial_state")]]
     if layer.kind == "MultiHeadAttention":
         call.args += [kwargs.pop(key) for key in ("value", "key") if key in kwargs]
+    if layer.network and call.args and isinstance(call.args[0], dict):
+        call.args = [[call.args[0][key] for key in layer.network.keys]]
     for key, value in kwargs.items():
-        if value not in (None, False):
+        if _is_set(value):
             raise ModelError(f"{layer} is called with '{key}', which cannot be computed: {RESAVE}")
     kwargs.clear()
+
+
+def _is_set(value: Any) -> bool:
+    if isinstance(value, (dict, list)):
+        return any(map(_is_set, value.values() if isinstance(value, dict) else value))
+    return value not in (None, False)
 
 
 def _acts_in_training(layer: Layer) -> bool:
     if layer.network:
         return any(_acts_in_training(inner) for inner in layer.network.layers)
-    return layer.config.get("random", False) or "moving_mean" in LAYER_WEIGHTS[layer.kind]
+    return layer.config.get("random", False) or "moving_mean" in LAYER_WEIGHTS.get(layer.kind, "")
 
 
 def _count_calls(network: Network, count: int) -> int:
@@ -491,6 +679,8 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
     ):
         mend_operation(layer)
         return
+    if known and layer.kind in NOT_COMPUTED:
+        raise ModelError(f"{layer} {NOT_YET}")
     if layer.kind not in LAYER_WEIGHTS or not (known or layer.kind in KNOWN_CUSTOM):
         raise ModelError(f"{layer} is a custom layer, or none that can be computed here: {RESAVE}")
     for key, default in UNSUPPORTED.items():
@@ -499,14 +689,20 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
     for key in list(config):
         if key.endswith(("_initializer", "_regularizer", "_constraint")):
             del config[key]  # used in training alone
-        elif key != "activation":
-            config[key] = plain(config[key])
-    if "activation" in config:
-        config["activation"] = _mend_activation(config["activation"], layer, era)
+        elif key not in ACTIVATION_KEYS:
+            value = plain(config[key])
+            config[key] = _whole(value) if key in SIZES else value
+    check_arguments(layer, era)
+    for key in ACTIVATION_KEYS & config.keys():
+        config[key] = _mend_activation(config[key], layer, era)
     if layer.kind != "Flatten":
         config["data_format"] = config.get("data_format") or era.data_format
     if layer.kind == "Normalization":
         config["adapted"] = config.get("mean") is None
+    if layer.kind == "Attention":
+        config["concat"] = config.get("score_mode") == "concat"
+    if layer.kind.startswith("ConvLSTM"):
+        config["recurrent_padding"] = "theano_same" if era.backend == "theano" else "same"
     if era.backend == "theano" and config.get("padding") == "same":
         config["padding"] = "theano_same"
     if config.get("interpolation") == "bilinear" and era.is_package:
@@ -522,12 +718,15 @@ def _mend_keras1(layer: Layer, era: Era) -> None:
             config[new] = config.pop(old)
     if config.get("data_format") in ("th", "tf"):
         config["data_format"] = "channels_" + {"th": "first", "tf": "last"}[config["data_format"]]
-    if "nb_row" in config:
-        config["kernel_size"] = [config["nb_row"], config["nb_col"]]
+    for sizes in KERAS1_KERNELS:
+        if sizes[0] in config:
+            config["kernel_size"] = [config[key] for key in sizes]
     if layer.kind == "Merge":
         if config["mode_type"] != "raw" or config["mode"] not in KERAS1_MERGES:
             raise ModelError(f"{layer} merges by '{config['mode']}', not computed here: {RESAVE}")
         layer.kind = KERAS1_MERGES[config["mode"]]
+    if layer.kind in ("GRU", "LSTM") and config["consume_less"] != "gpu":
+        layer.kind = f"Gate{layer.kind}"
     if layer.kind == "BatchNormalization" and config.get("mode", 0) != 0:
         if config["mode"] == 2:
             raise ModelError(
@@ -541,7 +740,7 @@ def _mend_keras1(layer: Layer, era: Era) -> None:
 def _mend_activation(value: Any, layer: Layer, era: Era) -> str | Layer:
     """The name of an activation, or the Layer that stands for it (a LeakyReLU with a slope)."""
     if isinstance(value, dict) and value.get("class_name") in ACTIVATION_LAYERS:
-        return _read_layer(value, era)
+        return _read_known(value, era)
     if isinstance(value, dict):
         name = value.get("class_name", "Python code")
         value = value["config"] if name == "function" else name

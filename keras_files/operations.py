@@ -105,6 +105,7 @@ KERAS3_OPERATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "Std": ("math.reduce_std", _REDUCTION),
     "Subtract": ("math.subtract", {}),
     "Sum": ("math.reduce_sum", _REDUCTION),
+    "Take": ("gather", {"axis": "axis"}),
     "Tanh": ("math.tanh", {}),
     "Transpose": ("transpose", {"axes": "perm"}),
     "TrueDivide": ("math.truediv", {}),
@@ -163,6 +164,8 @@ def mend_operation(layer: Layer) -> None:
                 arguments[renamed[key]] = plain(value)
             elif key not in ("name", "dtype") and value not in _PLAIN_VALUES:
                 raise ModelError(f"{layer} has '{key}', which cannot be computed here: {RESAVE}")
+        if kind == "Take" and arguments.get("axis") is None:
+            raise ModelError(f"{layer} takes values of all chips at once: {RESAVE}")
         if "padding" in arguments:
             arguments["padding"] = arguments["padding"].upper()
         if "shape" in arguments:

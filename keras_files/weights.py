@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_files.checked_file import Group, ModelError, names, read_array
 from keras_files.network import Era, Layer, Network, words
+from keras_files.shapes import check_shapes
 
 # The layers that can be opened, and their weights in the order in which Keras creates them.
 # "bias?use_bias": there if the argument `use_bias` is true. After "|": never trainable.
@@ -15,20 +16,20 @@ LAYER_WEIGHTS = {
     **dict.fromkeys(
         words(
             "Activation ActivityRegularization Add Average AveragePooling1D AveragePooling2D "
-            "AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D ELU Flatten "
-            "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D "
-            "GlobalMaxPooling1D "
-            "GlobalMaxPooling2D GlobalMaxPooling3D InputLayer LeakyReLU MaxPooling1D MaxPooling2D "
-            "MaxPooling3D Maximum Minimum Multiply Operation Permute ReLU RepeatVector Rescaling "
-            "Reshape Resizing Softmax Subtract ThresholdedReLU TimeDistributed UnitNormalization "
-            "UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D"
+            "AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D Dot ELU "
+            "Flatten GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D "
+            "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D Identity InputLayer "
+            "LeakyReLU MaxPooling1D MaxPooling2D MaxPooling3D Maximum Minimum Multiply Operation "
+            "Permute ReLU RepeatVector Rescaling Reshape Resizing Softmax Subtract "
+            "ThresholdedReLU TimeDistributed UnitNormalization UpSampling1D UpSampling2D "
+            "UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D"
         ),
         "",
     ),
     **dict.fromkeys(
         words(
             "Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose Dense "
-            "LocallyConnected2D MaxoutDense"
+            "LocallyConnected1D LocallyConnected2D MaxoutDense"
         ),
         "kernel bias?use_bias",
     ),
@@ -41,6 +42,17 @@ LAYER_WEIGHTS = {
         "gamma?scale beta?center | moving_mean moving_variance",
     ),
     **dict.fromkeys(["GroupNormalization", "LayerNormalization"], "gamma?scale beta?center"),
+    **dict.fromkeys(
+        words("ConvLSTM1D ConvLSTM2D ConvLSTM3D GRU LSTM SimpleRNN"),
+        "kernel recurrent_kernel bias?use_bias",
+    ),
+    **{
+        kind: " ".join(f"{gate}/kernel {gate}/recurrent_kernel {gate}/bias" for gate in gates)
+        for kind, gates in (("GateGRU", "zrh"), ("GateLSTM", "icfo"))
+    },
+    "AdditiveAttention": "scale?use_scale",
+    "Attention": "scale?use_scale concat_score_weight?concat",
+    "EinsumDense": "kernel bias?bias_axes",
     "Highway": "kernel carry_kernel bias?use_bias carry_bias?use_bias",
     "LayerScale": "gamma",
     "MultiHeadAttention": "query/kernel query/bias?use_bias key/kernel key/bias?use_bias "
@@ -84,27 +96,53 @@ def _slots(layer: Layer, keras: int) -> tuple[list[tuple[Layer, str]], list[tupl
     return (trainable, fixed) if layer.trainable else ([], trainable + fixed)
 
 
-def place_weights(network: Network, era: Era, file: Group) -> None:
-    """Fill `Layer.places` from model_weights, which has one group for each layer of the model."""
-    root = file["model_weights"]
-    known = {layer.name for layer in network.layers}
-    # a nested Sequential of Keras 1 has no name of its own, but the groups are in order
-    spare = (name for name in names(root, "layer_names") if name not in known)
-    for layer in network.layers:
-        layer.name = layer.name or next(spare)
-        slots = [slot for part in _slots(layer, era.keras) for slot in part]
-        if not slots:
-            continue
-        if layer.name not in root:
-            raise ModelError(f"the file has no weights for {layer}: save the whole model again")
-        stored = names(root[layer.name], "weight_names")
-        if len(stored) != len(slots):
-            raise ModelError(
-                f"{layer} needs {len(slots)} arrays of weights, the file has {len(stored)}: "
-                "save the model again"
-            )
-        for (owner, role), name in zip(slots, _sort_names(stored, slots), strict=True):
-            _place(owner, role, f"model_weights/{layer.name}/{name}", file)
+def place_weights(network: Network, era: Era, root: Group, file: Group) -> None:
+    """Fill `Layer.places` from a group that has one group for each layer of the model.
+
+    Where the names of the groups are not those of the layers, they belong together by their order,
+    as `load_weights` of Keras has it. A nested Sequential of Keras 1 has no name of its own at all.
+    """
+    wanted = [(layer, slots) for layer in network.layers if (slots := _all_slots(layer, era))]
+    groups = [
+        name
+        for name in names(root, "layer_names")
+        if name in root and names(root[name], "weight_names")
+    ]
+    by_name = [layer.name for layer, _ in wanted]
+    if set(by_name) <= set(groups) <= {layer.name for layer in network.layers}:
+        groups = by_name
+    elif len(groups) != len(wanted):
+        raise ModelError(
+            f"the file has weights of {len(groups)} layers ({_list(groups)}), but the model has "
+            f"{len(wanted)} layers with weights ({_list(by_name)}): save the whole model again"
+        )
+    for group, (layer, slots) in zip(groups, wanted, strict=True):
+        layer.name = layer.name or group
+        _place_group(root[group], layer, slots, file)
+
+
+def _list(words: list[str]) -> str:
+    return ", ".join(words[:20]) + (", ..." if len(words) > 20 else "")
+
+
+def _all_slots(layer: Layer, era: Era) -> list[tuple[Layer, str]]:
+    trainable, fixed = _slots(layer, era.keras)
+    return trainable + fixed
+
+
+def _place_group(group: Group, layer: Layer, slots: list[tuple[Layer, str]], file: Group) -> None:
+    """Fill `Layer.places` of a layer, or of those in a nested model, one array for each slot."""
+    stored = names(group, "weight_names")
+    if len(set(stored)) < len(stored):
+        twice = next(name for name in stored if stored.count(name) > 1)
+        raise ModelError(f"{layer} has two weights of the name '{twice}': save the model again")
+    if len(stored) != len(slots):
+        raise ModelError(
+            f"{layer} needs {len(slots)} arrays of weights, the file has {len(stored)}: "
+            "save the model again"
+        )
+    for (owner, role), name in zip(slots, _sort_names(stored, slots), strict=True):
+        _place(owner, role, f"{group.name}/{name}", file)
 
 
 def _sort_names(stored: list[str], slots: list[tuple[Layer, str]]) -> list[str]:
@@ -139,8 +177,12 @@ def place_archived(layers: list[Layer], root: str, file: Group) -> None:
 
 
 def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
+    inner = layer.network.layers if layer.network else []
     if layer.kind == "TimeDistributed":
-        _place_archived_layer(layer.network.layers[0], f"{place}/layer", file)
+        _place_archived_layer(inner[0], f"{place}/layer", file)
+    elif layer.config.get("class_name") == "Bidirectional":
+        for part, name in zip(inner, ("forward_layer", "backward_layer"), strict=False):
+            _place_archived_layer(part, f"{place}/{name}", file)
     elif layer.network:
         place_archived(layer.network.layers, f"{place}/layers", file)
     numbers: dict[str, int] = {}
@@ -148,25 +190,44 @@ def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
         part = f"/{role.split('/')[0].removeprefix('attention_')}_dense" if "/" in role else ""
         if part and f"{place}/_{part[1:]}" in file:  # tf_keras
             part = f"/_{part[1:]}"
+        part = "/cell" if f"{place}/cell" in file else part
         number = numbers[part] = numbers.get(part, -1) + 1
         _place(layer, role, f"{place}{part}/vars/{number}", file)
 
 
 def _place(layer: Layer, role: str, place: str, file: Group) -> None:
-    """Note where a weight lies, after a look at its shape."""
+    """Note where a weight lies."""
     if place not in file or not hasattr(file[place], "shape"):
         raise ModelError(f"the file lacks the array '{place}' of {layer}: save the model again")
-    width = layer.config.get("units") or layer.config.get("filters")
-    if role in ("kernel", "pointwise_kernel") and width and width not in file[place].shape:
-        raise ModelError(
-            f"{layer} has {width} units, but its stored kernel has the shape {file[place].shape}"
-        )
     layer.places[role] = place
 
 
+def check_weights(network: Network, era: Era, file: Group) -> None:
+    """Compare the shapes of all weights with those that the layers declare, as far as known yet.
+
+    Raises:
+        ModelError: one has another shape.
+    """
+    for layer in network.layers:
+        if layer.network:
+            check_weights(layer.network, era, file)
+        stored = {
+            role: arrange(np.broadcast_to(np.float32(0), file[place].shape), era, layer, role).shape
+            for role, place in layer.places.items()
+        }
+        try:
+            check_shapes(layer, stored, [])
+        except ModelError as error:
+            raise ModelError(f"{layer}: {error}") from error
+
+
 def read_weight(file: Group, era: Era, layer: Layer, role: str) -> np.ndarray:
-    """A weight as float32 in the layout of TensorFlow: kernels (rows, columns, in, out)."""
-    array = read_array(file, layer.places[role])
+    """A weight as float32, arranged for the formulas."""
+    return arrange(read_array(file, layer.places[role]), era, layer, role)
+
+
+def arrange(array: np.ndarray, era: Era, layer: Layer, role: str) -> np.ndarray:
+    """A stored weight in the layout of TensorFlow: kernels (rows, columns, in, out)."""
     if not role.endswith("kernel") or array.ndim < 3 or layer.kind == "MaxoutDense":
         return array
     first = layer.config["data_format"] == "channels_first"
@@ -178,6 +239,7 @@ def read_weight(file: Group, era: Era, layer: Layer, role: str) -> np.ndarray:
         array = array.transpose(2, 3, 1, 0)
     elif era.keras == 1 and first and array.ndim == 5:
         array = array.transpose(2, 3, 4, 1, 0)
-    if era.backend == "theano" and role == "kernel" and layer.kind.startswith("Conv"):
+    convolves = role in ("kernel", "recurrent_kernel") and layer.kind.startswith("Conv")
+    if era.backend == "theano" and convolves:
         array = array[tuple(slice(None, None, -1) for _ in array.shape[:-2])]
     return array

@@ -19,7 +19,7 @@ from chip_files import assert_succeeded, make_tar, make_work_dir, png, run_task
 from keras_files.checked_file import ModelError
 
 SHARED = Path(__file__).parents[2] / "shared"
-FOLDERS = (Path(__file__).parent / "models", SHARED / "models")
+FOLDERS = (Path(__file__).parent / "models", SHARED / "models", SHARED / "cases" / "models")
 # Name without ending -> the file, or the folder of several files; and its entry in index.json.
 MODELS: dict[str, Path] = {}
 INDEX: dict[str, dict] = {}
@@ -164,3 +164,37 @@ def test_model_that_cannot_be_computed_is_refused(
         classify(task, name, INDEX[name]["task"], tmp_path / "w")
     assert str(error.value).isprintable()
     assert "damaged" not in str(error.value)
+
+
+@pytest.mark.smoke
+def test_architecture_and_weights_of_other_models_fail_with_a_sentence(tmp_path: Path) -> None:
+    run = run_task(work_dir_for("tf24_two_mismatch", tmp_path / "w"))
+    assert run.code == 1
+    assert "model.h5: the weights do not fit the architecture model.json" in run.status["reason"]
+
+
+def test_changed_architecture_is_another_task(task: ModuleType, tmp_path: Path) -> None:
+    """A run is not resumed with another .json file; the journal's fingerprint knows both files."""
+    work_dir = work_dir_for("k122_two_plain", tmp_path / "w")
+    beside = work_dir / "input/model/model.json"
+    opened = task.open_model(work_dir / "input/model/model.h5", beside=[beside])
+    chips = task.Archive(work_dir / "input/chips/chips.tar").file
+    before = task.fingerprint_task(chips, opened.files, "", {})
+    text = beside.read_text()
+    beside.unlink()  # a link to the file of the tests
+    beside.write_text(f"{text} ")
+    opened = task.open_model(work_dir / "input/model/model.h5", beside=[beside])
+    after = task.fingerprint_task(chips, opened.files, "", {})
+    assert [key for key in before if before[key] != after[key]] == ["model"]
+
+
+def test_json_beside_a_whole_model_is_not_read(task: ModuleType, tmp_path: Path) -> None:
+    name = "k122_theano_th_incmini"
+    work_dir = work_dir_for(name, tmp_path / "w")
+    (work_dir / "input/model/class_indices.json").write_text('{"class_name": 3}')
+    (work_dir / "input/model/model.json").write_text("[")
+    results = work_dir / "output/results"
+    results.mkdir(parents=True)
+    (work_dir / "output/logs").mkdir()
+    assert task.run_task(work_dir / "input", results, work_dir / "output/logs", "theano") is None
+    check(json.loads((results / "classified.json").read_text()), name)

@@ -77,6 +77,14 @@ def cases() -> dict[str, Build]:
         "ELU": lambda L, x: L.ELU(0.7)(x),
         "GlobalMaxPooling2D": lambda L, x: L.GlobalMaxPooling2D(keepdims=True)(x),
         "GroupNormalization": lambda L, x: L.GroupNormalization(2)(L.Conv2D(4, 3)(x)),
+        "LayerNormalization of bands": lambda L, x: L.LayerNormalization()(x),
+        "LayerNormalization of all": lambda L, x: L.LayerNormalization(axis=[1, 2, 3])(x),
+        "LayerNormalization of ends": lambda L, x: L.LayerNormalization(axis=[3, 1])(x),
+        "LayerNormalization of rows": lambda L, x: L.LayerNormalization(axis=1)(x),
+        "LayerNormalization of a line": lambda L, x: L.LayerNormalization()(L.Flatten()(x)),
+        "LayerNormalization plain": lambda L, x: L.LayerNormalization(scale=False, center=False)(x),
+        "LayerNormalization small": lambda L, x: L.LayerNormalization(epsilon=1e-6)(x),
+        "LayerNormalization of zeros": lambda L, x: L.LayerNormalization()(L.ZeroPadding2D(2)(x)),
         "LayerNormalization": lambda L, x: L.LayerNormalization(axis=[1, 2])(x),
         "LeakyReLU": lambda L, x: L.LeakyReLU()(x),
         "MultiHeadAttention": lambda L, x: attention(L, L.MaxPooling2D(4)(x)),
@@ -95,6 +103,7 @@ def cases() -> dict[str, Build]:
         "Resizing cut": lambda L, x: L.Resizing(11, 30, crop_to_aspect_ratio=True)(x),
         "SeparableConv1D": lambda L, x: L.SeparableConv1D(4, 3, strides=2)(line(L, x)),
         "Softmax": lambda L, x: L.Softmax(axis=1)(x),
+        "Softmax over two axes": lambda L, x: L.Softmax(axis=[1, 2])(x),
         "TimeDistributed": lambda L, x: L.TimeDistributed(L.Conv2D(2, 3))(
             L.Reshape((2, 8, 20, 3))(x)
         ),
@@ -168,7 +177,92 @@ def normalizations() -> dict[str, tuple[int, Build]]:
     }
 
 
-CASES = cases()
+def recurrent() -> dict[str, Build]:
+    """Recurrent layers and attention, on the rows of the image or on strips of it."""
+    found: dict[str, Build] = {}
+    for kind in ("SimpleRNN", "LSTM", "GRU"):
+        for name, arguments in {
+            "": {},
+            "sequences": {"return_sequences": True},
+            "backwards": {"return_sequences": True, "go_backwards": True},
+            "other": {"use_bias": False, "activation": "relu"},
+        }.items():
+            found[f"{kind} {name}"] = lambda L, x, kind=kind, arguments=arguments: getattr(L, kind)(
+                4, **arguments
+            )(rows(L, x))
+        found[f"{kind} cell"] = lambda L, x, kind=kind: L.RNN(getattr(L, f"{kind}Cell")(4))(
+            rows(L, x)
+        )
+        found[f"{kind} states"] = lambda L, x, kind=kind: states(L, x, kind)
+    for how in ("concat", "sum", "mul", "ave"):
+        for sequences in (False, True):
+            found[f"Bidirectional {how} {sequences}"] = lambda L, x, how=how, sequences=sequences: (
+                L.Bidirectional(L.LSTM(4, return_sequences=sequences), merge_mode=how)(rows(L, x))
+            )
+    for axes in (1, 2, (1, 2), (2, 1)):
+        for normalize in (False, True):
+            found[f"Dot {axes} {normalize}"] = lambda L, x, axes=axes, normalize=normalize: L.Dot(
+                axes, normalize=normalize
+            )([L.Dense(5)(L.Reshape((5, 192))(x)), L.Dense(5)(L.Reshape((5, 192))(x))])
+    return found | {
+        "AdditiveAttention": lambda L, x: L.AdditiveAttention()([rows(L, x), rows(L, x)]),
+        "AdditiveAttention plain": lambda L, x: L.AdditiveAttention(use_scale=False)(
+            [rows(L, x), rows(L, x), L.ReLU()(rows(L, x))]
+        ),
+        "Attention": lambda L, x: L.Attention()([rows(L, x), L.ReLU()(rows(L, x))]),
+        "Attention by sums": lambda L, x: L.Attention(score_mode="concat", use_scale=True)(
+            [rows(L, x), L.ReLU()(rows(L, x)), rows(L, x)]
+        ),
+        "Attention scaled": lambda L, x: L.Attention(use_scale=True)([rows(L, x), rows(L, x)]),
+        "Bidirectional GRU": lambda L, x: L.Bidirectional(L.GRU(4))(rows(L, x)),
+        "Bidirectional parts": lambda L, x: L.Concatenate()(
+            L.Bidirectional(L.GRU(4, return_sequences=True), merge_mode=None)(rows(L, x))
+        ),
+        "Bidirectional states": lambda L, x: L.Concatenate()(
+            L.Bidirectional(L.LSTM(4, return_state=True))(rows(L, x))
+        ),
+        "Bidirectional two": lambda L, x: L.Bidirectional(
+            L.LSTM(4), backward_layer=L.LSTM(4, go_backwards=True, activation="relu")
+        )(rows(L, x)),
+        "ConvLSTM1D": lambda L, x: L.ConvLSTM1D(4, 3)(L.Reshape((4, 20, 12))(x)),
+        "ConvLSTM2D": lambda L, x: L.ConvLSTM2D(4, 3, padding="same", strides=2)(strips(L, x)),
+        "ConvLSTM2D dilated": lambda L, x: L.ConvLSTM2D(
+            2, (2, 1), dilation_rate=2, return_sequences=True, go_backwards=True, use_bias=False
+        )(strips(L, x)),
+        "ConvLSTM3D": lambda L, x: L.ConvLSTM3D(2, 2)(L.Reshape((2, 4, 10, 4, 3))(x)),
+        "Dot of vectors": lambda L, x: L.Dot(1)([L.Flatten()(x), L.ReLU()(L.Flatten()(x))]),
+        "EinsumDense": lambda L, x: L.EinsumDense("abc,cd->abd", (None, 4), bias_axes="d")(
+            rows(L, x)
+        ),
+        "EinsumDense of both": lambda L, x: L.EinsumDense(
+            "abcd,cde->abe", (16, 4), activation="relu", bias_axes="be"
+        )(x),
+        "EinsumDense open": lambda L, x: L.EinsumDense("...x,xy->...y", 4, bias_axes="y")(x),
+        "GRU resets before": lambda L, x: L.GRU(4, reset_after=False)(rows(L, x)),
+        "Identity": lambda L, x: L.Identity()(x),
+        "LSTM hard": lambda L, x: L.LSTM(4, recurrent_activation="hard_sigmoid")(rows(L, x)),
+        "TimeDistributed of a model": lambda L, x: L.LSTM(3)(
+            L.TimeDistributed(L.GlobalAveragePooling2D())(strips(L, x))
+        ),
+    }
+
+
+def rows(L: Any, x: Any) -> Any:
+    """The rows of the image, small enough that no gate is all open or shut."""
+    return L.Rescaling(0.05)(L.Reshape((16, 60))(x))
+
+
+def strips(L: Any, x: Any) -> Any:
+    return L.Rescaling(0.05)(L.Reshape((4, 4, 20, 3))(x))
+
+
+def states(L: Any, x: Any, kind: str) -> Any:
+    """A layer that begins with the last states of another one."""
+    _, *last = getattr(L, kind)(4, return_state=True)(rows(L, x))
+    return getattr(L, kind)(4)(rows(L, x), initial_state=last)
+
+
+CASES = cases() | recurrent()
 NORMALIZATIONS = normalizations()
 
 
@@ -198,12 +292,19 @@ def test_layer(library: str, name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", recurrent())
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_layer_in_an_archive(library: str, name: str, tmp_path: Path) -> None:
+    compare(pytest.importorskip(library), CASES[name], tmp_path / "model.keras")
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NORMALIZATIONS)
 @pytest.mark.parametrize("library", ["keras", "tf_keras"])
 def test_normalization_joins_the_convolution_before_it(
     library: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keras_files import formulas
+    from keras_files import formulas, model
 
     left, build = NORMALIZATIONS[name]
     formula, computed = formulas.LAYERS["BatchNormalization"], []
@@ -212,7 +313,7 @@ def test_normalization_joins_the_convolution_before_it(
         computed.append(bool(weights))
         return formula(config, weights, x)
 
-    monkeypatch.setitem(formulas.LAYERS, "BatchNormalization", noting)
+    monkeypatch.setitem(model.FORMULAS, "BatchNormalization", noting)
     compare(pytest.importorskip(library), build, tmp_path / "model.h5")
     # counted twice: traced for the shape of the output, and computed
     assert sum(computed) == 2 * left
@@ -229,6 +330,55 @@ def test_normalization_of_what_is_an_output_too_is_computed(library: str, tmp_pa
         return L.Add()(keras.Model(start, [y, L.BatchNormalization()(y)])(x))
 
     compare(keras, build, tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_nested_model_with_inputs_and_outputs_in_dicts(library: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip(library)
+
+    def build(L: Any, x: Any) -> Any:
+        a, b = L.Input((16, 20, 3), name="z"), L.Input((16, 20, 3), name="a")
+        ends = {"y": L.Conv2D(2, 1)(a), "c": L.Conv2D(3, 1)(b)}
+        inner = keras.Model({"z": a, "a": b}, ends)
+        results = inner({"z": x, "a": L.ReLU()(x)})
+        again = inner({"a": x, "z": x})
+        return L.Concatenate()([results["y"], results["c"], again["c"]])
+
+    compare(keras, build, tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", ["int32", "float16", "float64"])
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_input_is_cast_to_the_type_of_a_nested_model(
+    library: str, dtype: str, tmp_path: Path
+) -> None:
+    keras = pytest.importorskip(library)
+
+    def build(L: Any, x: Any) -> Any:
+        start = L.Input((16, 20, 3), dtype=dtype)
+        return keras.Model(start, L.Rescaling(0.3)(start))(x)
+
+    compare(keras, build, tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["take", "take from the end", "flip"])
+def test_operation_on_bands(name: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    operations = {
+        "take": lambda x: keras.ops.take(x, [2, 0], axis=-1),
+        "take from the end": lambda x: keras.ops.take(x, [-1, 0, -3], axis=-1),
+        "flip": lambda x: keras.ops.flip(x, axis=-1),
+    }
+    compare(keras, lambda L, x: operations[name](x), tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_batch_normalization_over_two_axes(tmp_path: Path) -> None:
+    build: Build = lambda L, x: L.BatchNormalization(axis=[3, 1])(x)
+    compare(pytest.importorskip("tf_keras"), build, tmp_path / "model.h5")
 
 
 @pytest.mark.parametrize("epsilon", [[0.1, 0.2, 0.3, 0.4], [[0.1], [0.2]], "small", None, 10**400])
