@@ -15,28 +15,30 @@ The task works in one directory, /mnt/work in the container:
 A run that was cut short is resumed by running the same command again.
 """
 
-import argparse
 import contextlib
 import functools
 import os
 import signal
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
+from chip_classifier.start import Start, begin, release_lock
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 if __name__ == "__main__":
     # A signal that comes while libraries are loaded waits until main can answer it.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    START = begin(__doc__)
 
 from chip_classifier import VERSION
 from chip_classifier.answers import Answers
 from chip_classifier.archive import ARCHIVE_SUFFIXES, Archive
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
-from chip_classifier.journal import JOURNAL, Journal, fingerprint_task
+from chip_classifier.explain import Stopped, explain
+from chip_classifier.journal import JOURNAL, Expected, Journal, fingerprint_task
 from chip_classifier.listing import list_chips
 from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
@@ -61,16 +63,11 @@ from chip_classifier.report import (
     summarize,
     write_preview,
 )
-from chip_classifier.status import Stopped, explain, write_status
+from chip_classifier.status import write_status
 from chip_classifier.waiting import wait_for
 from keras_files.open_model import open_model
 
 PREVIEW = "preview.html"
-
-KILLED = (
-    "The task was ended from outside before it could finish (killed, out of memory or power); "
-    "run it again to resume where it stopped."
-)
 
 
 def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> str | None:
@@ -106,20 +103,25 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         *contradictions(opened, ports, preprocessing),
     ):
         warn(warning)
-    fingerprint = fingerprint_task(archive.path, opened.files, trained_with, settings)
+    fingerprint = fingerprint_task(archive.file, opened.files, trained_with, settings)
     batch_size = listing.batch_size(ports.deploy_batch)
     listing.go_on_aside()
+    loading = time.monotonic()
+    classifier = Classifier(opened, preprocessing, size, batch_size)
+    classes = class_names(ports, classifier.outputs)
+    log.info("Device: %s", classifier.device)
+    say(f"Computing on {classifier.device}.")
+    log.info("Time to load the model: %.2f s", time.monotonic() - loading)
     answers = Answers(ports.probabilities)
-    with contextlib.closing(Journal(results / JOURNAL, fingerprint, answers)) as journal:
+    expected = Expected(
+        len(classes),
+        batch_size,
+        listing.number if listing.is_complete else None,
+        len(classes) if ports.probabilities else 0,
+    )
+    with contextlib.closing(Journal(results / JOURNAL, fingerprint, expected, answers)) as journal:
         resumed = len(answers)
         log_resume(journal, answers)
-        loading = time.monotonic()
-        classifier = Classifier(opened, preprocessing, size, batch_size)
-        classes = class_names(ports, classifier.outputs)
-        log.info("Device: %s", classifier.device)
-        say(f"Computing on {classifier.device}.")
-        log.info("Time to load the model: %.2f s", time.monotonic() - loading)
-
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
         pipeline = Pipeline(
@@ -163,12 +165,10 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
     return join_reasons(unclassified, warnings)
 
 
-def main() -> int:
+def main(start: Start) -> int:
     """Run the task; returns the exit code: 0 for success, 1 for failure."""
-    arguments = parse_arguments()
-    work_dir = arguments.work_dir
+    work_dir = start.work_dir
     stderr = os.fdopen(os.dup(2), "w", errors="backslashreplace")
-    sys.stdout.reconfigure(errors="backslashreplace")
 
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -181,12 +181,14 @@ def main() -> int:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        prepare_output(work_dir)
+        prepare_output(results, logs)
+        if start.warning:
+            warn(start.warning)
         reason = wait_for(
-            functools.partial(run_task, work_dir / "input", results, logs, arguments.trained_with)
+            functools.partial(run_task, work_dir / "input", results, logs, start.trained_with)
         )
     except BaseException as error:  # noqa: BLE001, a status is written whatever happens
-        status, reason = "failed", explain(error)
+        status, reason = "failed", explain(error, stderr)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if status == "failed":
@@ -199,29 +201,23 @@ def main() -> int:
     except OSError as error:
         status = "failed"
         reason = reason or f"status.json cannot be written ({error}): make {work_dir} writable."
-    for warning in warnings:
-        print(f"Warning: {warning}", file=stderr)
+    with contextlib.suppress(OSError):  # stderr may be full
+        for warning in warnings:
+            print(f"Warning: {warning}", file=stderr, flush=True)
     if status == "failed":
         log.error(reason)
-        print(reason, file=stderr)
-    stderr.flush()
+        with contextlib.suppress(OSError):
+            print(reason, file=stderr, flush=True)
+    release_lock(work_dir)
     return int(status == "failed")
 
 
-def prepare_output(work_dir: Path) -> None:
+def prepare_output(results: Path, logs: Path) -> None:
     """Make the output directories, without results of an earlier run, and begin out.log.
 
-    status.json says "failed" from here on: a process that is killed cannot write it any more.
     Raises TaskError if they cannot be written to.
     """
-    if not work_dir.is_dir():
-        raise TaskError(
-            f"The work directory {work_dir} does not exist: mount it there, or give another one "
-            "with --work-dir."
-        )
     try:
-        write_status(work_dir, "failed", KILLED)
-        results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
         results.mkdir(parents=True, exist_ok=True)
         logs.mkdir(parents=True, exist_ok=True)
         for stale in (results / "classified.json", results / "unclassified.json", logs / PREVIEW):
@@ -229,33 +225,11 @@ def prepare_output(work_dir: Path) -> None:
         start_logging(logs / "out.log")
     except OSError as error:
         raise TaskError(
-            f"The work directory {work_dir} cannot be written to ({error}): make it writable."
+            f"The output directory {logs.parent} cannot be written to ({error}): mend that."
         ) from error
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--work-dir",
-        type=Path,
-        default=Path("/mnt/work"),
-        metavar="DIR",
-        help="work directory (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--trained-with",
-        choices=("tensorflow", "theano"),
-        default="tensorflow",
-        help="Keras backend that the model was trained with; files of Keras 2 and later record it "
-        "themselves (default: %(default)s)",
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    code = main()
+    code = main(START)
     # Threads of TensorFlow and of an unfinished run are left where they are.
     os._exit(code)

@@ -12,7 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from chip_classifier.files import create
+
 NO_CLASS = -1
+UNKNOWN = "an earlier run left no answer for this chip: run the task again"
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 
@@ -109,14 +112,18 @@ class Answers:
                 if answering < 0:
                     reason = f"a link to '{self.links[number]}', which is no chip of the archive"
                 elif self.classes[answering] == NO_CLASS:
-                    reason = self.problems[answering]
+                    # A damaged journal may take a chip for a link that is none.
+                    reason = self.problems.get(answering, UNKNOWN)
                 else:
                     continue
                 reasons[reason] += 1
                 yield name, reason
 
         for file_name, items in (
-            ("unclassified.json", unclassified() if self.problems or self.links else iter(())),
+            (
+                "unclassified.json",
+                unclassified() if self.links or NO_CLASS in self.classes else iter(()),
+            ),
             ("classified.json", classified()),
         ):
             if first := next(items, None):
@@ -152,7 +159,7 @@ def write_json_object(path: Path, items: Iterable[tuple[str, object]]) -> None:
     """
     temporary = path.with_name(path.name + ".part")
     try:
-        with temporary.open("w", encoding="ascii") as file:
+        with create(temporary, encoding="ascii") as file:
             separator = "{\n"
             for key, value in items:
                 file.write(f"{separator}{_encode(key)}: {_encode(value)}")

@@ -12,10 +12,8 @@ import bz2
 import errno
 import gzip
 import lzma
-import os
 import posixpath
 import tarfile
-import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +21,23 @@ from typing import BinaryIO, NamedTuple
 
 from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.kinds import HEAD_BYTES, kind_of
+from keras_files.same_file import SameFile
 
 # The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
 MAX_CHIP_BYTES = MAX_CHIP_PIXELS * 8
 
-# A member's long name and its pax records are read into memory; real ones have a few hundred bytes.
-MAX_METADATA_BYTES = 2**26
+# The headers in front of a member, long names and pax records, are read into memory; real ones have
+# a few hundred bytes, those with the attributes of a file system some thousands.
+MAX_METADATA_BYTES = 2**23
+
+# Global pax records are kept for all members behind them; git archive writes one.
+MAX_GLOBAL_RECORDS = 100
+MAX_GLOBAL_BYTES = 2**16
+
+# Names are kept until the results are written: of one chip, several times the longest path of
+# Linux; of all, those of millions of chips.
+MAX_NAME_LENGTH = 2**16
+MAX_NAMES_LENGTH = 2**30
 
 _METADATA_TYPES = (
     tarfile.XHDTYPE,
@@ -118,15 +127,13 @@ class _Header(tarfile.TarInfo):
 
     @staticmethod
     def _mend(header: tarfile.TarInfo, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
-        """Read GNU tar's old headers by their own rules; refuse metadata beyond reason.
+        """Read GNU tar's old headers by their own rules.
 
         Where ustar has a prefix of the name, old GNU headers have times and offsets, as of `tar
         --listed-incremental` (GNU tar's manual, "Basic Tar Format").
         """
         if buf[257:265] == tarfile.GNU_MAGIC and header.type not in tarfile.GNU_TYPES:
             header.name = tarfile.nts(buf[0:100], encoding, errors)
-        if header.type in _METADATA_TYPES and header.size > MAX_METADATA_BYTES:
-            raise tarfile.HeaderError(f"{header.size:,} bytes of metadata for one member")
         return header
 
     @classmethod
@@ -138,10 +145,21 @@ class _Header(tarfile.TarInfo):
             tar.ended_by = error
             raise
 
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """Go on with the header by its type; refuse metadata beyond reason before it is read."""
+        if self.type in _METADATA_TYPES:
+            # The first member is read before there is a place to set it to 0.
+            tar.metadata_bytes = getattr(tar, "metadata_bytes", 0) + self.size
+            most = MAX_GLOBAL_BYTES if self.type == tarfile.XGLTYPE else MAX_METADATA_BYTES
+            if self.size > most or tar.metadata_bytes > MAX_METADATA_BYTES:
+                raise tarfile.HeaderError(f"{self.size:,} bytes of metadata for one member")
+        return super()._proc_member(tar)
+
 
 class Archive:
     """A tar of chips on disk, to be read front to back.
 
+    file: the open file, and size: its bytes.
     passed_over: after a reading, the members that are no chips: reason -> number.
     first_passed_over: the path of the first of these that is no hidden file, or None.
     left_behind: after a reading, whether data follows the end of the archive.
@@ -151,11 +169,9 @@ class Archive:
     def __init__(self, path: Path) -> None:
         """Look at the archive's first bytes. Raises OSError if it cannot be read."""
         self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
-        self._state = self._file_state()
-        self.size = self._state[0]
-        head = os.pread(self._descriptor, 6, 0)
+        self.file = SameFile(path)
+        self.size = self.file.size
+        head = self.file.read(0, 6)
         self._decompress = next(
             (opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None
         )
@@ -169,25 +185,15 @@ class Archive:
         """Whether it is a stream: a chip can be read only where the reading has come to it."""
         return self._decompress is not None
 
-    def _file_state(self) -> tuple[int, int]:
-        """Give the size and the time of the last change, in ns, of the file."""
-        stat = os.fstat(self._descriptor)
-        return stat.st_size, stat.st_mtime_ns
-
     def require_unchanged(self) -> None:
         """Raise BrokenArchive if the file has been written to since the archive was opened.
 
         Where its chips were found, there may be others by now.
         """
-        if self._file_state() != self._state:
+        if not self.file.is_unchanged():
             raise BrokenArchive(
                 f"{self.path.name} was changed while it was read: run the task again."
             )
-
-    def _open(self) -> BinaryIO:
-        """Open the file once more, with a position of its own, whatever is at its path by now."""
-        same = Path(f"/proc/self/fd/{self._descriptor}")  # Linux
-        return (same if same.exists() else self.path).open("rb")
 
     def chips(self) -> Iterator[Chip]:
         """Yield the chips in the order of the archive.
@@ -196,20 +202,21 @@ class Archive:
         yielded before is sound.
         """
         self.passed_over, self.first_passed_over = {"hidden files": 0, "other files": 0}, None
-        last = None
+        last, names_length = None, 0
         try:
-            with self._open() as file:
+            with self.file.stream() as file:
                 stream = self._decompress(file) if self._decompress else file
                 mode = "r|" if self._decompress else "r:"
                 with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header) as tar:
-                    while (member := tar.next()) is not None:
-                        tar.members.clear()  # else tarfile keeps every header it has seen
+                    while (member := _next_member(tar)) is not None:
                         if tar.offset <= member.offset:
                             raise tarfile.ReadError("a member of negative size")
                         last = member_path(member.name)
                         chip = self._chip(tar, member)
                         self.progress = file.tell() / max(self.size, 1)
                         if chip is not None:
+                            names_length += len(chip.name) + len(chip.link or "")
+                            self._check_names(chip, names_length)
                             yield chip
                     if not isinstance(tar.ended_by, tarfile.EOFHeaderError):
                         raise tarfile.ReadError("no end-of-archive marker")
@@ -221,9 +228,22 @@ class Archive:
                     "make it with 'tar -cvf chips.tar chips'."
                 ) from error
             raise BrokenArchive(
-                f"{self.path.name} is cut off or damaged after the member '{last}' ({error}): "
-                "make or upload the archive again."
+                f"{self.path.name} is cut off or damaged after the member '{last[:200]}' "
+                f"({error}): make or upload the archive again."
             ) from error
+
+    def _check_names(self, chip: Chip, names_length: int) -> None:
+        """Raise BrokenArchive if the names of the chips so far take too much memory."""
+        if len(chip.name) + len(chip.link or "") > MAX_NAME_LENGTH:
+            raise BrokenArchive(
+                f"{self.path.name} has a chip with a name of {len(chip.name):,} letters, "
+                f"'{chip.name[:100]}...': give it a shorter one."
+            )
+        if names_length > MAX_NAMES_LENGTH:
+            raise BrokenArchive(
+                f"{self.path.name} has chips with names of more than {MAX_NAMES_LENGTH:,} letters "
+                "in all: make several archives of it."
+            )
 
     def _chip(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Chip | None:
         """Make a Chip of a member; None, and a count in passed_over, if it is none."""
@@ -269,7 +289,7 @@ class Archive:
         if self.is_compressed or member.issparse():
             return tar.extractfile(member).read(HEAD_BYTES) if member.size > 0 else b""
         size = min(max(member.size, 0), HEAD_BYTES)
-        return os.pread(self._descriptor, size, member.offset_data)
+        return self.file.read(member.offset_data, size)
 
     def read(self, chip: Chip) -> bytes:
         """Read the file of a chip that has one; several threads may do so at a time.
@@ -283,7 +303,7 @@ class Archive:
             return chip.data
         if chip.is_sparse:
             return self._read_sparse(chip)
-        data = os.pread(self._descriptor, chip.size, chip.offset)
+        data = self.file.read(chip.offset, chip.size)
         if len(data) < chip.size:
             raise BrokenArchive(
                 f"{self.path.name} was cut off while it was read: make or upload it again."
@@ -292,11 +312,11 @@ class Archive:
 
     def _read_sparse(self, chip: Chip) -> bytes:
         """Read a sparse file, holes included, by its header."""
-        with self._open() as file:
+        with self.file.stream() as file:
             file.seek(chip.offset)
             try:
                 with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar:
-                    member = tar.next()
+                    member = _next_member(tar)
                     # A global header, which is not read again, may have described it otherwise.
                     if member is None or not member.issparse() or member.size != chip.size:
                         raise tarfile.ReadError("described in two ways")
@@ -319,6 +339,19 @@ class Archive:
             if not only_padding and not self.is_compressed:
                 break
         return not only_padding
+
+
+def _next_member(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """Read the next header, of which tarfile keeps none then.
+
+    Raises tarfile.TarError if it is damaged.
+    """
+    tar.metadata_bytes = 0
+    member = tar.next()
+    tar.members.clear()
+    if len(tar.pax_headers) > MAX_GLOBAL_RECORDS:
+        raise tarfile.ReadError(f"more than {MAX_GLOBAL_RECORDS} global records")
+    return member
 
 
 def member_path(name: str) -> str:

@@ -13,6 +13,7 @@ from chip_classifier.cores import usable_cores
 from chip_classifier.log import log, warn
 from chip_classifier.ports import TaskError
 from chip_classifier.preprocessing import Preprocessing
+from keras_files.checked_file import ModelError, naming
 from keras_files.ends import Head
 from keras_files.open_model import OpenedModel
 
@@ -91,7 +92,8 @@ class Classifier:
                 f"'tensorflow[and-cuda]=={tf.__version__}', or use the image that has them, with "
                 "docker run --gpus all."
             )
-        model = opened.build()
+        self._path = opened.file.path
+        self._model = model = opened.build()
         owed = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, None: tf.identity}
         finish = owed[opened.head.owed]
         # TensorFlow subtracts an array of a whole chip faster than one of three values.
@@ -114,6 +116,9 @@ class Classifier:
         signature = tf.TensorSpec((None, *chip_shape), tf.uint8)
         try:
             function = tf.function(classify, autograph=False).get_concrete_function(signature)
+        except ModelError:
+            with naming(self._path):
+                raise
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise TaskError(
                 f"The model does not take chips of {size[0]} x {size[1]}: set the port size to the "
@@ -150,6 +155,7 @@ class Classifier:
             float32 (N, outputs).
         Raises:
             TaskError: the device's memory does not hold a single chip.
+            ModelError: a layer cannot be computed.
         """
         while True:
             parts = np.array_split(chips, math.ceil(len(chips) / self._largest))
@@ -157,7 +163,8 @@ class Classifier:
                 return np.concatenate(list(self._map(self._compute, parts)))
             except self._tf.errors.OpError as error:
                 if not self._is_out_of_memory(error):
-                    raise
+                    with naming(self._path):
+                        raise self._model.failure(error) from error
                 tried = len(self._fill_up(parts[0]))
                 log.info("%d chips do not fit the device's memory: %s", tried, str(error)[:500])
                 if tried == 1:

@@ -136,8 +136,8 @@ def note_batch(
         probabilities = of_chips.ravel().tolist()
     for number, problem in batch.problems.items():
         log.warning("Chip '%s' is not classified: %s", batch.names[number - batch.first], problem)
-    noted = (classes.tolist(), certainties.tolist(), batch.problems, probabilities)
-    journal.add(batch.first, *noted)
-    answers.add(*noted)
+    noted = (classes.tolist(), certainties.tolist(), batch.problems)
+    journal.add(batch.first, *noted, batch.links, probabilities)
+    answers.add(*noted, probabilities)
     last = batch.first + len(batch.names) - 1
     log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)

@@ -7,26 +7,52 @@ task goes on from it.
 
 The first line is the task's fingerprint (what must be the same for a resume to be right), each
 further line a batch: {"first": number of its first chip, "classes": [...], "certainties": [...],
-"problems": {number: reason}}; where they are wanted, also "probabilities": [...], those of all
-classes of a chip behind each other. A class of -1 stands for a chip that has none.
+"problems": {number: reason}, "links": [number, ...]}; where they are wanted, also "probabilities":
+[...], those of all classes of a chip behind each other. A class of -1 stands for a chip that has
+none, because it has a problem or is a link to another chip.
+
+A journal may be damaged like any file. Each field of a line is checked; from the first line that
+does not hold, the run goes on as if the journal ended there.
 """
 
-import hashlib
+import itertools
 import json
+import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chip_classifier import VERSION
-from chip_classifier.answers import Answers
+from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.files import create, odd_kind
+from keras_files.same_file import SameFile
 
 JOURNAL = "resume.jsonl"
 
 # How often the journal is synced to the disk at most; between two fast batches it would cost more
 # time than it can save.
 SYNC_SECONDS = 1.0
+
+# A longer line is no batch: at 35 bytes a chip, this is one of two million.
+MAX_LINE_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the batches of a task's journal are known to be like.
+
+    classes: number of classes; batch_size: chips of each batch but the last; chips: number of chips
+    in the archive, None while it is not known; probabilities: how many each chip has.
+    """
+
+    classes: int
+    batch_size: int
+    chips: int | None
+    probabilities: int = 0
 
 
 class Journal:
@@ -35,12 +61,15 @@ class Journal:
     note: one sentence for out.log on what was found, or "" where there was no journal.
     """
 
-    def __init__(self, path: Path, fingerprint: Mapping[str, str], answers: Answers) -> None:
+    def __init__(
+        self, path: Path, fingerprint: Mapping[str, str], expected: Expected, answers: Answers
+    ) -> None:
         """Open the journal: the one of an earlier run of the same task, or a new one.
 
         Args:
             path: where the journal lies.
-            fingerprint: what must be the same for a resume; see fingerprint_file for files.
+            fingerprint: what must be the same for a resume; see fingerprint_task.
+            expected: what its batches are to be like.
             answers: empty; receives the answers of the earlier run.
         Raises:
             OSError: the journal cannot be read or written.
@@ -53,26 +82,30 @@ class Journal:
         self._sync_error: OSError | None = None
         self._next_sync = time.monotonic()
         header = json.dumps(dict(fingerprint), sort_keys=True).encode() + b"\n"
-        sound = self._replay(header, answers) if path.exists() else 0
+        sound = self._replay(header, expected, answers) if self._is_there() else 0
         if sound:
             self._file = path.open("r+b")
-            self._file.truncate(sound)  # a line that the crash cut off
+            self._file.truncate(sound)  # what does not hold, such as a line that a crash cut off
             self._file.seek(sound)
         else:
-            self._file = path.open("wb")
+            self._file = create(path).detach()
             self._append(header)
 
-    def _replay(self, header: bytes, answers: Answers) -> int:
+    def _is_there(self) -> bool:
+        """Whether a file, and not a link or a FIFO, lies in the journal's place."""
+        return self.path.exists() and odd_kind(self.path) is None
+
+    def _replay(self, header: bytes, expected: Expected, answers: Answers) -> int:
         """Add the batches of an earlier run; return how many bytes are sound, 0 for none."""
         with self.path.open("rb") as file:
-            found = file.readline()
+            found = file.readline(MAX_LINE_BYTES)
             if found != header:
                 self.note = f"Starting anew: {_difference(found, header)}."
                 return 0
             sound = len(found)
-            for line in file:
-                batch = _parse_batch(line, len(answers))
-                if batch is None:  # the crash cut it off
+            while line := file.readline(MAX_LINE_BYTES):
+                batch = _parse_batch(line, len(answers), expected)
+                if batch is None:
                     break
                 answers.add(*batch)
                 self._is_empty = False
@@ -87,14 +120,19 @@ class Journal:
         classes: Sequence[int],
         certainties: Sequence[float],
         problems: Mapping[int, str],
+        links: Collection[int],
         probabilities: Sequence[float] = (),
     ) -> None:
-        """Write one batch. Raises OSError if the disk does not take it, or not the ones before."""
+        """Write one batch; arguments as in the lines of the journal.
+
+        Raises OSError if the disk does not take it, or not the ones before.
+        """
         batch = {
             "first": first,
             "classes": list(classes),
             "certainties": list(certainties),
             "problems": dict(problems),
+            "links": list(links),
         }
         if len(probabilities):
             batch["probabilities"] = list(probabilities)
@@ -129,22 +167,55 @@ class Journal:
 
 
 def _parse_batch(
-    line: bytes, first: int
+    line: bytes, first: int, expected: Expected
 ) -> tuple[list[int], list[float], dict[int, str], list[float]] | None:
     """Parse a line of the journal; None if it is not the batch that begins with chip `first`."""
     try:
-        batch = json.loads(line)
-        classes, certainties, problems = (
-            batch[key] for key in ("classes", "certainties", "problems")
+        batch = json.loads(line, object_pairs_hook=_without_repetition)
+        classes, certainties = batch["classes"], batch["certainties"]
+        problems = {int(number): reason for number, reason in batch["problems"].items()}
+        has_none = sorted([*problems, *batch["links"]])
+        probabilities = batch.get("probabilities", [])
+        size = len(classes)
+        holds = (
+            line.endswith(b"\n")
+            and (type(batch["first"]), batch["first"]) == (int, first)
+            and _is_size_of_batch(first, size, expected)
+            and all(type(part) is list for part in (classes, certainties, probabilities))
+            and type(batch["links"]) is list
+            and all(type(n) is int and NO_CLASS <= n < expected.classes for n in classes)
+            and len(certainties) == size
+            and len(probabilities) == size * expected.probabilities
+            and all(
+                type(value) in (int, float) and math.isfinite(value)
+                for value in itertools.chain(certainties, probabilities)
+            )
+            and all(type(n) is int for n in has_none)
+            and has_none == [first + row for row in range(size) if classes[row] == NO_CLASS]
+            and all(type(reason) is str and reason.encode() for reason in problems.values())
         )
-        if not line.endswith(b"\n") or batch["first"] != first:
-            return None
-        problems = {int(number): str(reason) for number, reason in problems.items()}
-        if len(classes) != len(certainties):
-            return None
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
-    return classes, certainties, problems, batch.get("probabilities", [])
+    return (classes, certainties, problems, probabilities) if holds else None
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object; raises ValueError if a key stands in it twice."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return made
+
+
+def _is_size_of_batch(first: int, size: int, expected: Expected) -> bool:
+    """Whether the batch that begins with chip `first` may have so many chips.
+
+    The last one may have fewer than others. Where the number of chips is not known yet, such a one
+    is classified again.
+    """
+    if expected.chips is None:
+        return size == expected.batch_size
+    return 0 < size == min(expected.batch_size, expected.chips - first)
 
 
 def _difference(found: bytes, header: bytes) -> str:
@@ -152,49 +223,29 @@ def _difference(found: bytes, header: bytes) -> str:
     try:
         old, new = json.loads(found), json.loads(header)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return "the journal of the earlier run is damaged"
     return "since the earlier run, this has changed: " + ", ".join(changed)
 
 
 def fingerprint_task(
-    archive: Path, model: Sequence[Path], trained_with: str, settings: Mapping[str, str]
+    archive: SameFile, model: Sequence[SameFile], trained_with: str, settings: Mapping[str, str]
 ) -> dict[str, str]:
     """Give what must be the same for a resume to be right, by the words of a journal's note.
 
+    Of an archive, which may be large, it is the size, time of change, first and last MiB.
+
     Args:
-        archive, model: the input files; a model may lie in two.
+        archive, model: the input files, as they were opened; a model may lie in two.
         trained_with: backend that trained a Keras 1 model.
         settings: the ports in force.
     Raises:
         OSError: a file cannot be read.
     """
+    size, changed = archive.state
     return {
         "task": f"{VERSION}, trained with {trained_with}",
-        "archive": fingerprint_file(archive, whole=False),
-        "model": " ".join(fingerprint_file(path, whole=True) for path in model),
+        "archive": f"{size}-{changed}-{archive.digest(whole=False)}",
+        "model": " ".join(file.digest(whole=True) for file in model),
         **settings,
     }
-
-
-def fingerprint_file(path: Path, whole: bool) -> str:
-    """Give a short text that changes when the file does.
-
-    Args:
-        path: a file.
-        whole: hash all of it; else its size, time of change, first and last MiB, which is quick for
-            an archive of any size.
-    Raises:
-        OSError: the file cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    stat = path.stat()
-    with path.open("rb") as file:
-        if whole:
-            while block := file.read(2**20):
-                digest.update(block)
-            return digest.hexdigest()
-        digest.update(file.read(2**20))
-        file.seek(max(stat.st_size - 2**20, 0))
-        digest.update(file.read(2**20))
-    return f"{stat.st_size}-{stat.st_mtime_ns}-{digest.hexdigest()}"

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from chip_classifier.files import overwrite
+
 log = logging.getLogger("deploy-chip-classifier")
 log.addHandler(logging.NullHandler())  # what comes before out.log is there is not printed twice
 
@@ -32,8 +34,9 @@ def start_logging(path: Path) -> None:
     """Begin out.log, and send all that libraries write to stderr into it.
 
     TensorFlow, libpng and others write to the file descriptor itself, so that is what is replaced.
+    Raises OSError if it cannot be written.
     """
-    stream = path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    stream = overwrite(path, errors="backslashreplace")
     os.dup2(stream.fileno(), 2)
     faulthandler.enable(stream)
     logging.raiseExceptions = False  # a full disk is reported once, by the results

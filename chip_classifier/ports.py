@@ -1,6 +1,7 @@
 """The task's ports: ports.json and the input directories -> settings that are checked."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.files import odd_kind
 from chip_classifier.ports_json import PortError, read_texts
-from keras_files.checked_file import is_model_file
+from keras_files.look import is_model_file
 from keras_files.open_model import OpenedModel
 
 MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
@@ -209,15 +211,26 @@ def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
     Raises:
         TaskError: there is none, or more than one; the message names what was found.
     """
-    files = _list_files(directory, what)
+    entries = _list_entries(directory, what)
+    files = [entry.name for entry in entries if entry.is_file()]
     found = [name for name in files if name.lower().endswith(tuple(suffixes))]
     if len(found) == 1:
         return directory / found[0]
+    for entry in entries:
+        if not found and entry.name.lower().endswith(tuple(suffixes)):
+            raise TaskError(f"{entry} is {_odd_input(entry)}: put the {what} itself there.")
     listed = ", ".join((found or files)[:10]) + (", ..." if len(found or files) > 10 else "")
     raise TaskError(
         f"{directory} must hold exactly one {what} ({', '.join(suffixes)}), "
         + (f"but holds {len(found)}: {listed}." if found else f"but holds {listed or 'no file'}.")
     )
+
+
+def _odd_input(path: Path) -> str:
+    """Say what an entry of an input directory is that is no file."""
+    if path.is_symlink():
+        return f"a link to {os.readlink(path)}, where no file is"
+    return f"{odd_kind(path)}, no file"
 
 
 def find_model(directory: Path) -> tuple[Path, list[Path]]:
@@ -227,7 +240,7 @@ def find_model(directory: Path) -> tuple[Path, list[Path]]:
     TaskError: there is none, or more than one; the message names what was found.
     """
     what = "Keras model file"
-    files = _list_files(directory, what)
+    files = [entry.name for entry in _list_entries(directory, what) if entry.is_file()]
     beside = [directory / name for name in files if name.lower().endswith(".json")]
     if any(name.lower().endswith(MODEL_SUFFIXES) for name in files):
         return find_input(directory, what, MODEL_SUFFIXES), beside
@@ -242,10 +255,10 @@ def find_model(directory: Path) -> tuple[Path, list[Path]]:
     return find_input(directory, what, MODEL_SUFFIXES), beside
 
 
-def _list_files(directory: Path, what: str) -> list[str]:
-    """Give the names of all files that are not hidden."""
+def _list_entries(directory: Path, what: str) -> list[Path]:
+    """Give all that is in an input directory and not hidden, in order."""
     try:
-        return sorted(f.name for f in directory.iterdir() if f.is_file() and f.name[0] != ".")
+        return sorted(entry for entry in directory.iterdir() if entry.name[0] != ".")
     except OSError as error:
         raise TaskError(
             f"The input directory {directory} cannot be read ({error.strerror}): put the {what} "

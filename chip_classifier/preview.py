@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from chip_classifier.files import create
 from chip_classifier.sample import MAX_CLASSES, Sample, SampledChip
 
 PAGE_BYTES = 1_900_000  # a page stays below 2 MB; the difference is for what is not budgeted
@@ -107,7 +108,8 @@ class Preview(Sample):
         )
         partial_page = path.with_name(path.name + ".part")
         try:
-            partial_page.write_bytes(page.encode())
+            with create(partial_page) as file:
+                file.write(page)
             os.replace(partial_page, path)
         finally:
             partial_page.unlink(missing_ok=True)

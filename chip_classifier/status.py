@@ -1,17 +1,15 @@
 """status.json: whether a run succeeded, and if not, one sentence that says what to change."""
 
-import errno
 import json
 from pathlib import Path
 
-from chip_classifier.archive import BrokenArchive
-from chip_classifier.log import log, printable
-from chip_classifier.ports import TaskError
-from keras_files.checked_file import ModelError
+from chip_classifier.files import create, overwrite
 
-
-class Stopped(BaseException):
-    """The task was asked to stop by a signal."""
+# What status.json says while a run goes on: a process that is killed cannot write it any more.
+KILLED = (
+    "The task was ended from outside before it could finish (killed, out of memory or power); "
+    "run it again to resume where it stopped."
+)
 
 
 def write_status(work_dir: Path, status: str, reason: str | None) -> None:
@@ -20,37 +18,12 @@ def write_status(work_dir: Path, status: str, reason: str | None) -> None:
     text = json.dumps({"status": status, "reason": reason}) + "\n"
     temporary = work_dir / "status.json.part"
     try:
-        temporary.write_text(text)
+        with create(temporary) as file:
+            file.write(text)
         temporary.replace(path)
     except OSError:
         # On a full disk the old file's block is still there to be written over.
-        temporary.unlink(missing_ok=True)
-        path.write_text(text)
-
-
-def explain(error: BaseException) -> str:
-    """Turn an exception into the sentence for status.json; unexpected ones also go to out.log."""
-    if isinstance(error, TaskError | BrokenArchive | ModelError):
-        return printable(str(error))
-    if isinstance(error, Stopped):
-        return f"The task was stopped by {error}: run it again to resume where it stopped."
-    log.error("The task failed", exc_info=error)
-    text = printable(" ".join(str(error).split())[:500])
-    if isinstance(error, MemoryError):
-        return "The task ran out of memory: give it more, or set a smaller deploy_batch."
-    if isinstance(error, RuntimeError) and "start new thread" in text:
-        return (
-            "The task may start no more threads: give it more memory, or raise its limit of "
-            "threads."
-        )
-    if isinstance(error, ImportError):
-        return (
-            f"A library cannot be loaded ({text}): install the libraries anew, or give the task "
-            "more memory if that is short."
-        )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "The disk with the output directory is full: free space and run the task again."
-    if isinstance(error, OSError):
-        text = printable(str(error))
-        return f"A file cannot be read or written ({text}): mend that and run the task again."
-    return f"Unexpected error, {type(error).__name__}: {text} (out.log has the details)."
+        if temporary.is_file():
+            temporary.unlink()
+        with overwrite(path) as file:
+            file.write(text)

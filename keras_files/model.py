@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +30,14 @@ MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
 UNKNOWN_SIZE = 64  # of an axis whose length depends on the chips
 FORMULAS = LAYERS | RECURRENT
 Arrays = dict[str, np.ndarray]
+
+SCOPE = "layer_"  # with a number, before the names of a layer's nodes
+
+# Operations whose other arguments than the first one say how large their result is.
+SIZED = words(
+    "compat.v1.pad getitem image.central_crop image.resize image.resize_with_crop_or_pad pad "
+    "reshape slice split tile"
+)
 
 # Channels first: these follow their own data_format, these compute each value from those at its
 # place, and these have an axis that may be the one of the channels.
@@ -87,6 +96,7 @@ class Model:
         self._channels_first = channels_first
         self._weights: dict[int, Weights] = {}
         self._apart: set[int] = set()  # Lambda layers that are known not to mix the chips
+        self._scopes: dict[int, Layer] = {}
         self._load(network, read_weight)
         self.input_shape = (None, *image_shape)
         trace = tf.function(self.__call__, autograph=False).get_concrete_function(
@@ -104,6 +114,19 @@ class Model:
         x = tf.cast(x, tf.float32)
         (y,) = self._compute(self._network, [ChannelsFirst(x) if self._channels_first else x])
         return tf.cast(y.first if isinstance(y, ChannelsFirst) else y, tf.float32)
+
+    def failure(self, error: Exception) -> ModelError:
+        """Turn what TensorFlow raises when the model is computed into a sentence with the layer.
+
+        A layer's nodes have names that begin with its scope.
+        """
+        found = re.findall(rf"{SCOPE}(\d+)", str(error))
+        layer = self._scopes.get(int(found[-1])) if found else None
+        return _misdescribed(str(layer or "the model"), error)
+
+    def _scope_of(self, layer: Layer) -> str:
+        self._scopes.setdefault(id(layer), layer)
+        return f"{SCOPE}{id(layer)}"
 
     def _load(self, network: Network, read_weight: Callable[[Layer, str], np.ndarray]) -> None:
         arrays: dict[int, Arrays] = {}
@@ -124,10 +147,16 @@ class Model:
         if network.dtypes:
             inputs = [_cast(x, dtype) for x, dtype in zip(inputs, network.dtypes, strict=True)]
         values = dict(zip(network.inputs, inputs, strict=True))
+        sizes: set[Tensor] = set()
         for call in network.calls:
+            if call.layer.kind == "Operation":
+                _check_sizes(call, sizes)
             results = self._call(call, values)
             results = results if isinstance(results, (list, tuple)) else [results]
-            values |= {Tensor(call.name, call.number, i): y for i, y in enumerate(results)}
+            made = {Tensor(call.name, call.number, i): y for i, y in enumerate(results)}
+            if _gives_sizes(call, sizes):
+                sizes |= made.keys()
+            values |= made
         return [values[end] for end in network.outputs]
 
     def _call(self, call: Call, values: dict[Tensor, Value]) -> Value | list[Value]:
@@ -143,22 +172,27 @@ class Model:
                 self._apart.add(id(layer))
             return results if len(results) > 1 else results[0]
         try:
-            if layer.kind == "TimeDistributed":
-                return self._distribute(layer, _first(args[0]))
-            y = _apply(layer, self._weights[id(layer)], args, kwargs)
+            with tf.name_scope(self._scope_of(layer)):
+                if layer.kind == "TimeDistributed":
+                    return self._distribute(layer, _first(args[0]))
+                y = _apply(layer, self._weights[id(layer)], args, kwargs)
         except ModelError as error:
             raise ModelError(f"{layer}: {error}") from error
-        except (ArithmeticError, LookupError, TypeError, ValueError, tf.errors.OpError) as error:
-            cause = " ".join(str(error).split())[:200]
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _misdescribed(str(layer), error) from error
+        made = [_kept(part) for part in (y if isinstance(y, (list, tuple)) else [y])]
+        for part in made:
+            if math.prod(n or 1 for n in part.shape[1:]) > MAX_VALUES:
+                raise ModelError(
+                    f"{layer} makes an array of shape {part.shape}, too large for a chip"
+                )
+        if _are_of_known_size(_tensors([args, kwargs])) and not _are_of_known_size(made):
             raise ModelError(
-                f"{layer} cannot be computed as the file describes it: {cause}"
-            ) from error
-        last = y.last if isinstance(y, ChannelsFirst) else y
-        if (
-            not isinstance(y, (list, tuple))
-            and math.prod(n or 1 for n in last.shape[1:]) > MAX_VALUES
-        ):
-            raise ModelError(f"{layer} makes an array of shape {last.shape}, too large for a chip")
+                f"{layer} makes an array of shape {made[0].shape}, whose size the model does not "
+                "fix: give it fixed numbers and save the model again"
+            )
         return y
 
     def _distribute(self, layer: Layer, x: Array) -> Array:
@@ -194,10 +228,7 @@ class Model:
                             "chip, such as axis=[1, 2, 3], and save the model again"
                         )
         except tf.errors.OpError as error:
-            cause = " ".join(str(error).split())[:200]
-            raise ModelError(
-                f"layer '{layer.name}' (Lambda) cannot be computed: {cause}"
-            ) from error
+            raise _misdescribed(f"layer '{layer.name}' (Lambda)", error) from error
 
     def _alone(
         self, network: Network, inputs: list[Value]
@@ -223,6 +254,66 @@ def _are_close(x: Array, y: Array) -> bool:
         return False
     scale = max(1.0, float(np.max(np.abs(np.nan_to_num(x)), initial=0.0)))
     return np.allclose(x, y, rtol=1e-3, atol=1e-5 * scale, equal_nan=True)
+
+
+def _misdescribed(what: str, error: Exception) -> ModelError:
+    """The sentence for a layer, or the model, that TensorFlow does not compute.
+
+    Of what TensorFlow says, the names of nodes, tracebacks and paths tell a user nothing.
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    noise = ("Detected at", "File ", "Graph execution error", "Stack trace", "<stack", "[[")
+    causes = [line for line in lines if line and not line.startswith(noise)]
+    node = next((number for number, line in enumerate(lines) if "{{node" in line), 0)
+    above = [line for line in lines[:node] if line in causes]
+    cause = (above or causes or [type(error).__name__])[-1 if above else 0]
+    cause = re.sub(r" for '?\{\{node.*?\}\}.*?'? with ", " with ", cause)
+    cause = re.sub(r"(?<![\w.])/[\w.+-]+/\S*|\{\{node.*?\}\}", "...", cause)[:200]
+    return ModelError(f"{what} cannot be computed as the file describes it: {cause.rstrip('.')}")
+
+
+def _check_sizes(call: Call, sizes: set[Tensor]) -> None:
+    """Refuse an operation that takes the size of its result from the values of a chip.
+
+    Args:
+        call: of an Operation.
+        sizes: the Tensors that were computed from the shapes of others alone.
+    """
+    function = call.layer.config["function"]
+    arguments = list(tensors_in([call.args, call.kwargs]))
+    alone = function == "where" and len(call.args) + len(call.kwargs) == 1
+    if alone or (function in SIZED and not sizes.issuperset(arguments[1:])):
+        raise ModelError(
+            f"{call.layer} makes an array whose size depends on the values of a chip: give it "
+            "fixed numbers and save the model again"
+        )
+
+
+def _gives_sizes(call: Call, sizes: set[Tensor]) -> bool:
+    """Whether a call gives the shape of an array, or computes with nothing but such."""
+    if call.layer.kind != "Operation":
+        return False
+    arguments = set(tensors_in([call.args, call.kwargs]))
+    is_shape = call.layer.config["function"] in ("shape", "compat.v1.shape")
+    return is_shape or bool(arguments) and arguments <= sizes
+
+
+def _kept(y: Value) -> Array:
+    """A value as it is kept."""
+    return y.last if isinstance(y, ChannelsFirst) else y
+
+
+def _tensors(value: Any) -> list[Array]:
+    """All arrays among the arguments of a call."""
+    if isinstance(value, (list, tuple, dict)):
+        parts = value.values() if isinstance(value, dict) else value
+        return [array for part in parts for array in _tensors(part)]
+    return [_kept(value)] if isinstance(value, (ChannelsFirst, tf.Tensor)) else []
+
+
+def _are_of_known_size(arrays: list[Array]) -> bool:
+    """Whether all axes but the first one, mostly that of the batch, are of known length."""
+    return all(None not in array.shape[1:].as_list() for array in arrays if array.shape.rank != 0)
 
 
 def _join_normalizations(network: Network, arrays: dict[int, Arrays]) -> None:

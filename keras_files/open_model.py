@@ -17,16 +17,20 @@ that form with TensorFlow. What has no formula there is refused: no file can nam
 
 from __future__ import annotations
 
+import heapq
 import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from keras_files.arguments import check_arguments
 from keras_files.checked_file import (
     Document,
+    Group,
     ModelError,
     names,
     naming,
@@ -37,6 +41,7 @@ from keras_files.checked_file import (
 from keras_files.ends import Head, check_ends, check_head, count_outputs, read_head
 from keras_files.hints import find_architecture, find_scaling
 from keras_files.lambdas import mend_lambda
+from keras_files.look import most_declared
 from keras_files.network import (
     Call,
     Era,
@@ -57,6 +62,7 @@ from keras_files.operations import (
     RESAVE,
     mend_operation,
 )
+from keras_files.same_file import SameFile
 from keras_files.weights import (
     LAYER_WEIGHTS,
     check_weights,
@@ -65,12 +71,10 @@ from keras_files.weights import (
     read_weight,
 )
 
-if TYPE_CHECKING:
-    import h5py
-
 __all__ = ["ModelError", "OpenedModel", "open_model"]
 
-MAX_CALLS = 100_000  # nested models that use each other twice double with each level
+# NASNetLarge has 1,041 layers; nested models that use each other twice double with each level.
+MAX_CALLS = 10_000
 
 # Active in training alone, where they draw random numbers. FixedDropout: the efficientnet package.
 RANDOM_LAYERS = words(
@@ -81,6 +85,7 @@ RANDOM_LAYERS = words(
     "RandomSaturation RandomSharpness RandomShear RandomTranslation RandomWidth RandomZoom "
     "SpatialDropout1D SpatialDropout2D SpatialDropout3D StochasticDepth"
 )
+BACKENDS = words("cntk jax mxnet numpy openvino plaidml tensorflow theano torch")
 MODELS = {"Functional", "Model", "Sequential"}
 
 # Custom objects of well-known architectures, stored under their own name but with a fixed meaning:
@@ -181,7 +186,8 @@ class OpenedModel:
     """A model file that was checked and understood, not yet computed.
 
     Attributes:
-        architecture_path: the .json file, where that is not in the file of the weights.
+        file: the file of the weights, open, and root: its arrays.
+        architecture_file: the .json file, open, where that is another one.
         input_size: (rows, columns) that the model fixes, None where it takes any.
         outputs: the number of outputs where the configuration tells it, else None.
         bands: the number of bands of the images.
@@ -192,8 +198,9 @@ class OpenedModel:
         description: for the log, such as "Keras 1.2.2, theano, channels_first".
     """
 
-    path: Path
-    architecture_path: Path | None
+    file: SameFile
+    root: Group
+    architecture_file: SameFile | None
     input_size: tuple[int | None, int | None]
     outputs: int | None
     bands: int
@@ -207,9 +214,9 @@ class OpenedModel:
     channels_first: bool
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[SameFile]:
         """The file, and that of the architecture if it is another one."""
-        return [self.path, *([self.architecture_path] if self.architecture_path else [])]
+        return [self.file, *([self.architecture_file] if self.architecture_file else [])]
 
     def build(self) -> Callable[..., Any]:
         """Import TensorFlow, read the weights, and give the model as a function.
@@ -225,14 +232,26 @@ class OpenedModel:
         """
         from keras_files.model import Model
 
-        with naming(self.path), open_checked(self.path) as file:
+        room = most_declared(self.file.size)
+
+        def read(layer: Layer, role: str) -> np.ndarray:
+            nonlocal room
+            array = read_weight(self.root, self.era, layer, role)
+            room -= array.nbytes
+            if room < 0:
+                raise ModelError("its layers have far more weights than the file: save it again")
+            return array
+
+        with naming(self.file.path):
             model = Model(
                 self.network,
                 (*self.input_size, self.bands),
                 self.channels_first,
-                lambda layer, role: read_weight(file, self.era, layer, role),
+                read,
             )
             check_head(self.head, model.output_shape[1])
+            if not all(file.is_unchanged() for file in self.files):
+                raise ModelError("the file was changed while it was read: run the task again")
             return model
 
 
@@ -250,10 +269,21 @@ def open_model(
 
     Raises:
         ModelError: the file is damaged, unsafe or no whole model, or cannot be computed.
+        OSError: the file cannot be opened.
     """
-    with naming(path), open_checked(path) as file:
-        document = read_document(path, file, beside)
+    with naming(path):
+        if not path.exists():
+            raise ModelError("there is no such file")
+    file = SameFile(path)
+    with naming(path):
+        contents = open_checked(file)
+        root = contents.root
+        document = read_document(contents, beside)
         version = document.version
+        if document.backend and document.backend.split(".")[0] not in BACKENDS:
+            raise ModelError(
+                f"it records the backend '{document.backend[:100]}', which Keras never had"
+            )
         generation = int(version[0]) if version[0] in "23" else 1
         backend = document.backend or trained_with
         era = Era(generation, version, backend, _data_format(document.model))
@@ -265,16 +295,17 @@ def open_model(
         _count_calls(top.network, 0)
         input_size, bands, channels_first = check_ends(top.network, era)
         _raise_refusal(top.network)
-        _place(document, top.network, era, file)
-        head = read_head(top.network, read_loss(document.model, file))
+        _place(document, top.network, era, root)
+        head = read_head(top.network, read_loss(document.model, root))
         outputs = count_outputs(top.network)
         if outputs is not None:
             check_head(head, outputs)
         data_format = "channels_first" if channels_first else "channels_last"
-        architecture_path = document.architecture
+        beside_it = document.architecture.path.name if document.architecture else ""
         return OpenedModel(
-            path=path,
-            architecture_path=architecture_path,
+            file=file,
+            root=root,
+            architecture_file=document.architecture,
             input_size=input_size,
             outputs=outputs,
             bands=bands,
@@ -283,25 +314,25 @@ def open_model(
             architecture=find_architecture(top.network),
             warnings=_compare_backend(document.weights, era) if generation == 1 else (),
             description=f"Keras {version}, {era.backend}, {data_format}"
-            + (f", architecture of {architecture_path.name}" if architecture_path else ""),
+            + (f", architecture of {beside_it}" if beside_it else ""),
             network=top.network,
             era=era,
             channels_first=channels_first,
         )
 
 
-def _place(document: Document, network: Network, era: Era, file: h5py.File) -> None:
+def _place(document: Document, network: Network, era: Era, file: Group) -> None:
     """Find the weights of all layers in the file."""
     try:
         if document.is_archive:
             place_archived(network.layers, document.weights.name, file)
         else:
-            place_weights(network, era, document.weights)
+            place_weights(network, era, document.weights, file)
         check_weights(network, era, file)
     except ModelError as error:
         if document.architecture is None:
             raise
-        name = document.architecture.name
+        name = document.architecture.path.name
         raise ModelError(f"the weights do not fit the architecture {name}: {error}") from error
 
 
@@ -312,7 +343,7 @@ def _data_format(document: Any) -> str:
     return "channels_first" if found and found[1] in ("th", "channels_first") else "channels_last"
 
 
-def _compare_backend(weights: h5py.Group, era: Era) -> tuple[str, ...]:
+def _compare_backend(weights: Group, era: Era) -> tuple[str, ...]:
     """Keras 1 named weights "conv_W:0" on TensorFlow and "conv_W" on Theano."""
     found = [name for group in weights.values() for name in names(group, "weight_names")]
     looks = "tensorflow" if any(name.endswith(":0") for name in found) else "theano"
@@ -526,21 +557,31 @@ def _renumber_calls(calls: list[Call], outputs: list[Tensor]) -> None:
 
 
 def _order_calls(pending: list[Call], inputs: list[Tensor]) -> list[Call]:
-    """The calls in an order in which each comes after those whose results it needs."""
+    """The calls in an order in which each comes after those whose results it needs.
+
+    Of those that could come next, the first one of the file does.
+    """
     done = {(start.layer, start.call) for start in inputs}
+    waiting: dict[tuple[str, int], list[int]] = {}  # result -> the calls that need it
+    missing: list[int] = []  # how many results each call still needs
+    for place, call in enumerate(pending):
+        tensors = tensors_in([call.args, call.kwargs])
+        needs = {(tensor.layer, tensor.call) for tensor in tensors} - done
+        missing.append(len(needs))
+        for need in needs:
+            waiting.setdefault(need, []).append(place)
+    ready = [place for place, number in enumerate(missing) if not number]
     ordered: list[Call] = []
-    while pending:
-        waiting = []
-        for call in pending:
-            needs = {(tensor.layer, tensor.call) for tensor in tensors_in([call.args, call.kwargs])}
-            if needs <= done:
-                done.add((call.name, call.number))
-                ordered.append(call)
-            else:
-                waiting.append(call)
-        if len(waiting) == len(pending):
-            raise ModelError(f"{waiting[0].layer} is called on something that the file lacks")
-        pending = waiting
+    while ready:
+        call = pending[heapq.heappop(ready)]
+        ordered.append(call)
+        for place in waiting.pop((call.name, call.number), ()):
+            missing[place] -= 1
+            if not missing[place]:
+                heapq.heappush(ready, place)
+    if len(ordered) < len(pending):
+        stuck = next(call for call, number in zip(pending, missing, strict=True) if number)
+        raise ModelError(f"{stuck.layer} is called on something that the file lacks")
     return ordered
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_files.checked_file import ModelError, names, read_array
+from keras_files.checked_file import Group, ModelError, names, read_array
 from keras_files.network import Era, Layer, Network, words
 from keras_files.shapes import check_shapes
-
-if TYPE_CHECKING:
-    import h5py
 
 # The layers that can be opened, and their weights in the order in which Keras creates them.
 # "bias?use_bias": there if the argument `use_bias` is true. After "|": never trainable.
@@ -100,7 +96,7 @@ def _slots(layer: Layer, keras: int) -> tuple[list[tuple[Layer, str]], list[tupl
     return (trainable, fixed) if layer.trainable else ([], trainable + fixed)
 
 
-def place_weights(network: Network, era: Era, root: h5py.Group) -> None:
+def place_weights(network: Network, era: Era, root: Group, file: Group) -> None:
     """Fill `Layer.places` from a group that has one group for each layer of the model.
 
     Where the names of the groups are not those of the layers, they belong together by their order,
@@ -122,7 +118,7 @@ def place_weights(network: Network, era: Era, root: h5py.Group) -> None:
         )
     for group, (layer, slots) in zip(groups, wanted, strict=True):
         layer.name = layer.name or group
-        _place_group(root[group], layer, slots)
+        _place_group(root[group], layer, slots, file)
 
 
 def _list(words: list[str]) -> str:
@@ -134,7 +130,7 @@ def _all_slots(layer: Layer, era: Era) -> list[tuple[Layer, str]]:
     return trainable + fixed
 
 
-def _place_group(group: h5py.Group, layer: Layer, slots: list[tuple[Layer, str]]) -> None:
+def _place_group(group: Group, layer: Layer, slots: list[tuple[Layer, str]], file: Group) -> None:
     """Fill `Layer.places` of a layer, or of those in a nested model, one array for each slot."""
     stored = names(group, "weight_names")
     if len(set(stored)) < len(stored):
@@ -146,7 +142,7 @@ def _place_group(group: h5py.Group, layer: Layer, slots: list[tuple[Layer, str]]
             "save the model again"
         )
     for (owner, role), name in zip(slots, _sort_names(stored, slots), strict=True):
-        _place(owner, role, f"{group.name}/{name}", group.file)
+        _place(owner, role, f"{group.name}/{name}", file)
 
 
 def _sort_names(stored: list[str], slots: list[tuple[Layer, str]]) -> list[str]:
@@ -170,7 +166,7 @@ def _sort_names(stored: list[str], slots: list[tuple[Layer, str]]) -> list[str]:
     return stored
 
 
-def place_archived(layers: list[Layer], root: str, file: h5py.File) -> None:
+def place_archived(layers: list[Layer], root: str, file: Group) -> None:
     """Fill `Layer.places` in a .keras archive, where a layer has the name of its class, counted."""
     counts: dict[str, int] = {}
     for layer in layers:
@@ -180,7 +176,7 @@ def place_archived(layers: list[Layer], root: str, file: h5py.File) -> None:
         _place_archived_layer(layer, f"{root}/{word}_{count}" if count else f"{root}/{word}", file)
 
 
-def _place_archived_layer(layer: Layer, place: str, file: h5py.File) -> None:
+def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
     inner = layer.network.layers if layer.network else []
     if layer.kind == "TimeDistributed":
         _place_archived_layer(inner[0], f"{place}/layer", file)
@@ -199,14 +195,14 @@ def _place_archived_layer(layer: Layer, place: str, file: h5py.File) -> None:
         _place(layer, role, f"{place}{part}/vars/{number}", file)
 
 
-def _place(layer: Layer, role: str, place: str, file: h5py.File) -> None:
+def _place(layer: Layer, role: str, place: str, file: Group) -> None:
     """Note where a weight lies."""
     if place not in file or not hasattr(file[place], "shape"):
         raise ModelError(f"the file lacks the array '{place}' of {layer}: save the model again")
     layer.places[role] = place
 
 
-def check_weights(network: Network, era: Era, file: h5py.File) -> None:
+def check_weights(network: Network, era: Era, file: Group) -> None:
     """Compare the shapes of all weights with those that the layers declare, as far as known yet.
 
     Raises:
@@ -225,7 +221,7 @@ def check_weights(network: Network, era: Era, file: h5py.File) -> None:
             raise ModelError(f"{layer}: {error}") from error
 
 
-def read_weight(file: h5py.File, era: Era, layer: Layer, role: str) -> np.ndarray:
+def read_weight(file: Group, era: Era, layer: Layer, role: str) -> np.ndarray:
     """A weight as float32, arranged for the formulas."""
     return arrange(read_array(file, layer.places[role]), era, layer, role)
 

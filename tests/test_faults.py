@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 
@@ -167,7 +168,7 @@ def run_listing_at_first(work_dir: Path, seconds: float) -> Run:
         "import os, chips, chip_files\n"  # chips first: it sets the limits that OpenCV reads
         "task = chip_files.load_task()\n"
         f"task.LISTING_SECONDS = {seconds}\n"
-        "os._exit(task.main())\n"
+        "os._exit(task.main(task.begin(task.__doc__)))\n"
     )
     path = os.pathsep.join(
         filter(
@@ -301,6 +302,82 @@ def test_signal_while_the_script_loads_is_answered(
     status = chip_files.read_json(work_dir / "status.json")
     assert status["status"] == "failed"
     assert number.name in status["reason"]
+
+
+def test_signal_is_answered_while_a_model_makes_libhdf5_loop(tmp_path: Path) -> None:
+    data = bytearray((chip_files.REPOSITORY / "tests/models/tf284_mixed.h5").read_bytes())
+    data[5594 : 5594 + 160] = bytes(160)  # in a heap of texts
+    model = tmp_path / "loop.h5"
+    model.write_bytes(data)
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], model)
+    process = subprocess.Popen(chip_files.command(work_dir), stderr=subprocess.PIPE)
+    wait_until((work_dir / "output" / "logs" / "out.log").exists, process)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    sent = time.monotonic()
+    process.communicate(timeout=chip_files.TIMEOUT_SECONDS)  # and nobody else has its stderr
+    assert time.monotonic() - sent < 2
+    assert "SIGTERM" in chip_files.read_json(work_dir / "status.json")["reason"]
+
+
+def test_what_tensorflow_raises_is_a_sentence_with_the_layer(tmp_path: Path) -> None:
+    model = tmp_path / "m.h5"
+    shutil.copy(chip_files.REPOSITORY / "tests/models/k122_theano_th_atrous.h5", model)
+    with h5py.File(model, "a") as file:
+        place = file.get("model_weights", file)
+        place["dense_3"].attrs["weight_names"] = np.array([b"dense_3_W", b"dense_3_W"])
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(3)[0], model)
+    reason = chip_files.assert_failed(run_task(work_dir, "--trained-with", "theano"))
+    assert reason.startswith("m.h5: layer 'dense_3' (Dense)")
+    assert not re.search(r"File|node|Unexpected|/", reason)
+
+
+# ----------------------------------------------------------------- exchanged between check and use
+
+
+def exchange(path: Path, other: Path, process: subprocess.Popen, when: Callable[[], bool]) -> None:
+    """Move another file over one of a running task's; kill the task half way."""
+    wait_until(when, process)
+    process.send_signal(signal.SIGSTOP)  # so that nothing happens between seeing and doing
+    os.replace(other, path)
+    process.send_signal(signal.SIGCONT)
+    journal = path.parents[2] / "output" / "results" / "resume.jsonl"
+    wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 200, process)
+    process.kill()
+    process.wait()
+
+
+def test_archive_that_is_exchanged_while_it_is_open(bands_model: Path, tmp_path: Path) -> None:
+    archive, _ = colour_archive(3000)
+    other, answers = colour_archive(3001)
+    work_dir = make_work_dir(
+        tmp_path / "w", archive, bands_model, {"deploy_batch": "1", **UNIT_PORTS}
+    )
+    path = work_dir / "input" / "chips" / "chips.tar"
+    (tmp_path / "other.tar").write_bytes(other)
+    process = kill_run.start(work_dir)
+
+    def is_open() -> bool:
+        opened = Path(f"/proc/{process.pid}/fd").iterdir()
+        return any(os.path.realpath(entry) == str(path.resolve()) for entry in opened)
+
+    exchange(path, tmp_path / "other.tar", process, is_open)
+    assert chip_files.assert_succeeded(run_task(work_dir)).classified == answers
+
+
+def test_model_that_is_exchanged_while_tensorflow_loads(
+    bands_model: Path, softmax_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3000)
+    work_dir = make_work_dir(tmp_path / "w", archive, None, {"deploy_batch": "1", **UNIT_PORTS})
+    path = work_dir / "input" / "model" / "model.h5"
+    shutil.copy(bands_model, path)
+    shutil.copy(softmax_model, tmp_path / "other.h5")
+    process = kill_run.start(work_dir)
+    maps = Path(f"/proc/{process.pid}/maps")
+    exchange(path, tmp_path / "other.h5", process, lambda: "tensorflow" in maps.read_text())
+    shutil.copy(bands_model, path)
+    assert chip_files.assert_succeeded(run_task(work_dir)).classified == answers
 
 
 # ----------------------------------------------------------------------------- hostile archives
@@ -493,6 +570,48 @@ def test_metadata_beyond_reason_is_refused_unread(kind: bytes, tmp_path: Path) -
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**22
+
+
+@pytest.mark.parametrize(
+    ("headers", "cause"),
+    [
+        ([(tarfile.GNUTYPE_LONGNAME, b"n" * (2**23 + 1))], "metadata"),
+        ([(tarfile.GNUTYPE_LONGNAME, b"n" * 2**21)] * 5, "metadata"),
+        ([(tarfile.XHDTYPE, b"100 comment=" + b"x" * 2**21)] * 5, "metadata"),
+        ([(tarfile.XGLTYPE, b"65600 comment=" + b"x" * 65585 + b"\n")], "metadata"),
+        ([(tarfile.XGLTYPE, b"".join(b"7 %s=\n" % b"abc"[:3] for _ in range(9)))], None),
+        ([(tarfile.XGLTYPE, b"".join(b"8 k%03d=\n" % n for n in range(101)))], "global"),
+        ([(tarfile.GNUTYPE_LONGNAME, b"n" * 70_000 + b".png")], "70,004 letters"),
+        ([(tarfile.GNUTYPE_LONGNAME, b"n" * 60_000 + b".png")], None),
+    ],
+)
+def test_sum_of_what_stands_before_a_member_is_bounded(
+    headers: list[tuple[bytes, bytes]], cause: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.tar"
+    before = b"".join(entry("x", data, type=kind) for kind, data in headers)
+    path.write_bytes(entry("c/a.png", b"x") + before + entry("c/b.png", b"x") + END)
+    chips = Archive(path).chips()
+    assert next(chips).name == "c/a.png"
+    if cause is None:
+        assert len(list(chips)) == 1
+        return
+    with pytest.raises(BrokenArchive, match=cause) as caught:
+        list(chips)
+    assert len(str(caught.value)) < 1000
+
+
+def test_sum_of_names_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chip_classifier.archive.MAX_NAMES_LENGTH", 10_000)
+    path = tmp_path / "a.tar"
+    path.write_bytes(b"".join(entry(f"c/{'n' * 1000}{n}.png", b"x") for n in range(20)) + END)
+    chips = Archive(path).chips()
+    with pytest.raises(BrokenArchive, match="names of more than 10,000 letters in all"):
+        list(chips)
+    link = entry("c/l.png", type=b"2", linkname="n" * 70_000)
+    path.write_bytes(link + END)
+    with pytest.raises(BrokenArchive, match="shorter"):
+        list(Archive(path).chips())
 
 
 def test_members_that_lie_about_their_sizes_are_not_classified(
@@ -735,6 +854,212 @@ def test_disk_that_fills_up_fails_the_run_which_is_resumed(
     assert kill_run.logged_batches(work_dir)[0][0] == answered
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>&1"])
+def test_closed_or_full_streams_do_not_end_the_run(
+    closed: str, bands_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3)
+    work_dir = make_work_dir(tmp_path / "w", archive, bands_model, UNIT_PORTS)
+    shell = ["sh", "-c", f'exec "$0" "$@" {closed}', *chip_files.command(work_dir)]
+    done = subprocess.run(shell, check=False, timeout=chip_files.TIMEOUT_SECONDS)
+    run = chip_files.assert_succeeded(Run(work_dir, done.returncode, "", ""))
+    assert run.classified == answers
+
+
+OLD = '{"status": "success", "reason": null}'
+
+
+@pytest.mark.parametrize("closed", ["", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("failure", ["option", "library", "input"])
+def test_no_success_of_an_earlier_run_outlasts_a_failure(
+    failure: str, closed: str, bands_model: Path, tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", None, bands_model)
+    (work_dir / "status.json").write_text(OLD)
+    (tmp_path / "lure").mkdir()
+    if failure == "library":
+        (tmp_path / "lure" / "cv2.py").write_text("raise ImportError('libGL.so.1 is missing')")
+    arguments = ["--trained-with", "cntk"] if failure == "option" else []
+    shell = ["sh", "-c", f'exec "$0" "$@" {closed}', *chip_files.command(work_dir, *arguments)]
+    done = subprocess.run(
+        shell,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "lure")},
+        timeout=chip_files.TIMEOUT_SECONDS,
+    )
+    assert done.returncode == {"option": 2, "library": 1, "input": 1}[failure]
+    status = chip_files.read_json(work_dir / "status.json")
+    assert status["status"] == "failed"
+    parts = {"option": "--trained-with", "library": "libGL.so.1", "input": "tar archive"}
+    assert parts[failure] in status["reason"]
+    assert not (work_dir / "task.lock").exists()
+
+
+def test_help_touches_no_work_directory(bands_model: Path, tmp_path: Path) -> None:
+    work_dir = make_work_dir(tmp_path / "w", None, bands_model)
+    (work_dir / "status.json").write_text(OLD)
+    assert run_task(work_dir, "--help").code == 0
+    assert (work_dir / "status.json").read_text() == OLD
+
+
+def test_unexpected_error_is_explained_on_stderr_too(bands_model: Path, tmp_path: Path) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    program = (
+        "import os, chip_classifier, chip_files\n"
+        "task = chip_files.load_task()\n"
+        "task.read_ports = lambda path: 1 / 0\n"
+        "os._exit(task.main(task.begin(task.__doc__)))\n"
+    )
+    path = os.pathsep.join((str(chip_files.REPOSITORY), str(Path(__file__).parent)))
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--work-dir", work_dir],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert lines[0].startswith("Traceback")
+    assert lines[-2] == "ZeroDivisionError: division by zero"
+    reason = chip_files.read_json(work_dir / "status.json")["reason"]
+    assert lines[-1] == reason
+    assert "Unexpected error, ZeroDivisionError" in reason
+
+
+# ------------------------------------------------------------------------- odd files, several runs
+
+
+@pytest.mark.parametrize("number", [8, 20, 31, 40])
+def test_few_descriptors_are_enough_or_named(
+    number: int, bands_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3)
+    work_dir = make_work_dir(tmp_path / "w", archive, bands_model, UNIT_PORTS)
+    (work_dir / "status.json").write_text(OLD)
+    run = run_with(
+        work_dir, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+    )
+    if number < 32:
+        reason = run.stderr.splitlines()[-1]
+        assert f"only {number} files" in reason
+        assert (run.code, run.status) == (1, {"status": "failed", "reason": reason})
+    else:
+        assert chip_files.assert_succeeded(run).classified == answers
+
+
+def test_low_limit_of_descriptors_that_can_be_raised_is(bands_model: Path, tmp_path: Path) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    chip_files.assert_succeeded(
+        run_with(work_dir, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (9, 999)))
+    )
+
+
+ODD_PLACES = {
+    "output/logs/out.log": [os.mkfifo, os.mkdir, "link"],
+    "output/results": [os.mkfifo, "dangling"],
+    "output/logs": [os.mkfifo, "dangling"],
+    "output": [os.mkfifo, "dangling"],
+    "status.json": [os.mkdir],
+    "input/chips/chips.tar": [os.mkfifo, os.mkdir, "dangling"],
+    "input/model/model.h5": [os.mkfifo, os.mkdir, "dangling"],
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "make"), [(place, make) for place, kinds in ODD_PLACES.items() for make in kinds]
+)
+def test_odd_file_in_the_way_is_named_at_once(
+    place: str, make: object, bands_model: Path, tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", None, None)
+    shutil.copy(bands_model, work_dir / "input" / "model" / "model.h5")
+    (work_dir / "input" / "chips" / "chips.tar").write_bytes(colour_archive(1)[0])
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    path = work_dir / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    if callable(make):
+        make(path)
+    else:
+        path.symlink_to(precious if make == "link" else tmp_path / "nowhere")
+    started = time.monotonic()
+    run = run_with(work_dir)
+    assert time.monotonic() - started < 20
+    assert run.code == 1
+    reason = run.stderr.splitlines()[-1]
+    assert str(path) in reason and "Traceback" not in run.stderr
+    assert place == "status.json" or run.status == {"status": "failed", "reason": reason}
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("make", ["link", os.mkfifo])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "status.json",
+        "status.json.part",
+        "output/results/classified.json",
+        "output/results/classified.json.part",
+        "output/results/resume.jsonl",
+        "output/logs/preview.html",
+        "output/logs/preview.html.part",
+    ],
+)
+def test_nothing_is_written_through_a_link_or_into_a_fifo(
+    place: str, make: object, bands_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3)
+    work_dir = make_work_dir(tmp_path / "w", archive, bands_model, UNIT_PORTS)
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    path = work_dir / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(precious) if make == "link" else make(path)
+    run = chip_files.assert_succeeded(run_with(work_dir))
+    assert run.classified == answers
+    assert precious.read_text() == "precious"
+    assert not path.is_symlink() and not path.is_fifo()
+
+
+@pytest.mark.parametrize("after", [0.0, 0.3, 1.5])
+def test_second_run_in_a_work_directory_refuses_and_changes_nothing(
+    after: float, bands_model: Path, tmp_path: Path
+) -> None:
+    archive, answers = colour_archive(3000)
+    ports = {"deploy_batch": "1", **UNIT_PORTS}
+    work_dir = make_work_dir(tmp_path / "w", archive, bands_model, ports)
+    first = kill_run.start(work_dir)
+    wait_until((work_dir / "task.lock").exists, first)
+    time.sleep(after)
+    second = run_with(work_dir)
+    assert first.poll() is None
+    assert second.code == 1
+    assert second.stderr.splitlines()[-1].startswith("Another run of the task is at work in")
+    assert first.wait(chip_files.TIMEOUT_SECONDS) == 0
+    run = Run(work_dir, 0, "", "")
+    assert run.status == {"status": "success", "reason": None}
+    assert run.classified == answers
+    assert not (work_dir / "task.lock").exists()
+
+
+def test_lock_of_a_killed_run_is_gone_with_it(killed: Path, tmp_path: Path) -> None:
+    work_dir = shutil.copytree(killed, tmp_path / "w")
+    (work_dir / "task.lock").touch()
+    chip_files.assert_succeeded(run_task(work_dir))
+
+
+def test_work_directory_without_locks_is_used_with_a_warning(
+    bands_model: Path, tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    (work_dir / "task.lock").mkdir()
+    run = chip_files.assert_succeeded(run_task(work_dir))
+    assert len(run.warnings("cannot be locked")) == 1
+
+
 # How to start a process as a user who is not root: as that of the tests, or as nobody.
 NOT_ROOT: dict = {"env": {**os.environ, "HOME": "/nonexistent"}}
 if os.geteuid() == 0:
@@ -908,7 +1233,7 @@ def start_thread_without_memory_for_python(seconds: int) -> tuple[str, str]:
         task.wait_for(start)
     except BaseException as error:  # noqa: BLE001, it is the result
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return type(error).__name__, task.explain(error)
+        return type(error).__name__, task.explain(error, sys.stderr)
     return "none", ""
 
 

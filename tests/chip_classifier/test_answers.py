@@ -105,6 +105,15 @@ def test_class_without_chips_is_counted_as_none(tmp_path: Path) -> None:
     assert dict(counts) == {"no": 1, "yes": 0}
 
 
+def test_chip_is_never_lost_whatever_a_damaged_journal_says(tmp_path: Path) -> None:
+    answers = answers_for(["t/a.jpg", "t/b.jpg", "t/c.jpg"], [NO_CLASS, 0, 0], {2: "t/gone.jpg"})
+    answers.problems.clear()
+    answers.write(tmp_path, ("no",))
+    assert list(written(tmp_path, "classified.json")) == ["b"]
+    assert "no answer" in written(tmp_path, "unclassified.json")["a"]
+    assert "t/gone.jpg" in written(tmp_path, "unclassified.json")["c"]
+
+
 def test_unclassified_file_exists_only_if_a_chip_goes_into_it(tmp_path: Path) -> None:
     answers_for(["a.jpg"], [0]).write(tmp_path, ("0",))
     assert [path.name for path in tmp_path.iterdir()] == ["classified.json"]

@@ -1,36 +1,43 @@
 """The journal: a run that died is resumed with the same answers, or started anew."""
 
 import itertools
+import json
 import os
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from chip_classifier import journal as journal_module
 from chip_classifier.answers import NO_CLASS, Answers
-from chip_classifier.journal import SYNC_SECONDS, Journal, fingerprint_file
+from chip_classifier.journal import SYNC_SECONDS, Expected, Journal
 
 FINGERPRINT = {"archive": "1-2-3", "size": "4 x 4"}
+EXPECTED = Expected(classes=3, batch_size=2, chips=5)
 BATCHES = (
-    (0, [1, NO_CLASS], [0.1 + 0.2, 0.0], {1: "bad"}),
-    (2, [0, 0], [1e-30, 1 / 3], {}),
-    (4, [2], [-5.5], {}),
+    (0, [1, NO_CLASS], [0.1 + 0.2, 0.0], {1: "bad"}, []),
+    (2, [0, NO_CLASS], [1e-30, 1 / 3], {}, [3]),
+    (4, [2], [-5.5], {}, []),
 )
+CLASSES = [1, NO_CLASS, 0, NO_CLASS, 2]
 
 
 def write_journal(path: Path) -> bytes:
     """Write a journal of three batches, as a run that died leaves it, and give its content."""
-    journal = Journal(path, FINGERPRINT, Answers())
+    journal = Journal(path, FINGERPRINT, EXPECTED, Answers())
     for batch in BATCHES:
         journal.add(*batch)
     journal.close()
     return path.read_bytes()
 
 
-def resume(path: Path, fingerprint: dict[str, str] = FINGERPRINT) -> tuple[Answers, str]:
+def resume(
+    path: Path, fingerprint: dict[str, str] = FINGERPRINT, expected: Expected = EXPECTED
+) -> tuple[Answers, str]:
     """Open a journal: the answers of the earlier run and the note for out.log."""
     answers = Answers()
-    journal = Journal(path, fingerprint, answers)
+    journal = Journal(path, fingerprint, expected, answers)
     journal.close()
     return answers, journal.note
 
@@ -38,7 +45,7 @@ def resume(path: Path, fingerprint: dict[str, str] = FINGERPRINT) -> tuple[Answe
 def test_journal_gives_all_answers_back_exactly(tmp_path: Path) -> None:
     write_journal(tmp_path / "j")
     answers, note = resume(tmp_path / "j")
-    assert list(answers.classes) == [1, NO_CLASS, 0, 0, 2]
+    assert list(answers.classes) == CLASSES
     assert list(answers.certainties) == [0.1 + 0.2, 0.0, 1e-30, 1 / 3, -5.5]
     assert answers.problems == {1: "bad"}
     assert "5 chips" in note
@@ -49,7 +56,7 @@ def test_new_journal_has_no_note(tmp_path: Path) -> None:
 
 
 def test_batch_is_on_disk_as_soon_as_it_is_added(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j", FINGERPRINT, Answers())
+    journal = Journal(tmp_path / "j", FINGERPRINT, EXPECTED, Answers())
     journal.add(*BATCHES[0])
     assert len((tmp_path / "j").read_bytes().splitlines()) == 2
 
@@ -65,10 +72,10 @@ def test_journal_is_synced_seldom_and_never_long_after_a_batch(
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     path = tmp_path / "j"
-    journal = Journal(path, FINGERPRINT, Answers())
+    journal = Journal(path, FINGERPRINT, EXPECTED, Answers())
     began = time.monotonic()
     for first in range(20):
-        journal.add(first, [0], [1.0], {})
+        journal.add(first, [0], [1.0], {}, [])
     while not sizes or sizes[-1] < path.stat().st_size:
         assert time.monotonic() < began + 60
         time.sleep(0.05)
@@ -87,7 +94,7 @@ def test_journal_cut_off_anywhere_resumes_after_its_last_whole_batch(tmp_path: P
         # The torn line is gone, so that the next batch begins on a line of its own.
         if whole:
             assert (tmp_path / "j").read_bytes() == content[: ends[whole]]
-        journal = Journal(tmp_path / "j", FINGERPRINT, Answers())
+        journal = Journal(tmp_path / "j", FINGERPRINT, EXPECTED, Answers())
         for batch in BATCHES[whole:]:
             journal.add(*batch)
         journal.close()
@@ -113,47 +120,153 @@ def test_garbage_in_place_of_a_journal_starts_anew(garbage: bytes, tmp_path: Pat
     assert not (tmp_path / "j").exists()  # closed before its first batch
 
 
+SOUND = {"first": 2, "classes": [0, 1], "certainties": [0.5, 1], "problems": {}, "links": []}
+NONE = {"classes": [-1, 1], "problems": {"2": "bad"}}
+LINES = {
+    "null": b"null",
+    "list": b"[]",
+    "number": b"5",
+    "nothing": b"{}",
+    "zeros": b"\0" * 300,
+    "no utf-8": json.dumps(SOUND).encode().replace(b"first", b"\xff\xfe"),
+    "brackets": b'{"first":2,"classes":' + b"[" * 100_000,
+    "braces": b'{"first":' * 100_000,
+    "key twice": json.dumps(SOUND)[:-1].encode() + b', "links": []}',
+    "digits": b'{"first": ' + b"9" * 5000 + b"}",
+    "certainty 1e999": json.dumps(SOUND).encode().replace(b"0.5", b"1e999"),
+    "certainty NaN": json.dumps(SOUND).encode().replace(b"0.5", b"NaN"),
+    **{
+        f"{key} {str(value)[:30]}": json.dumps({**SOUND, key: value}).encode()
+        for key, value in (
+            ("first", 0),
+            ("first", 3),
+            ("first", 2.0),
+            ("first", "2"),
+            ("first", None),
+            ("classes", [0, 3]),
+            ("classes", [0, -2]),
+            ("classes", [0, -1]),
+            ("classes", [0, 0.5]),
+            ("classes", [0, 1.0]),
+            ("classes", [0, True]),
+            ("classes", [0, None]),
+            ("classes", [0, 10**11]),
+            ("classes", [0, 10**400]),
+            ("classes", [[0], 1]),
+            ("classes", [0]),
+            ("classes", []),
+            ("classes", [0, 1, 1]),
+            ("classes", [0] * 1000),
+            ("classes", "01"),
+            ("classes", {"0": 0, "1": 1}),
+            ("certainties", [0.5]),
+            ("certainties", [0.5, 1, 1]),
+            ("certainties", [0.5, "1"]),
+            ("certainties", [0.5, True]),
+            ("certainties", [0.5, None]),
+            ("certainties", [0.5, 10**400]),
+            ("certainties", "01"),
+            ("probabilities", [0.5]),
+            ("problems", {"2": "bad"}),
+            ("problems", {"4": "bad"}),
+            ("problems", {"-5": "bad"}),
+            ("problems", {"x": "bad"}),
+            ("problems", []),
+            ("problems", None),
+            ("links", [2]),
+            ("links", [9]),
+            ("links", ["2"]),
+            ("links", {}),
+            ("links", None),
+        )
+    },
+    **{
+        f"none {change}": json.dumps({**SOUND, **NONE, **change}).encode()
+        for change in (
+            {"problems": {"2": None}},
+            {"problems": {"2": 5}},
+            {"problems": {"2": "\ud800"}},
+            {"problems": {"3": "bad"}},
+            {"links": [2]},
+            {"problems": {}, "links": [2, 2]},
+            {"problems": {}, "links": [2.0]},
+        )
+    },
+    **{
+        f"without {key}": json.dumps({k: v for k, v in SOUND.items() if k != key}).encode()
+        for key in SOUND
+    },
+}
+
+
+def test_line_that_the_others_were_made_from_holds(tmp_path: Path) -> None:
+    first = write_journal(tmp_path / "j").splitlines(keepends=True)[:2]
+    for sound in (SOUND, {**SOUND, **NONE}, {**SOUND, **NONE, "problems": {}, "links": [2]}):
+        (tmp_path / "j").write_bytes(b"".join(first) + json.dumps(sound).encode() + b"\n")
+        assert list(resume(tmp_path / "j")[0].classes)[2:] == sound["classes"]
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_journal_ends_before_a_line_that_does_not_hold(line: bytes, tmp_path: Path) -> None:
+    lines = write_journal(tmp_path / "j").splitlines(keepends=True)
+    (tmp_path / "j").write_bytes(b"".join([*lines[:2], line + b"\n", *lines[2:]]))
+    answers, _ = resume(tmp_path / "j")
+    assert list(answers.classes) == list(BATCHES[0][1])
+    assert list(answers.certainties) == list(BATCHES[0][2])
+    assert answers.problems == BATCHES[0][3]
+    assert (tmp_path / "j").read_bytes() == b"".join(lines[:2])
+
+
 @pytest.mark.parametrize(
-    "line",
+    ("chips", "answered"), [(5, 5), (4, 4), (6, 4), (None, 4), (3, 2), (2, 2), (1, 0)]
+)
+def test_only_the_last_batch_of_the_archive_may_be_short(
+    chips: int | None, answered: int, tmp_path: Path
+) -> None:
+    write_journal(tmp_path / "j")
+    assert len(resume(tmp_path / "j", expected=Expected(3, 2, chips))[0]) == answered
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "holds"),
     [
-        b"null",
-        b"[]",
-        b"5",
-        b"{}",
-        b'{"first": 5}',
-        b'{"first": 9, "classes": [1], "certainties": [1.0], "problems": {}}',
-        b"\0" * 300,
-        b"\xff\xfe",
+        ([0.1] * 6, True),
+        ([0.1] * 5, False),
+        ([0.1] * 7, False),
+        ([], False),
+        (None, False),
+        ([0.1] * 5 + ["0.1"], False),
+        ([0.1] * 5 + [True], False),
+        ([0.1] * 5 + [float("nan")], False),
+        ([0.1] * 5 + [10**400], False),
     ],
 )
-def test_journal_ends_before_a_line_that_is_no_batch(line: bytes, tmp_path: Path) -> None:
+def test_probabilities_are_those_of_all_classes(
+    probabilities: object, holds: bool, tmp_path: Path
+) -> None:
+    (first, *batch), expected = BATCHES[0], Expected(3, 2, 5, probabilities=3)
+    journal = Journal(tmp_path / "j", FINGERPRINT, expected, Answers(True))
+    journal.add(first, *batch, [0.1] * 6)
+    journal.close()
+    header, line = (tmp_path / "j").read_bytes().splitlines()
+    line = json.dumps({**json.loads(line), "probabilities": probabilities}).encode()
+    (tmp_path / "j").write_bytes(header + b"\n" + line + b"\n")
+    answers = Answers(True)
+    Journal(tmp_path / "j", FINGERPRINT, expected, answers).close()
+    assert len(answers) == 2 * holds
+
+
+def test_line_without_an_end_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "MAX_LINE_BYTES", 2**16)
     content = write_journal(tmp_path / "j")
-    (tmp_path / "j").write_bytes(content + line + b"\n")
-    answers, _ = resume(tmp_path / "j")
-    assert list(answers.classes) == [1, NO_CLASS, 0, 0, 2]
-    assert len(answers.certainties) == len(answers.classes)
-    assert (tmp_path / "j").read_bytes() == content
-
-
-# ------------------------------------------------------------------------------------ fingerprint
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_fingerprint_changes_with_the_content(whole: bool, tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    seen = set()
-    for content in (b"", b"a", b"b", b"a" * 3_000_000, b"b" + b"a" * 2_999_999):
-        path.write_bytes(content)
-        seen.add(fingerprint_file(path, whole))
-        assert fingerprint_file(path, whole) in seen
-    assert len(seen) == 5
-
-
-def test_fingerprint_of_a_whole_file_sees_its_middle(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    content = bytearray(5_000_000)
-    path.write_bytes(content)
-    before = fingerprint_file(path, whole=True)
-    content[2_500_000] = 1
-    path.write_bytes(content)
-    assert fingerprint_file(path, whole=True) != before
+    for place, classes in ((0, []), (len(content), CLASSES)):
+        with (tmp_path / "j").open("wb") as file:
+            file.write(content[:place])
+            file.truncate(place + 2**30)
+        tracemalloc.start()
+        answers, _ = resume(tmp_path / "j")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+        tracemalloc.stop()
+        assert list(answers.classes) == classes

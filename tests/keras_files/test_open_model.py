@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+import itertools
 import json
 import marshal
 import os
@@ -25,7 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from keras_files import arguments, operations
+from keras_files import arguments, checked_file, look, operations
 from keras_files.network import words
 from keras_files.open_model import ModelError, open_model
 from keras_files.operations import OPERATIONS
@@ -255,7 +256,7 @@ def test_architecture_and_weights_in_two_files(library: str, ending: str, tmp_pa
     other.write_text('{"cat": 0}')
     chips = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
     opened = open_model(weights, beside=[other, architecture])
-    assert opened.files == [weights, architecture]
+    assert [file.path for file in opened.files] == [weights, architecture]
     assert "architecture of model.json" in opened.description
     np.testing.assert_allclose(opened.build()(chips), model(chips, training=False), atol=1e-5)
     message = refusal(weights, beside=[other])
@@ -348,6 +349,15 @@ def test_truncated_file(part: float, tmp_path: Path) -> None:
     whole = REFERENCES["keras3151_misc.h5"][0].read_bytes()
     (tmp_path / "m.h5").write_bytes(whole[: int(len(whole) * part)])
     assert "truncated" in refusal(tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize("backend", ["../theano", "Theano", "\x1b[2J", "x" * 5000])
+def test_backend_that_is_none(backend: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file.attrs["backend"] = backend
+    message = refusal(path, build=False)
+    assert backend[:9] in message and len(message) < 300
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -644,6 +654,65 @@ def test_operation_that_is_not_arithmetic(function: str, tmp_path: Path) -> None
     assert "'odd'" in message and function in message
 
 
+def operation(name: str, *nodes: Any) -> tuple[Entry, Any]:
+    return layer("TFOpLambda", name, function=name), list(nodes)
+
+
+def sized_by(value: Any) -> list[tuple[Entry, Any]]:
+    """Operations that make a whole number, "cast", of an array."""
+    return [
+        operation("math.reduce_sum", value),
+        operation("cast", ["math.reduce_sum", 0, 0, {"dtype": "int32"}]),
+    ]
+
+
+NUMBER = ["cast", 0, 0]
+
+
+@pytest.mark.parametrize(
+    "sized",
+    [
+        operation("tile", ["input", 0, 0, {"multiples": [1, NUMBER, NUMBER, 1]}]),
+        operation("tile", ["input", 0, 0, {"multiples": [NUMBER, 1, 1, 1]}]),
+        operation("image.resize", ["input", 0, 0, {"size": [NUMBER, NUMBER]}]),
+        operation("pad", ["input", 0, 0, {"paddings": [[0, 0], [0, NUMBER], [0, 0], [0, 0]]}]),
+        operation("reshape", ["input", 0, 0, {"shape": [-1, NUMBER, 3]}]),
+        operation("slice", ["input", 0, 0, {"begin": [0, 0, 0, 0], "size": [-1, NUMBER, 4, 3]}]),
+        operation("where", ["input", 0, 0, {}]),
+    ],
+)
+def test_operation_whose_size_depends_on_the_values_of_a_chip(
+    sized: tuple[Entry, Any], tmp_path: Path
+) -> None:
+    name = sized[0]["name"]
+    mean = operation("math.reduce_mean", [name, 0, 0, {"axis": [1, 2]}])
+    model = graph(*sized_by(["input", 0, 0, {}]), sized, mean, *classified("math.reduce_mean"))
+    message = refusal(save(tmp_path / "m.h5", model, width=3))
+    assert f"layer '{name}'" in message and "depends on the values" in message
+
+
+def test_operation_whose_size_is_computed_from_a_shape(tmp_path: Path) -> None:
+    shape = [
+        operation("shape", ["input", 0, 0, {}]),
+        *sized_by(["shape", 0, 0, {}]),
+        operation("tile", ["input", 0, 0, {"multiples": [1, NUMBER, NUMBER, 1]}]),
+    ]
+    mean = operation("math.reduce_mean", ["tile", 0, 0, {"axis": [1, 2]}])
+    model = graph(*shape, mean, *classified("math.reduce_mean"))
+    assert "does not fix" in refusal(save(tmp_path / "m.h5", model, width=3))
+
+
+def test_sizes_of_another_array_are_taken(tmp_path: Path) -> None:
+    cut = layer("SlicingOpLambda", "cut", function="__operators__.getitem")
+    model = graph(
+        operation("shape", ["input", 0, 0, {}]),
+        (cut, [["shape", 0, 0, {"slice_spec": {"start": 1, "stop": 3, "step": None}}]]),
+        operation("image.resize", ["input", 0, 0, {"size": ["cut", 0, 0]}]),
+        *classified("image.resize"),
+    )
+    assert predict(save(tmp_path / "m.h5", model)).shape == (2, 2)
+
+
 def test_graph_operation_that_writes_a_file(tmp_path: Path) -> None:
     config = {
         "node_def": json.dumps({"op": "WriteFile"}),
@@ -743,6 +812,175 @@ def test_array_packed_by_gzip_is_opened(tmp_path: Path) -> None:
             "model_weights/dense/dense/kernel:0", data=kernel, compression="gzip", shuffle=True
         )
     assert predict(path).shape == (2, 2)
+
+
+def test_many_arrays_that_inflate_a_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "SMALL_FILE_BYTES", 2**20)
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        for number in range(40):
+            file.create_dataset(
+                f"model_weights/zeros/{number}", data=np.zeros(2**14, "f4"), compression="gzip"
+            )
+    assert "far more" in refusal(path, build=False)
+
+
+def test_numbers_are_those_of_the_file_wherever_it_keeps_them(tmp_path: Path) -> None:
+    kernel = np.random.default_rng(1).normal(size=(48, 2))
+    expected = None
+    for number, options in enumerate(
+        (
+            {},
+            {"dtype": ">f4"},
+            {"dtype": "<f8"},
+            {"chunks": (7, 1)},
+            {"compression": "gzip", "fletcher32": True},
+            {"dcpl": h5py.h5p.create(h5py.h5p.DATASET_CREATE)},
+        )
+    ):
+        path = tmp_path / f"{number}.h5"
+        with h5py.File(path, "w", userblock_size=512 * (number % 2)):
+            pass
+        with (
+            h5py.File(save(tmp_path / "m.h5", sequential())) as whole,
+            h5py.File(path, "a") as file,
+        ):
+            for name, value in whole.attrs.items():
+                file.attrs[name] = value
+            whole.copy("model_weights", file)
+            del file["model_weights/dense/dense/kernel:0"]
+            if "dcpl" in options:
+                options["dcpl"].set_layout(h5py.h5d.COMPACT)
+            data = kernel.astype(np.float32).astype(options.pop("dtype", "<f4"))
+            file.create_dataset("model_weights/dense/dense/kernel:0", data=data, **options)
+        y = predict(path)
+        expected = y if expected is None else expected
+        np.testing.assert_array_equal(y, expected)
+
+
+def save_archive(path: Path) -> Path:
+    """Write a small .keras archive."""
+    import keras
+
+    layers = [keras.layers.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    keras.Sequential(layers).save(path)
+    return path
+
+
+def test_archive_that_was_packed_again_gives_the_same_numbers(tmp_path: Path) -> None:
+    path, packed = save_archive(tmp_path / "m.keras"), tmp_path / "packed.keras"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w") as other:
+        for info in archive.infolist():
+            other.writestr(info.filename, archive.read(info), zipfile.ZIP_DEFLATED)
+    np.testing.assert_array_equal(predict(packed), predict(path))
+
+
+def test_archive_with_a_damaged_byte_among_its_weights(tmp_path: Path) -> None:
+    path = save_archive(tmp_path / "m.keras")
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("model.weights.h5")
+    data = bytearray(path.read_bytes())
+    data[info.header_offset + info.file_size - 100] ^= 1
+    path.write_bytes(data)
+    assert "CRC" in refusal(path, build=False)
+
+
+# What never ends
+
+
+def test_file_that_makes_libhdf5_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checked_file, "CPU_SECONDS", 1)
+    data = bytearray(REFERENCES["tf284_mixed.h5"][0].read_bytes())
+    data[5594 : 5594 + 160] = bytes(160)  # in a heap of texts
+    (tmp_path / "m.h5").write_bytes(data)
+    assert "processor time" in refusal(tmp_path / "m.h5", build=False)
+
+
+@pytest.mark.parametrize("place", ["/", "model_weights", "model_weights/dense/dense/bias:0"])
+def test_thousands_of_attributes(place: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        for number in range(1001):
+            file[place].attrs[f"a{number}"] = number
+    assert "attributes" in refusal(path, build=False)
+
+
+def test_hundreds_of_attributes_are_passed_over(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file["model_weights"].attrs[b"\xff\xfe"] = b"\xff\xfe"
+        for number in range(900):
+            file["model_weights"].attrs[f"a{number}"] = number
+    assert predict(path).shape == (2, 2)
+
+
+def test_thousands_of_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "MAX_ITEMS", 500)
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        for number in range(500):
+            file.create_group(f"odd/{number}")
+    assert "more than 500 entries" in refusal(path, build=False)
+
+
+def test_groups_in_groups(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        file.create_group("a/" * 500)
+    assert "nested" in refusal(path, build=False)
+
+
+def test_thousands_of_layers_in_the_wrong_order(tmp_path: Path) -> None:
+    chain = ["input", *(f"a{number}" for number in range(9000))]
+    calls = [
+        (layer("Activation", name, activation="linear"), after(before))
+        for before, name in itertools.pairwise(chain)
+    ]
+    model = graph(*calls[::-1], *classified(chain[-1]))
+    opened = open_model(save(tmp_path / "m.h5", model))
+    assert [call.name for call in opened.network.calls] == [*chain[1:], "flatten", "dense"]
+
+
+def test_one_array_that_many_layers_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "SMALL_FILE_BYTES", 2**10)
+    names = [f"d{number}" for number in range(500)]
+    layers = [layer("Dense", name, units=48, use_bias=False) for name in names]
+    path = save(tmp_path / "m.h5", sequential())
+    with h5py.File(path, "a") as file:
+        group = file["model_weights"]
+        inner = sequential(layer("Flatten", "first"), *layers)
+        inner["config"]["layers"] = inner["config"]["layers"][:-2]
+        outer = sequential({**inner, "config": {**inner["config"], "name": "inner"}})
+        file.attrs["model_config"] = json.dumps(outer)
+        group["inner/kernel"] = np.ones((48, 48), np.float32)
+        group["inner"].attrs["weight_names"] = ["/" * n + "kernel" for n in range(500)]
+        group.attrs["layer_names"] = ["inner", "dense"]
+    assert "far more weights" in refusal(path)
+
+
+# Check and use are the same file
+
+
+def test_file_that_another_takes_the_place_of(tmp_path: Path) -> None:
+    path, other = save(tmp_path / "m.h5", sequential()), tmp_path / "other.h5"
+    before = predict(path)
+    opened = open_model(path)
+    with h5py.File(save(other, sequential()), "a") as file:
+        file["model_weights/dense/dense/kernel:0"][:] *= -1
+    os.replace(other, path)
+    model = opened.build()
+    np.testing.assert_array_equal(model(np.ones((2, 4, 4, 3), np.float32)), before)
+    assert np.abs(predict(path) - before).max() > 0.1
+
+
+def test_file_that_is_written_to_before_its_weights_are_read(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.h5", sequential())
+    opened = open_model(path)
+    with h5py.File(path, "a") as file:
+        file["model_weights/dense/dense/kernel:0"][:] *= -1
+    os.utime(path, (1, 1))
+    with pytest.raises(ModelError, match=r"m\.h5: the file was changed"):
+        opened.build()
 
 
 def test_hard_links_in_a_circle(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ WORKFLOW = (
     "workflow/gather.py",
     "chip_classifier/__init__.py",
     "chip_classifier/answers.py",
+    "chip_classifier/files.py",
 )
 
 

@@ -1,0 +1,50 @@
+"""What ended a run, as one sentence that says what to change."""
+
+import contextlib
+import errno
+import traceback
+from typing import TextIO
+
+from chip_classifier.archive import BrokenArchive
+from chip_classifier.log import log, printable
+from chip_classifier.ports import TaskError
+from keras_files.checked_file import ModelError
+
+
+class Stopped(BaseException):
+    """The task was asked to stop by a signal."""
+
+
+def explain(error: BaseException, stderr: TextIO) -> str:
+    """Turn an exception into the sentence for status.json.
+
+    Where the sentence cannot say all, out.log has the traceback; stderr too where it is unexpected.
+    """
+    if isinstance(error, TaskError | BrokenArchive | ModelError):
+        return printable(str(error))
+    if isinstance(error, Stopped):
+        return f"The task was stopped by {error}: run it again to resume where it stopped."
+    log.error("The task failed", exc_info=error)
+    text = printable(" ".join(str(error).split())[:500])
+    if isinstance(error, MemoryError):
+        return "The task ran out of memory: give it more, or set a smaller deploy_batch."
+    if isinstance(error, RuntimeError) and "start new thread" in text:
+        return (
+            "The task may start no more threads: give it more memory, or raise its limit of "
+            "threads."
+        )
+    if isinstance(error, ImportError):
+        return (
+            f"A library cannot be loaded ({text}): install the libraries anew, or give the task "
+            "more memory if that is short."
+        )
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "The task may open no more files: raise that limit (ulimit -n) and run it again."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk with the output directory is full: free space and run the task again."
+    if isinstance(error, OSError):
+        text = printable(str(error))
+        return f"A file cannot be read or written ({text}): mend that and run the task again."
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error, file=stderr)
+    return f"Unexpected error, {type(error).__name__}: {text} (out.log has the details)."
