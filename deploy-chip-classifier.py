@@ -5,10 +5,12 @@ The task works in one directory, /mnt/work in the container:
 
     input/ports.json      string ports, all optional: classes, size, deploy_batch,
                           normalization_vector, normalization_value
-    input/chips/          one tar archive of jpeg, png and tif chips
+    input/chips/          one tar archive of jpeg, png and tif chips; beside it one .geojson with
+                          the features that they were cut at, if there is one
     input/model/          one Keras model: .h5, .hdf5 or .keras
     output/results/       classified.json: chip name -> class and certainty;
-                          unclassified.json: chip name -> reason, if there is such a chip
+                          unclassified.json: chip name -> reason, if there is such a chip;
+                          classified.geojson: the chips on the map, if they say where they are
     output/logs/          out.log; preview.html, a page to look at the results
     status.json           {"status": "success" or "failed", "reason": a sentence or null}
 
@@ -38,9 +40,10 @@ from chip_classifier.archive import ARCHIVE_SUFFIXES, Archive
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
 from chip_classifier.explain import Stopped, explain
+from chip_classifier.geojson import CLASSIFIED, find_reference
 from chip_classifier.journal import JOURNAL, Expected, Journal, fingerprint_task
 from chip_classifier.listing import list_chips
-from chip_classifier.log import log, start_logging, warn, warnings
+from chip_classifier.log import harmless, log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.ports import (
     TaskError,
@@ -63,6 +66,7 @@ from chip_classifier.report import (
     summarize,
     write_preview,
 )
+from chip_classifier.review import review_answers
 from chip_classifier.status import write_status
 from chip_classifier.waiting import wait_for
 from keras_files.open_model import open_model
@@ -88,6 +92,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
     started, started_at = time.monotonic(), datetime.now().astimezone()
     ports = read_ports(input_dir / "ports.json")
     archive = Archive(find_input(input_dir / "chips", "tar archive", ARCHIVE_SUFFIXES))
+    reference = find_reference(archive.path.parent)
     model_path, beside = find_model(input_dir / "model")
     opened = open_model(model_path, trained_with, beside)
     size = chip_size(ports, opened, model_path.name)
@@ -146,6 +151,9 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
             f"None of the {reasons.total():,} chips could be classified, most often because: "
             f"{reasons.most_common(1)[0][0]}; see unclassified.json."
         )
+    review = None
+    with harmless(CLASSIFIED):
+        review = review_answers(results, reference, answers, classes)
     run = RunFacts(
         archive=archive.path.name,
         model=model_path.name,
@@ -193,7 +201,8 @@ def main(start: Start) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if status == "failed":
         with contextlib.suppress(OSError):
-            (results / "classified.json").unlink(missing_ok=True)
+            for result in ("classified.json", CLASSIFIED):
+                (results / result).unlink(missing_ok=True)
     try:
         write_status(work_dir, status, reason)
         if status == "success":
@@ -220,8 +229,9 @@ def prepare_output(results: Path, logs: Path) -> None:
     try:
         results.mkdir(parents=True, exist_ok=True)
         logs.mkdir(parents=True, exist_ok=True)
-        for stale in (results / "classified.json", results / "unclassified.json", logs / PREVIEW):
-            stale.unlink(missing_ok=True)
+        for stale in ("classified.json", "unclassified.json", CLASSIFIED):
+            (results / stale).unlink(missing_ok=True)
+        (logs / PREVIEW).unlink(missing_ok=True)
         start_logging(logs / "out.log")
     except OSError as error:
         raise TaskError(

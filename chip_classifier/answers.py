@@ -3,6 +3,7 @@
 A chip is known by its number in the archive; its name is made at the end, when all are known.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -11,12 +12,32 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
 
 from chip_classifier.files import create
 
 NO_CLASS = -1
 UNKNOWN = "an earlier run left no answer for this chip: run the task again"
-_encode = json.JSONEncoder(allow_nan=False).encode
+encode_json = json.JSONEncoder(allow_nan=False).encode
+
+
+class FinalChips(NamedTuple):
+    """The N chips that count, in the order of the archive.
+
+    numbers: the chips' numbers, int64 (N,).
+    names: the chips' names.
+    answering: number of the chip that answers for each, int64 (N,); -1 for a link to no chip.
+    classes: class indices, int32 (N,), NO_CLASS for a chip that could not be classified.
+    certainties: float64 (N,), 0 for a chip that could not be classified.
+    """
+
+    numbers: np.ndarray
+    names: list[str]
+    answering: np.ndarray
+    classes: np.ndarray
+    certainties: np.ndarray
 
 
 class Answers:
@@ -76,6 +97,39 @@ class Answers:
                 answering = -1  # a circle of links
             yield number, name, answering
 
+    def final_chips(self) -> FinalChips:
+        """Give what `final` yields, with the answers, as arrays."""
+        numbers, names, answering = array("q"), [], array("q")
+        for number, name, by in self.final():
+            numbers.append(number)
+            names.append(name)
+            answering.append(by)
+        sources = np.asarray(answering)
+        is_answered = sources >= 0
+        classes = np.full(len(names), NO_CLASS, np.int32)
+        classes[is_answered] = np.asarray(self.classes)[sources[is_answered]]
+        certainties = np.zeros(len(names))
+        certainties[is_answered] = np.asarray(self.certainties)[sources[is_answered]]
+        return FinalChips(np.asarray(numbers), names, sources, classes, certainties)
+
+    def entry(self, answering: int, class_names: Sequence[str]) -> dict[str, object]:
+        """Give the answer of a chip that has a class, as the results hold it.
+
+        Args:
+            answering: number of the chip that answers.
+            class_names: the name of each class.
+        """
+        entry: dict[str, object] = {
+            "class": class_names[self.classes[answering]],
+            "certainty": round(self.certainties[answering], 10),
+        }
+        if self.keeps_probabilities:
+            first = answering * len(class_names)
+            values = self.probabilities[first : first + len(class_names)]
+            rounded = (round(value, 10) for value in values)
+            entry["probabilities"] = dict(zip(class_names, rounded, strict=True))
+        return entry
+
     def write(self, folder: Path, class_names: Sequence[str]) -> tuple[Counter, Counter]:
         """Write classified.json and unclassified.json, each if there is a chip to go into it.
 
@@ -96,15 +150,8 @@ class Answers:
         def classified() -> Iterator[tuple[str, object]]:
             for _, name, answering in self.final():
                 if answering >= 0 and self.classes[answering] != NO_CLASS:
-                    class_name = class_names[self.classes[answering]]
-                    counts[class_name] += 1
-                    certainty = round(self.certainties[answering], 10)
-                    entry: dict[str, object] = {"class": class_name, "certainty": certainty}
-                    if self.keeps_probabilities:
-                        first = answering * len(class_names)
-                        values = self.probabilities[first : first + len(class_names)]
-                        rounded = (round(value, 10) for value in values)
-                        entry["probabilities"] = dict(zip(class_names, rounded, strict=True))
+                    entry = self.entry(answering, class_names)
+                    counts[entry["class"]] += 1
                     yield name, entry
 
         def unclassified() -> Iterator[tuple[str, object]]:
@@ -157,14 +204,24 @@ def write_json_object(path: Path, items: Iterable[tuple[str, object]]) -> None:
 
     Raises OSError if it cannot be written; nothing is left of it then.
     """
+    with whole_file(path) as file:
+        separator = "{\n"
+        for key, value in items:
+            file.write(f"{separator}{encode_json(key)}: {encode_json(value)}")
+            separator = ",\n"
+        file.write("{}\n" if separator == "{\n" else "\n}\n")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """Open a file of JSON to write, which appears at its path when it is whole and on the disk.
+
+    Raises OSError if it cannot be written; nothing is left of it then, or after another error.
+    """
     temporary = path.with_name(path.name + ".part")
     try:
         with create(temporary, encoding="ascii") as file:
-            separator = "{\n"
-            for key, value in items:
-                file.write(f"{separator}{_encode(key)}: {_encode(value)}")
-                separator = ",\n"
-            file.write("{}\n" if separator == "{\n" else "\n}\n")
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -1,0 +1,126 @@
+"""What becomes known when all chips are answered: how right the answers are, and where they lie."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from chip_classifier.answers import NO_CLASS, Answers, FinalChips
+from chip_classifier.geojson import (
+    CLASSIFIED,
+    FEATURES_AT_ONCE,
+    Matcher,
+    Matches,
+    are_degrees,
+    foreign_crs,
+    read_features,
+    with_answers,
+    write_collection,
+)
+from chip_classifier.log import log, warn
+from chip_classifier.truth import NO_TRUTH, Scores, lines_of_scores, score, truths_of_folders
+
+
+class Review(NamedTuple):
+    """What is known of the N chips that count.
+
+    chips: the chips, with their answers.
+    truths: true class indices, int32 (N,), NO_TRUTH where it is unknown.
+    scores: how right the answers are; None if no true class is known.
+    centres: longitude and latitude of each chip's middle, float64 (N, 2), NaN where it is unknown.
+    """
+
+    chips: FinalChips
+    truths: np.ndarray
+    scores: Scores | None
+    centres: np.ndarray
+
+
+def review_answers(
+    results: Path, reference: Path | None, answers: Answers, class_names: Sequence[str]
+) -> Review:
+    """Write classified.geojson, if it is known where the chips lie, and log what is found.
+
+    Args:
+        results: directory of the results.
+        reference: the GeoJSON file beside the archive, or None.
+        answers: of all chips.
+        class_names: the name of each class.
+    Raises:
+        OSError, ValueError: a file cannot be written, or the reference is damaged.
+    """
+    chips = answers.final_chips()
+    if reference is None:
+        paths = [answers.names[number] for number in chips.numbers.tolist()]
+        truths, source = truths_of_folders(paths, class_names), "the folders' names"
+        centres = np.full((len(paths), 2), np.nan)
+        if truths is None:
+            truths = np.full(len(paths), NO_TRUTH, np.int32)
+    else:
+        matches = _match(results, reference, answers, chips, class_names)
+        truths, source, centres = matches.truths, reference.name, matches.centres
+        _log_matches(matches, reference.name)
+    scores = score(truths, chips.classes, len(class_names))
+    for line in lines_of_scores(scores, class_names, source) if scores else ():
+        log.info("Truth: %s", line)
+    return Review(chips, truths, scores, centres)
+
+
+def _match(
+    results: Path,
+    reference: Path,
+    answers: Answers,
+    chips: FinalChips,
+    class_names: Sequence[str],
+) -> Matches:
+    """Match a reference file with the chips, and write its features with their answers.
+
+    Nothing is written, and no place is known, if it is not in WGS 84.
+    """
+
+    def answer(row: int) -> Mapping[str, object]:
+        if chips.classes[row] == NO_CLASS:
+            return {}
+        return answers.entry(int(chips.answering[row]), class_names)
+
+    matcher = Matcher(chips, class_names)
+    matched = matcher.match(read_features(reference))
+    problem = _why_not_wgs84(reference)
+    if problem is None:
+        write_collection(results / CLASSIFIED, with_answers(matched, answer))
+        return matcher.matches()
+    warn(
+        f"{reference.name} {problem}, GeoJSON is in WGS 84: {CLASSIFIED} is not written; convert "
+        "it with 'ogr2ogr -t_srs EPSG:4326 -lco RFC7946=YES' for that."
+    )
+    for _ in matched:
+        pass
+    matches = matcher.matches()
+    return matches._replace(centres=np.full_like(matches.centres, np.nan))
+
+
+def _why_not_wgs84(reference: Path) -> str | None:
+    """Say why a file is not in WGS 84; None if it seems to be."""
+    if crs := foreign_crs(reference):
+        return f"is in {crs[:200]}"
+    first = (feature for feature, _ in zip(read_features(reference), range(FEATURES_AT_ONCE)))
+    return None if are_degrees(first) else "has coordinates that are no longitudes and latitudes"
+
+
+def _log_matches(matches: Matches, name: str) -> None:
+    """Log what the features told, and warn of what may be wrong."""
+    log.info("Features in %s: %d, matched by %s", name, matches.features, matches.key or "nothing")
+    log.info("Features without a chip, left as they are: %d", matches.lost)
+    log.info("Chips without a feature: %d", np.count_nonzero(~matches.is_matched))
+    if matches.key is None:
+        warn(
+            f"None of the {matches.features:,} features in {name} has the name of a chip as "
+            "feature_id, id or name: none of them gets a class."
+        )
+    if matches.strange:
+        warn(
+            f"{matches.strange.total():,} features in {name} have a class_name that is none of the "
+            f"classes, as '{matches.strange.most_common(1)[0][0][:100]}': they do not count for "
+            "the accuracy."
+        )
