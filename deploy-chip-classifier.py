@@ -45,6 +45,7 @@ from chip_classifier.journal import JOURNAL, Expected, Journal, fingerprint_task
 from chip_classifier.listing import list_chips
 from chip_classifier.log import harmless, log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
+from chip_classifier.places import Places
 from chip_classifier.ports import (
     TaskError,
     chip_size,
@@ -117,7 +118,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
     log.info("Device: %s", classifier.device)
     say(f"Computing on {classifier.device}.")
     log.info("Time to load the model: %.2f s", time.monotonic() - loading)
-    answers = Answers(ports.probabilities)
+    answers, places = Answers(ports.probabilities), None if reference else Places()
     expected = Expected(
         len(classes),
         batch_size,
@@ -130,7 +131,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
         pipeline = Pipeline(
-            listing, batch_size, size, resumed, preprocessing.bands, ports.bit_depth
+            listing, batch_size, size, resumed, preprocessing.bands, ports.bit_depth, places
         )
         preview = Preview(len(classes))
         progress = Progress(listing, resumed)
@@ -153,7 +154,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         )
     review = None
     with harmless(CLASSIFIED):
-        review = review_answers(results, reference, answers, classes)
+        review = review_answers(results, reference, places, answers, classes)
     run = RunFacts(
         archive=archive.path.name,
         model=model_path.name,

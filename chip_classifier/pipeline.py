@@ -14,6 +14,7 @@ from chip_classifier.archive import Chip, UndecodableChip
 from chip_classifier.cores import give_way, usable_cores
 from chip_classifier.decode import BGR, ByteBudget, decode_into
 from chip_classifier.listing import Listing
+from chip_classifier.places import TIFF_SUFFIXES, Places
 
 # Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
 # enough that memory stays flat.
@@ -91,6 +92,7 @@ class Pipeline:
         answered: int,
         bands: tuple[int, ...] | None = BGR,
         bit_depth: int | None = None,
+        places: Places | None = None,
     ) -> None:
         """Start reading.
 
@@ -100,9 +102,10 @@ class Pipeline:
             size: rows and columns to warp the chips to.
             answered: this many chips, whole batches of them, need no pixels any more.
             bands, bit_depth: as for decode_chip.
+            places: receives those of the tif chips, if they are wanted.
         """
         self.saw_16_bits = False
-        self.listing, self._batch_size = listing, batch_size
+        self.listing, self._batch_size, self._places = listing, batch_size, places
         self._answered, self._bands, self._bit_depth = answered, bands, bit_depth
         self._shape = (batch_size, *size, len(bands or (1,)))
         threads = usable_cores()
@@ -145,7 +148,7 @@ class Pipeline:
                     batch.links[number] = chip.link
                 elif chip.problem is not None:
                     batch.problems[number] = chip.problem
-                elif number >= self._answered:
+                elif number >= self._answered or self._has_place(chip):
                     group.append((number, chip))
                 if len(group) == self._group_size:
                     self._prepare(batch, group)
@@ -161,7 +164,7 @@ class Pipeline:
         """Have numbered chips of a batch decoded."""
         if not group:
             return
-        if batch.pixels is None:
+        if batch.pixels is None and batch.first >= self._answered:
             batch.pixels = np.empty(self._shape, np.uint8)
         self._waiting.acquire()
         files = self._files.take(sum(chip.size for _, chip in group))
@@ -169,18 +172,27 @@ class Pipeline:
             self._decoders.submit(self._decode, batch.pixels, batch.first, group, files)
         )
 
+    def _has_place(self, chip: Chip) -> bool:
+        """Tell whether the file of a chip may say where it lies, and that is wanted."""
+        return self._places is not None and chip.name.lower().endswith(TIFF_SUFFIXES)
+
     def _decode(
-        self, pixels: np.ndarray, first: int, group: list[tuple[int, Chip]], files: int
+        self, pixels: np.ndarray | None, first: int, group: list[tuple[int, Chip]], files: int
     ) -> dict[int, str]:
         """Put chips into `pixels`, where chip `first` has row 0; return chip number -> problem.
 
-        Gives back so many bytes of files at the end.
+        Without pixels, only the chips' places are noted: an earlier run answered them. Gives back so
+        many bytes of files at the end.
         """
         problems = {}
         try:
             for number, chip in group:
                 try:
                     data = self.listing.archive.read(chip)
+                    if self._has_place(chip):
+                        self._places.add(number, data)
+                    if pixels is None:
+                        continue
                     row = pixels[number - first]
                     has_16_bits = decode_into(row, data, self._bands, self._bit_depth)
                 except UndecodableChip as error:

@@ -1,15 +1,17 @@
 """What becomes known when all chips are answered: how right the answers are, and where they lie."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers, FinalChips
+from chip_classifier.footprints import centres_of, corners_in_wgs84, footprints
 from chip_classifier.geojson import (
     CLASSIFIED,
     FEATURES_AT_ONCE,
+    Feature,
     Matcher,
     Matches,
     are_degrees,
@@ -19,6 +21,7 @@ from chip_classifier.geojson import (
     write_collection,
 )
 from chip_classifier.log import log, warn
+from chip_classifier.places import Places
 from chip_classifier.truth import NO_TRUTH, Scores, lines_of_scores, score, truths_of_folders
 
 
@@ -38,13 +41,18 @@ class Review(NamedTuple):
 
 
 def review_answers(
-    results: Path, reference: Path | None, answers: Answers, class_names: Sequence[str]
+    results: Path,
+    reference: Path | None,
+    places: Places | None,
+    answers: Answers,
+    class_names: Sequence[str],
 ) -> Review:
     """Write classified.geojson, if it is known where the chips lie, and log what is found.
 
     Args:
         results: directory of the results.
         reference: the GeoJSON file beside the archive, or None.
+        places: of the tif chips; where there is a reference, they are not looked at.
         answers: of all chips.
         class_names: the name of each class.
     Raises:
@@ -54,7 +62,7 @@ def review_answers(
     if reference is None:
         paths = [answers.names[number] for number in chips.numbers.tolist()]
         truths, source = truths_of_folders(paths, class_names), "the folders' names"
-        centres = np.full((len(paths), 2), np.nan)
+        centres = _place(results, places, answers, chips, class_names)
         if truths is None:
             truths = np.full(len(paths), NO_TRUTH, np.int32)
     else:
@@ -106,6 +114,48 @@ def _why_not_wgs84(reference: Path) -> str | None:
         return f"is in {crs[:200]}"
     first = (feature for feature, _ in zip(read_features(reference), range(FEATURES_AT_ONCE)))
     return None if are_degrees(first) else "has coordinates that are no longitudes and latitudes"
+
+
+def _place(
+    results: Path,
+    places: Places,
+    answers: Answers,
+    chips: FinalChips,
+    class_names: Sequence[str],
+) -> np.ndarray:
+    """Write the footprints of the classified chips that say where they lie, if there are any.
+
+    Returns the chips' middles, as Review has them.
+    """
+    centres = np.full((len(chips.names), 2), np.nan)
+    placed = places.chips()
+    if not len(placed.numbers):
+        return centres
+    positions = np.minimum(
+        np.searchsorted(placed.numbers, chips.answering), len(placed.numbers) - 1
+    )
+    is_placed = (placed.numbers[positions] == chips.answering) & (chips.classes != NO_CLASS)
+    corners = corners_in_wgs84(placed)[positions]
+    is_placed &= np.isfinite(corners[:, 0, 0])
+    log.info(
+        "Classified chips with a place on the ground: %d, without: %d",
+        is_placed.sum(),
+        ((chips.classes != NO_CLASS) & ~is_placed).sum(),
+    )
+    if not is_placed.any():
+        return centres
+    (rows,) = is_placed.nonzero()
+    corners = corners[rows]
+    centres[rows] = centres_of(corners)
+
+    def features() -> Iterator[Feature]:
+        for row, geometry in zip(rows.tolist(), footprints(corners), strict=True):
+            entry = answers.entry(int(chips.answering[row]), class_names)
+            properties = {"name": chips.names[row], **entry}
+            yield {"type": "Feature", "properties": properties, "geometry": geometry}
+
+    write_collection(results / CLASSIFIED, features())
+    return centres
 
 
 def _log_matches(matches: Matches, name: str) -> None:

@@ -1,19 +1,28 @@
 """The task as a process: truth beside the chips, and their place on the map."""
 
 import json
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.warp import transform
 
 from chip_files import (
     Run,
     assert_failed,
     assert_succeeded,
+    command,
     fail_before_tensorflow,
     make_tar,
     make_work_dir,
+    png,
     run_task,
     uniform_png,
 )
@@ -155,3 +164,71 @@ def test_a_chip_without_class_leaves_its_feature_as_it_is(
     assert written_features(run)[0] == reference[0]
     assert written_features(run)[1]["properties"]["class"] == "Red"
     assert np.isclose(float(truth_lines(run)[0].split()[1].rstrip(":")), 1)
+
+
+# ------------------------------------------------------------- tif chips that say where they are
+
+# Coordinate system -> x and y of the upper left corner, size of a pixel in its unit.
+SYSTEMS = {
+    "EPSG:32633": (5e5, 5e6, 0.5),
+    "EPSG:4326": (14.9, 45.2, 1e-5),
+    "EPSG:3035": (4.8e6, 2.5e6, 2),
+}
+
+
+def geotif(system: str, number: int) -> bytes:
+    """Make a chip in a coordinate system, red if its number is even."""
+    x, y, pixel = SYSTEMS[system]
+    colour = (RED, BLUE)[number % 2]
+    profile = {"driver": "GTiff", "width": 6, "height": 4, "count": 3, "dtype": "uint8"}
+    place = from_origin(x + 7 * number * pixel, y, pixel, pixel)
+    with rasterio.MemoryFile() as file:
+        with file.open(**profile, crs=system, transform=place) as image:
+            image.write(np.full((4, 6, 3), colour, np.uint8).transpose(2, 0, 1))
+        return file.read()
+
+
+def test_footprints_of_three_coordinate_systems(tmp_path: Path, softmax_model: Path) -> None:
+    chips = {f"{system[5:]}/{n}": geotif(system, n) for system in SYSTEMS for n in range(4)}
+    members = [(f"chips/{name}.tif", data) for name, data in chips.items()]
+    members += [("chips/jpeg.jpg", uniform_png(*RED)), ("chips/cut.tif", chips["4326/0"][:200])]
+    work_dir = make_work_dir(tmp_path / "w", make_tar(members), softmax_model, PORTS)
+    run = run_task(work_dir)
+    assert run.code == 0
+    assert set(run.classified) == {*chips, "jpeg"}
+    assert "Classified chips with a place on the ground: 12, without: 1" in run.log
+    features = written_features(run)
+    assert [one["properties"]["name"] for one in features] == list(chips)
+    for one in features:
+        name = one["properties"].pop("name")
+        assert one["properties"] == run.classified[name]
+        with rasterio.MemoryFile(chips[name]) as file, file.open() as image:
+            left, bottom, right, top = image.bounds
+            x, y = [left, left, right, right], [top, bottom, bottom, top]
+            expected = np.column_stack(transform(image.crs, "EPSG:4326", x, y))
+        found = np.array(one["geometry"]["coordinates"][0])
+        assert np.array_equal(found[0], found[4])
+        # A centimetre is 9e-8 degrees of latitude, and 1.2e-7 of longitude here.
+        assert np.abs(found[:4] - expected).max() < 9e-8
+
+
+def test_a_resumed_run_knows_all_places(tmp_path: Path, softmax_model: Path) -> None:
+    members = [(f"chips/{n}.tif", geotif("EPSG:32633", n)) for n in range(300)]
+    # Decoding noise takes long enough for the run to be interrupted.
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
+    members += [(f"chips/noise{n}.png", png(noise)) for n in range(8)]
+    ports = {**PORTS, "deploy_batch": "4"}
+    work_dir = make_work_dir(tmp_path / "w", make_tar(members), softmax_model, ports)
+    journal = work_dir / "output" / "results" / "resume.jsonl"
+    process = subprocess.Popen(command(work_dir), stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 5:
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    run = assert_succeeded(run_task(work_dir))
+    assert "Resuming an earlier run of the same task after" in run.log
+    names = [one["properties"]["name"] for one in written_features(run)]
+    assert names == [str(n) for n in range(300)]
