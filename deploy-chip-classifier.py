@@ -43,7 +43,7 @@ from chip_classifier.explain import Stopped, explain
 from chip_classifier.geojson import CLASSIFIED, find_reference
 from chip_classifier.journal import JOURNAL, Expected, Journal, fingerprint_task
 from chip_classifier.listing import list_chips
-from chip_classifier.log import harmless, log, start_logging, warn, warnings
+from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.places import Places
 from chip_classifier.ports import (
@@ -152,9 +152,8 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
             f"None of the {reasons.total():,} chips could be classified, most often because: "
             f"{reasons.most_common(1)[0][0]}; see unclassified.json."
         )
-    review = None
-    with harmless(CLASSIFIED):
-        review = review_answers(results, reference, places, answers, classes)
+    chips = answers.final_chips()
+    review = review_answers(results, reference, places, answers, chips, classes)
     run = RunFacts(
         archive=archive.path.name,
         model=model_path.name,
@@ -169,7 +168,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         fed=fed,
         warnings=tuple(warnings),
     )
-    write_preview(logs / PREVIEW, preview, run, answers, reasons)
+    write_preview(logs / PREVIEW, preview, run, answers, chips, reasons, review)
     unclassified = summarize(results, counts, reasons, rate, time.monotonic() - started)
     return join_reasons(unclassified, warnings)
 

@@ -130,6 +130,13 @@ class Answers:
             entry["probabilities"] = dict(zip(class_names, rounded, strict=True))
         return entry
 
+    def reason(self, number: int, answering: int) -> str:
+        """Say why chip `number`, for which `answering` answers, has no class."""
+        if answering < 0:
+            return f"a link to '{self.links[number]}', which is no chip of the archive"
+        # A damaged journal may take a chip for a link that is none.
+        return self.problems.get(answering, UNKNOWN)
+
     def write(self, folder: Path, class_names: Sequence[str]) -> tuple[Counter, Counter]:
         """Write classified.json and unclassified.json, each if there is a chip to go into it.
 
@@ -156,13 +163,9 @@ class Answers:
 
         def unclassified() -> Iterator[tuple[str, object]]:
             for number, name, answering in self.final():
-                if answering < 0:
-                    reason = f"a link to '{self.links[number]}', which is no chip of the archive"
-                elif self.classes[answering] == NO_CLASS:
-                    # A damaged journal may take a chip for a link that is none.
-                    reason = self.problems.get(answering, UNKNOWN)
-                else:
+                if answering >= 0 and self.classes[answering] != NO_CLASS:
                     continue
+                reason = self.reason(number, answering)
                 reasons[reason] += 1
                 yield name, reason
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import platform
-from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -11,15 +10,25 @@ from pathlib import Path
 import numpy as np
 
 from chip_classifier import VERSION
-from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.answers import NO_CLASS, Answers, FinalChips
 from chip_classifier.archive import Archive
+from chip_classifier.chip_map import draw_map
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log, warn
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import Preprocessing
-from chip_classifier.preview import Preview, RunFacts
+from chip_classifier.preview import (
+    MOST_UNCLASSIFIED,
+    Confused,
+    Findings,
+    KnownChip,
+    Preview,
+    RunFacts,
+)
 from chip_classifier.progress import duration, say
+from chip_classifier.review import Review
+from chip_classifier.truth import mistakes
 from keras_files.open_model import OpenedModel
 
 # Those whose versions are in the log.
@@ -123,7 +132,13 @@ def log_archive(archive: Archive, pipeline: Pipeline) -> None:
 
 
 def write_preview(
-    path: Path, preview: Preview, run: RunFacts, answers: Answers, reasons: Mapping[str, int]
+    path: Path,
+    preview: Preview,
+    run: RunFacts,
+    answers: Answers,
+    chips: FinalChips,
+    reasons: Mapping[str, int],
+    review: Review,
 ) -> None:
     """Write preview.html; a warning is logged if that fails.
 
@@ -132,18 +147,55 @@ def write_preview(
         preview: has seen the batches of this run.
         run: what the page says of the run.
         answers: of all chips.
+        chips: those that count.
         reasons: number of chips for each reason why chips are not classified.
+        review: what is known of these chips.
     """
     with harmless("preview.html"):
-        shown, names = preview.chip_ids(), {}
-        classes, certainties = array("i"), array("d")
-        for number, name, answering in answers.final():
-            if answering >= 0 and answers.classes[answering] != NO_CLASS:
-                classes.append(answers.classes[answering])
-                certainties.append(answers.certainties[answering])
-                if number in shown:
-                    names[number] = name
-        preview.write(path, run, names.get, np.asarray(classes), np.asarray(certainties), reasons)
+        is_classified = chips.classes != NO_CLASS
+        preview.write(
+            path,
+            run,
+            _sampled(preview, chips, review),
+            chips.classes[is_classified],
+            chips.certainties[is_classified],
+            reasons,
+            _findings(answers, chips, review),
+        )
+
+
+def _findings(answers: Answers, chips: FinalChips, review: Review) -> Findings:
+    """Gather what the page shows of all chips, beside their numbers; as for write_preview."""
+    wrong = []
+    if review.scores:
+        found = mistakes(review.scores, review.truths, chips.classes, chips.certainties)
+        wrong = [
+            Confused(truth, given, number, [chips.names[row] for row in rows])
+            for truth, given, number, rows in found
+        ]
+    (unclassified,) = (chips.classes == NO_CLASS).nonzero()
+    return Findings(
+        review.scores,
+        review.source,
+        wrong,
+        draw_map(review.centres, chips.classes),
+        [
+            (chips.names[row], answers.reason(int(chips.numbers[row]), int(chips.answering[row])))
+            for row in unclassified[:MOST_UNCLASSIFIED].tolist()
+        ],
+    )
+
+
+def _sampled(preview: Preview, chips: FinalChips, review: Review) -> dict[int, KnownChip]:
+    """Give what is known of the chips in the sample, by chip number."""
+    (rows,) = np.isin(chips.numbers, list(preview.chip_ids())).nonzero()
+    return {
+        int(chips.numbers[row]): KnownChip(
+            chips.names[row], int(review.truths[row]), tuple(review.centres[row].tolist())
+        )
+        for row in rows.tolist()
+        if chips.classes[row] != NO_CLASS
+    }
 
 
 def summarize(

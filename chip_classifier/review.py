@@ -20,7 +20,7 @@ from chip_classifier.geojson import (
     with_answers,
     write_collection,
 )
-from chip_classifier.log import log, warn
+from chip_classifier.log import harmless, log, warn
 from chip_classifier.places import Places
 from chip_classifier.truth import NO_TRUTH, Scores, lines_of_scores, score, truths_of_folders
 
@@ -28,14 +28,14 @@ from chip_classifier.truth import NO_TRUTH, Scores, lines_of_scores, score, trut
 class Review(NamedTuple):
     """What is known of the N chips that count.
 
-    chips: the chips, with their answers.
     truths: true class indices, int32 (N,), NO_TRUTH where it is unknown.
+    source: where they are from.
     scores: how right the answers are; None if no true class is known.
     centres: longitude and latitude of each chip's middle, float64 (N, 2), NaN where it is unknown.
     """
 
-    chips: FinalChips
     truths: np.ndarray
+    source: str
     scores: Scores | None
     centres: np.ndarray
 
@@ -45,34 +45,38 @@ def review_answers(
     reference: Path | None,
     places: Places | None,
     answers: Answers,
+    chips: FinalChips,
     class_names: Sequence[str],
 ) -> Review:
     """Write classified.geojson, if it is known where the chips lie, and log what is found.
+
+    A file that cannot be read or written is warned about.
 
     Args:
         results: directory of the results.
         reference: the GeoJSON file beside the archive, or None.
         places: of the tif chips; where there is a reference, they are not looked at.
         answers: of all chips.
+        chips: those that count.
         class_names: the name of each class.
-    Raises:
-        OSError, ValueError: a file cannot be written, or the reference is damaged.
     """
-    chips = answers.final_chips()
-    if reference is None:
-        paths = [answers.names[number] for number in chips.numbers.tolist()]
-        truths, source = truths_of_folders(paths, class_names), "the folders' names"
-        centres = _place(results, places, answers, chips, class_names)
-        if truths is None:
-            truths = np.full(len(paths), NO_TRUTH, np.int32)
-    else:
-        matches = _match(results, reference, answers, chips, class_names)
-        truths, source, centres = matches.truths, reference.name, matches.centres
-        _log_matches(matches, reference.name)
+    truths = np.full(len(chips.names), NO_TRUTH, np.int32)
+    centres = np.full((len(chips.names), 2), np.nan)
+    source = reference.name if reference else "the folders' names"
+    with harmless(CLASSIFIED):
+        if reference is None:
+            paths = [answers.names[number] for number in chips.numbers.tolist()]
+            if (of_folders := truths_of_folders(paths, class_names)) is not None:
+                truths = of_folders
+            centres = _place(results, places, answers, chips, class_names)
+        else:
+            matches = _match(results, reference, answers, chips, class_names)
+            truths, centres = matches.truths, matches.centres
+            _log_matches(matches, reference.name)
     scores = score(truths, chips.classes, len(class_names))
     for line in lines_of_scores(scores, class_names, source) if scores else ():
         log.info("Truth: %s", line)
-    return Review(chips, truths, scores, centres)
+    return Review(truths, source, scores, centres)
 
 
 def _match(

@@ -13,6 +13,9 @@ import numpy as np
 
 NO_TRUTH = -1
 MOST_LOGGED = 100  # classes, and confusions, in out.log
+# Those of which chips are named.
+MOST_CONFUSIONS = 50
+CHIPS_PER_CONFUSION = 12
 
 
 class Scores(NamedTuple):
@@ -85,6 +88,37 @@ def score(truths: np.ndarray, given: np.ndarray, classes: int) -> Scores | None:
         recall=_share(right, of_class),
         f1=_share(2 * right, of_class + answered),
     )
+
+
+class Mistakes(NamedTuple):
+    """Chips of one class that got another one.
+
+    truth, given: class indices; chips: how many.
+    rows: of some of them, the most certain first.
+    """
+
+    truth: int
+    given: int
+    chips: int
+    rows: list[int]
+
+
+def mistakes(
+    scores: Scores, truths: np.ndarray, given: np.ndarray, certainties: np.ndarray
+) -> list[Mistakes]:
+    """Give the commonest confusions, each with some of its chips.
+
+    Args:
+        scores: of the run.
+        truths, given: as for `score`.
+        certainties: of the answers, floats (N,).
+    """
+    found = []
+    for truth, answer, chips in scores.confusions()[:MOST_CONFUSIONS].tolist():
+        (rows,) = ((truths == truth) & (given == answer)).nonzero()
+        rows = rows[np.argsort(-certainties[rows], kind="stable")][:CHIPS_PER_CONFUSION]
+        found.append(Mistakes(truth, answer, chips, rows.tolist()))
+    return found
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -254,7 +254,7 @@ def test_the_map_of_the_house_names_every_file() -> None:
     for folder, entries in re.findall(
         r"^(\w+)/ (.*?)(?=^ *\||^\w|\Z)", map_of_the_house, re.MULTILINE | re.DOTALL
     ):
-        named = set(re.findall(r"\bSnakefile\b|\b\w+(?:\.html)?\.(?:py|j2)\b", entries))
+        named = set(re.findall(r"\bSnakefile\b|\b\w+(?:\.html)?\.(?:py|j2|js)\b", entries))
         files = {path.name for path in (REPOSITORY / folder).iterdir() if path.is_file()}
         assert named == files - {"__init__.py"}
 
