@@ -12,7 +12,7 @@ import numpy as np
 WIDTH, CELL = 1000, 5  # units of the SVG
 HEIGHTS = (200, 500)  # least and largest; at most 200 x 100 cells
 MAX_MARKS = 20_000
-MARGIN = 0.04  # of the map's width
+MARGIN = 40  # units, at each side
 LEAST_DEGREES = 1e-4  # that a map shows, about 10 m
 METRES_PER_DEGREE = 111_195  # of latitude, on a sphere of 6,371 km
 # Of the most frequent classes; told apart by most people who see few colours. Others follow by the
@@ -79,7 +79,7 @@ def draw_map(centres: np.ndarray, classes: np.ndarray) -> ChipMap | None:
         layers = _cells(x, y, classes)
     else:
         layers = _marks(x.round(1).tolist(), y.round(1).tolist(), classes)
-    stroke = CELL if is_grid else round(min(16, max(CELL, 300 / math.sqrt(len(x)))))
+    stroke = CELL if is_grid else round(min(26, max(CELL, 300 / math.sqrt(len(x)))))
     return frame._replace(layers=layers, chips=len(x), is_grid=is_grid, stroke=stroke)
 
 
@@ -92,8 +92,9 @@ def _frame(longitudes: np.ndarray, latitudes: np.ndarray) -> ChipMap:
     width = max(width, LEAST_DEGREES)
     height = max(np.ptp(latitudes), LEAST_DEGREES)
     # Degrees of latitude that WIDTH stands for, so that all fits in the height too.
-    degrees = max(width * shrink, height * WIDTH / HEIGHTS[1]) * (1 + 2 * MARGIN)
-    units = float(min(max(HEIGHTS[0], WIDTH * (height / degrees + 2 * MARGIN)), HEIGHTS[1]))
+    inner = WIDTH - 2 * MARGIN, HEIGHTS[1] - 2 * MARGIN
+    degrees = WIDTH * max(width * shrink / inner[0], height / inner[1])
+    units = float(max(HEIGHTS[0], WIDTH * height / degrees + 2 * MARGIN))
     per_degree = WIDTH / degrees * shrink, WIDTH / degrees
     west = centre - WIDTH / per_degree[0] / 2
     north = middle + units / per_degree[1] / 2

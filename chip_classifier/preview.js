@@ -93,7 +93,7 @@
     box.setAttribute("aria-label", `Tick ${chip.shown}`);
     box.addEventListener("change", () => tick(chip, box.checked));
     label.append(box);
-    chip.image.after(label);
+    one("figcaption", chip.item).prepend(label);
     chip.image.tabIndex = 0;
     chip.image.setAttribute("role", "button");
     chip.image.setAttribute("aria-label", `Enlarge ${chip.shown}, classified as ${chip.className}`);

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from chip_classifier.chip_map import CELL, HEIGHTS, MAX_MARKS, WIDTH, colour, draw_map
+from chip_classifier.chip_map import CELL, HEIGHTS, MARGIN, MAX_MARKS, WIDTH, colour, draw_map
 
 
 def marks(path: str) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_chips_are_where_they_lie() -> None:
     [
         ([179.9, -179.9], 0.2),
         ([-179.9, 179.9, 180], 0.2),
-        ([0, 0], 2e-4),  # as wide as the map's least height lets it be
+        ([0, 0], 1e-4 * (WIDTH - 80) / (HEIGHTS[1] - 80)),  # its height is the least
         ([-170, 10, 120], 180),  # from 10 to 190
         ([-60, 10, 120], 180),
     ],
@@ -53,7 +53,7 @@ def test_the_map_is_the_narrowest_that_shows_all(longitudes: list[float], expect
     assert (x < WIDTH).all()
     assert (y > 0).all()
     assert (y < found.height).all()
-    span = (found.east - found.west) / 1.08
+    span = (found.east - found.west) * (WIDTH - 2 * MARGIN) / WIDTH
     assert span == pytest.approx(expected, rel=1e-6)
 
 
