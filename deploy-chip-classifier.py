@@ -40,6 +40,7 @@ from chip_classifier.archive import ARCHIVE_SUFFIXES, Archive
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
 from chip_classifier.explain import Stopped, explain
+from chip_classifier.final_chips import final_chips
 from chip_classifier.geojson import CLASSIFIED, find_reference
 from chip_classifier.journal import JOURNAL, Expected, Journal, fingerprint_task
 from chip_classifier.listing import list_chips
@@ -152,7 +153,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
             f"None of the {reasons.total():,} chips could be classified, most often because: "
             f"{reasons.most_common(1)[0][0]}; see unclassified.json."
         )
-    chips = answers.final_chips()
+    chips = final_chips(answers)
     review = review_answers(results, reference, places, answers, chips, classes)
     run = RunFacts(
         archive=archive.path.name,

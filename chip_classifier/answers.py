@@ -12,32 +12,13 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
-
-import numpy as np
+from typing import TextIO
 
 from chip_classifier.files import create
 
 NO_CLASS = -1
 UNKNOWN = "an earlier run left no answer for this chip: run the task again"
 encode_json = json.JSONEncoder(allow_nan=False).encode
-
-
-class FinalChips(NamedTuple):
-    """The N chips that count, in the order of the archive.
-
-    numbers: the chips' numbers, int64 (N,).
-    names: the chips' names.
-    answering: number of the chip that answers for each, int64 (N,); -1 for a link to no chip.
-    classes: class indices, int32 (N,), NO_CLASS for a chip that could not be classified.
-    certainties: float64 (N,), 0 for a chip that could not be classified.
-    """
-
-    numbers: np.ndarray
-    names: list[str]
-    answering: np.ndarray
-    classes: np.ndarray
-    certainties: np.ndarray
 
 
 class Answers:
@@ -96,21 +77,6 @@ class Answers:
             else:
                 answering = -1  # a circle of links
             yield number, name, answering
-
-    def final_chips(self) -> FinalChips:
-        """Give what `final` yields, with the answers, as arrays."""
-        numbers, names, answering = array("q"), [], array("q")
-        for number, name, by in self.final():
-            numbers.append(number)
-            names.append(name)
-            answering.append(by)
-        sources = np.asarray(answering)
-        is_answered = sources >= 0
-        classes = np.full(len(names), NO_CLASS, np.int32)
-        classes[is_answered] = np.asarray(self.classes)[sources[is_answered]]
-        certainties = np.zeros(len(names))
-        certainties[is_answered] = np.asarray(self.certainties)[sources[is_answered]]
-        return FinalChips(np.asarray(numbers), names, sources, classes, certainties)
 
     def entry(self, answering: int, class_names: Sequence[str]) -> dict[str, object]:
         """Give the answer of a chip that has a class, as the results hold it.

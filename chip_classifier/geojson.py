@@ -15,7 +15,8 @@ from typing import NamedTuple, TypeAlias
 import ijson
 import numpy as np
 
-from chip_classifier.answers import FinalChips, encode_json, whole_file
+from chip_classifier.answers import encode_json, whole_file
+from chip_classifier.final_chips import FinalChips
 from chip_classifier.ports import TaskError
 from chip_classifier.truth import NO_TRUTH
 

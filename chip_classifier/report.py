@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from chip_classifier import VERSION
-from chip_classifier.answers import NO_CLASS, Answers, FinalChips
+from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.archive import Archive
 from chip_classifier.chip_map import draw_map
+from chip_classifier.final_chips import FinalChips
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log, warn
 from chip_classifier.pipeline import Pipeline

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chip_classifier.answers import NO_CLASS, Answers, FinalChips
+from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.final_chips import FinalChips
 from chip_classifier.footprints import centres_of, corners_in_wgs84, footprints
 from chip_classifier.geojson import (
     CLASSIFIED,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chip_classifier import geojson
-from chip_classifier.answers import FinalChips
+from chip_classifier.final_chips import FinalChips
 from chip_classifier.geojson import (
     Matcher,
     Matches,
