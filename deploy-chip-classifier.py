@@ -169,7 +169,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         fed=fed,
         warnings=tuple(warnings),
     )
-    write_preview(logs / PREVIEW, preview, run, answers, chips, reasons, review)
+    write_preview(logs / PREVIEW, preview, pipeline, run, answers, chips, reasons, review)
     unclassified = summarize(results, counts, reasons, rate, time.monotonic() - started)
     return join_reasons(unclassified, warnings)
 

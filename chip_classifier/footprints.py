@@ -96,7 +96,13 @@ def smallest_tif(keys: GeoKeys) -> bytes:
     """Make a tif file of one pixel with these geo keys."""
     shorts = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 1}
     entries = [struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in shorts.items()]
-    extra = {34735: (3, 2, keys.directory), 34736: (12, 8, keys.doubles), 34737: (2, 1, keys.text)}
+    extra = {
+        33550: (12, 8, struct.pack("<3d", 1, 1, 0)),  # a place, so that GDAL misses none
+        33922: (12, 8, bytes(48)),
+        34735: (3, 2, keys.directory),
+        34736: (12, 8, keys.doubles),
+        34737: (2, 1, keys.text),
+    }
     extra = {tag: value for tag, value in extra.items() if value[2]}
     start = 10  # behind the header, and the pixel, which is at 8
     end = start + 2 + 12 * (len(entries) + len(extra)) + 4

@@ -3,6 +3,7 @@
 import math
 import queue
 import threading
+from array import array
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -108,6 +109,8 @@ class Pipeline:
         self.listing, self._batch_size, self._places = listing, batch_size, places
         self._answered, self._bands, self._bit_depth = answered, bands, bit_depth
         self._shape = (batch_size, *size, len(bands or (1,)))
+        # Offset and size of each chip, 0 where it cannot be decoded again by these.
+        self._where = array("q")
         threads = usable_cores()
         self._decoders = ThreadPoolExecutor(threads, "decode", initializer=give_way)
         # Chips of a compressed archive wait for a decoder with their data.
@@ -144,6 +147,8 @@ class Pipeline:
                     self._batches.put(batch)
                     batch, group = Batch(number), []
                 batch.names.append(chip.name)
+                is_found = chip.link is None and chip.problem is None and not chip.is_sparse
+                self._where.extend((chip.offset, chip.size) if is_found else (0, 0))
                 if chip.link is not None:
                     batch.links[number] = chip.link
                 elif chip.problem is not None:
@@ -171,6 +176,20 @@ class Pipeline:
         batch.preparing.append(
             self._decoders.submit(self._decode, batch.pixels, batch.first, group, files)
         )
+
+    def decode_again(self, number: int) -> np.ndarray | None:
+        """Give the pixels of a chip once more, uint8 (rows, columns, 3), B, G, R.
+
+        None if there are none: the archive is compressed, for example.
+        """
+        offset, size = self._where[2 * number : 2 * number + 2]
+        if not size:
+            return None
+        pixels = np.empty((1, *self._shape[1:]), np.uint8)
+        self._waiting.acquire()
+        files = self._files.take(size)
+        group = [(number, Chip("", offset=offset, size=size))]
+        return None if self._decode(pixels, number, group, files) else in_colors(pixels)[0]
 
     def _has_place(self, chip: Chip) -> bool:
         """Tell whether the file of a chip may say where it lies, and that is wanted."""

@@ -105,11 +105,21 @@ class Confused(NamedTuple):
     names: list[str]
 
 
+class MistakenChip(NamedTuple):
+    """A chip that got a wrong class, shown beside the sample: as SampledChip, with that class."""
+
+    given: int
+    chip_id: int
+    certainty: float
+    thumbnail: np.ndarray
+
+
 class Findings(NamedTuple):
     """What the page shows of all chips, if it is known.
 
     scores: how right the answers are; source: where the truth is from.
     confusions: the commonest.
+    mistaken: some of their chips that are not in the sample.
     map: of the chips.
     unclassified: name and reason of the first chips that are not classified.
     """
@@ -117,6 +127,7 @@ class Findings(NamedTuple):
     scores: Scores | None = None
     source: str = ""
     confusions: Sequence[Confused] = ()
+    mistaken: Sequence[MistakenChip] = ()
     map: ChipMap | None = None
     unclassified: Sequence[tuple[str, str]] = ()
 
@@ -152,7 +163,7 @@ class Preview(Sample):
         classes = statistics(len(run.classes), class_indices, certainties)
         table = class_table(run.classes, classes)
         page = render(
-            self._sheets(run.classes, classes, known, findings.map),
+            self._sheets(run.classes, classes, known, findings),
             run=run,
             table=table,
             colours={row.index: colour(rank) for rank, row in enumerate(table.rows)},
@@ -174,20 +185,21 @@ class Preview(Sample):
         class_names: Sequence[str],
         classes: Statistics,
         known: Mapping[int, KnownChip],
-        chip_map: ChipMap | None,
+        findings: Findings,
     ) -> list[Sheet]:
         """The contact sheets of the classes that have chips to show, as `by_count` orders them."""
 
-        def figures(chips: Sequence[SampledChip]) -> list[Figure]:
+        def figures(chips: Sequence[SampledChip | MistakenChip]) -> list[Figure]:
             return [
-                figure(known[chip.chip_id], chip, classes, self.sizes.edge, chip_map)
+                figure(known[chip.chip_id], chip, classes, self.sizes.edge, findings.map)
                 for chip in chips
                 if chip.chip_id in known
             ]
 
         sheets = []
         for index in classes.by_count().tolist():
-            groups = [figures(chips) for chips in self.groups(index)]
+            mistaken = [chip for chip in findings.mistaken if chip.given == index]
+            groups = [figures(chips) for chips in (*self.groups(index), mistaken)]
             if any(groups):
                 sheets.append(Sheet(index, class_names[index], int(classes.counts[index]), *groups))
         return sheets
@@ -353,7 +365,7 @@ class Figure(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """The contact sheet of one class: its number of chips, and those of the sample."""
+    """The contact sheet of one class: its number of chips, those of the sample, mistaken ones."""
 
     class_index: int
     class_name: str
@@ -361,6 +373,7 @@ class Sheet(NamedTuple):
     least: list[Figure]
     most: list[Figure]
     rest: list[Figure]
+    mistaken: list[Figure]
 
 
 def class_table(names: Sequence[str], classes: Statistics) -> ClassTable:
@@ -434,7 +447,7 @@ def reasons(unclassified: Mapping[str, int]) -> Reasons:
 
 def figure(
     known: KnownChip,
-    chip: SampledChip,
+    chip: SampledChip | MistakenChip,
     classes: Statistics,
     edge: int,
     chip_map: ChipMap | None,
@@ -553,7 +566,9 @@ def render(sheets: Sequence[Sheet], **facts: object) -> str:
     room = PAGE_BYTES - len(str(empty).encode())
     bare = sum(len(empty.contact_sheet(sheet, lambda _: "data:,").encode()) for sheet in sheets)
     thumbnails = [
-        figure.thumbnail for sheet in sheets for figure in sheet.least + sheet.most + sheet.rest
+        figure.thumbnail
+        for sheet in sheets
+        for figure in sheet.least + sheet.most + sheet.rest + sheet.mistaken
     ]
     source = partial(data_uri, encoding=choose_encoding(thumbnails, room - bare))
     sections = {}

@@ -24,13 +24,17 @@ from chip_classifier.preview import (
     Confused,
     Findings,
     KnownChip,
+    MistakenChip,
     Preview,
     RunFacts,
 )
 from chip_classifier.progress import duration, say
 from chip_classifier.review import Review
-from chip_classifier.truth import mistakes
+from chip_classifier.sample import SampledChip, thumbnail
+from chip_classifier.truth import Mistakes, mistakes
 from keras_files.open_model import OpenedModel
+
+DECODED_PER_CONFUSION = 4  # chips of the commonest confusions that the page shows at least
 
 # Those whose versions are in the log.
 PACKAGES = (
@@ -135,6 +139,7 @@ def log_archive(archive: Archive, pipeline: Pipeline) -> None:
 def write_preview(
     path: Path,
     preview: Preview,
+    pipeline: Pipeline,
     run: RunFacts,
     answers: Answers,
     chips: FinalChips,
@@ -146,6 +151,7 @@ def write_preview(
     Args:
         path: where to.
         preview: has seen the batches of this run.
+        pipeline: decodes some chips again.
         run: what the page says of the run.
         answers: of all chips.
         chips: those that count.
@@ -154,42 +160,59 @@ def write_preview(
     """
     with harmless("preview.html"):
         is_classified = chips.classes != NO_CLASS
+        wrong: list[Mistakes] = []
+        if review.scores:
+            wrong = mistakes(review.scores, review.truths, chips.classes, chips.certainties)
+        mistaken = _decode_mistakes(wrong, preview, pipeline, chips)
         preview.write(
             path,
             run,
-            _sampled(preview, chips, review),
+            _known(preview.chip_ids() | {chip.chip_id for chip in mistaken}, chips, review),
             chips.classes[is_classified],
             chips.certainties[is_classified],
             reasons,
-            _findings(answers, chips, review),
+            Findings(
+                review.scores,
+                review.source,
+                [
+                    Confused(truth, given, number, [chips.names[row] for row in rows])
+                    for truth, given, number, rows in wrong
+                ],
+                mistaken,
+                draw_map(review.centres, chips.classes),
+                _first_unclassified(answers, chips),
+            ),
         )
 
 
-def _findings(answers: Answers, chips: FinalChips, review: Review) -> Findings:
-    """Gather what the page shows of all chips, beside their numbers; as for write_preview."""
-    wrong = []
-    if review.scores:
-        found = mistakes(review.scores, review.truths, chips.classes, chips.certainties)
-        wrong = [
-            Confused(truth, given, number, [chips.names[row] for row in rows])
-            for truth, given, number, rows in found
-        ]
-    (unclassified,) = (chips.classes == NO_CLASS).nonzero()
-    return Findings(
-        review.scores,
-        review.source,
-        wrong,
-        draw_map(review.centres, chips.classes),
-        [
-            (chips.names[row], answers.reason(int(chips.numbers[row]), int(chips.answering[row])))
-            for row in unclassified[:MOST_UNCLASSIFIED].tolist()
-        ],
-    )
+def _first_unclassified(answers: Answers, chips: FinalChips) -> list[tuple[str, str]]:
+    """Give the names and reasons of the first chips that have no class."""
+    (rows,) = (chips.classes == NO_CLASS).nonzero()
+    return [
+        (chips.names[row], answers.reason(int(chips.numbers[row]), int(chips.answering[row])))
+        for row in rows[:MOST_UNCLASSIFIED].tolist()
+    ]
 
 
-def _sampled(preview: Preview, chips: FinalChips, review: Review) -> dict[int, KnownChip]:
-    """Give what is known of the chips in the sample, by chip number."""
-    (rows,) = np.isin(chips.numbers, list(preview.chip_ids())).nonzero()
+def _decode_mistakes(
+    wrong: Sequence[Mistakes], preview: Preview, pipeline: Pipeline, chips: FinalChips
+) -> list[MistakenChip]:
+    """Decode some chips of each of the commonest confusions that are not in the sample."""
+    sampled, found = preview.chip_ids(), []
+    for confusion in wrong:
+        rows = [row for row in confusion.rows if int(chips.numbers[row]) not in sampled]
+        for row in rows[:DECODED_PER_CONFUSION]:
+            pixels = pipeline.decode_again(int(chips.answering[row]))
+            if pixels is not None:
+                image = thumbnail(pixels, preview.sizes.edge)
+                chip = SampledChip(int(chips.numbers[row]), float(chips.certainties[row]), image)
+                found.append(MistakenChip(confusion.given, *chip))
+    return found
+
+
+def _known(numbers: set[int], chips: FinalChips, review: Review) -> dict[int, KnownChip]:
+    """Give what is known of some chips, by chip number; not of those that no longer count."""
+    (rows,) = np.isin(chips.numbers, list(numbers)).nonzero()
     return {
         int(chips.numbers[row]): KnownChip(
             chips.names[row], int(review.truths[row]), tuple(review.centres[row].tolist())

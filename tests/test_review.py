@@ -1,13 +1,16 @@
 """The task as a process: truth beside the chips, and their place on the map."""
 
+import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import rasterio
@@ -232,3 +235,23 @@ def test_a_resumed_run_knows_all_places(tmp_path: Path, softmax_model: Path) -> 
     assert "Resuming an earlier run of the same task after" in run.log
     names = [one["properties"]["name"] for one in written_features(run)]
     assert names == [str(n) for n in range(300)]
+
+
+def test_confident_mistakes_are_on_the_page(tmp_path: Path, softmax_model: Path) -> None:
+    """A chip that is neither among the least nor the most certain, nor drawn by chance."""
+    colours = [(100 + n, 0, 0) for n in range(200)]
+    chips = {f"chips/{n}.png": colour for n, colour in enumerate(colours)}
+    reference = [
+        feature(str(n), n / 1000, class_name="Blue" if 90 <= n < 110 else "Red") for n in range(200)
+    ]
+    run = assert_succeeded(run_task(make_run(tmp_path / "w", softmax_model, chips, reference)))
+    page = (run.work_dir / "output" / "logs" / "preview.html").read_text()
+    group = page.partition("<h4>More mistakes, the most certain</h4>")[2].partition("</ul>")[0]
+    assert group.count("<img") == 4
+    assert group.count("<em>is <bdi>Blue</bdi></em>") == 4
+    names = set(re.findall(r"</b> <bdi>(\d+)</bdi>", group))
+    assert names < {str(n) for n in range(90, 110)}
+    images = re.findall(r"base64,([^\"]+)", group)
+    for name, image in zip(re.findall(r"</b> <bdi>(\d+)</bdi>", group), images, strict=True):
+        pixels = cv2.imdecode(np.frombuffer(base64.b64decode(image), np.uint8), cv2.IMREAD_COLOR)
+        assert np.abs(pixels.reshape(-1, 3) - (0, 0, 100 + int(name))).max() == 0

@@ -18,7 +18,7 @@ import pytest
 from browser import CHROMIUM, Browser
 from chip_classifier import preview, sample
 from chip_classifier.chip_map import draw_map
-from chip_classifier.preview import Confused, Findings, KnownChip, Preview, RunFacts
+from chip_classifier.preview import Confused, Findings, KnownChip, MistakenChip, Preview, RunFacts
 from chip_classifier.truth import NO_TRUTH, score
 
 RUN = RunFacts(
@@ -373,6 +373,7 @@ def test_no_name_adds_a_tag(tmp_path: Path, name: str) -> None:
                 score(np.zeros(2, int), np.zeros(2, int), 1),
                 text,
                 [Confused(0, 0, 9, [text, text])],
+                [MistakenChip(0, 1, 0.5, noise(1, 8, 8)[0])],
                 draw_map(np.ones((2, 2)), np.zeros(2, int)),
                 [(text, text)],
             ),

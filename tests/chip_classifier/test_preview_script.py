@@ -71,7 +71,7 @@ class Chips:
             names=self.name,
             truths=self.truths,
             centres=centres,
-            findings=Findings(self.scores, "ref.geojson", wrong, draw_map(centres, self.given)),
+            findings=Findings(self.scores, "ref.geojson", wrong, [], draw_map(centres, self.given)),
         )
 
     def name(self, number: int) -> str:
@@ -304,6 +304,7 @@ def test_hostile_names_stay_text(tmp_path: Path, browser: Browser, width: int, d
             score(truths, indices, count),
             HOSTILE[0],
             [Confused(0, 1, 5, HOSTILE)],
+            [],
             draw_map(centres, indices),
             [(name, name) for name in HOSTILE],
         ),
