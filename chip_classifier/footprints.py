@@ -7,16 +7,16 @@ PROJ transforms all corners of the chips that have the set.
 import itertools
 import logging
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
 
-from chip_classifier.geojson import signed_area
 from chip_classifier.places import GeoKeys, PlacedChips
 
 WGS84 = "OGC:CRS84"  # WGS 84 with longitude first
 DECIMALS = 8  # of a degree: a millimetre
+CHIPS_AT_ONCE = 20_000  # enough to be quick, few enough to take little memory
 MOST_BAD = 1000  # chips outside of their map projection, after which no others are looked for
 
 Ring: TypeAlias = list[tuple[float, float]]
@@ -69,7 +69,8 @@ def _transform_all(corners: np.ndarray, transform: Callable) -> np.ndarray:
     The chips are halved until the bad ones are alone; after MOST_BAD of these the rest is given up.
     """
     found, bad = np.full_like(corners, np.nan), 0
-    waiting = [slice(0, len(corners))]
+    starts = range(0, len(corners), CHIPS_AT_ONCE)
+    waiting = [slice(start, min(start + CHIPS_AT_ONCE, len(corners))) for start in starts]
     while waiting and bad < MOST_BAD:
         part = waiting.pop()
         x, y = corners[part].reshape(-1, 2).T
@@ -127,13 +128,36 @@ def centres_of(corners: np.ndarray) -> np.ndarray:
 def footprints(corners: np.ndarray) -> Iterator[dict[str, object]]:
     """Yield a geometry for each of (M, 4, 2) corners, all finite: a Polygon or, where the
     antimeridian cuts it, a MultiPolygon; rings run counterclockwise (RFC 7946, 3.1.6 and 3.1.9)."""
-    for corner in corners.tolist():
-        ring = [(longitude, latitude) for longitude, latitude in corner]
-        parts = [_closed(part) for part in cut(_over_pole(ring))]
-        if len(parts) == 1:
-            yield {"type": "Polygon", "coordinates": [parts[0]]}
-        else:
-            yield {"type": "MultiPolygon", "coordinates": [[part] for part in parts]}
+    for start in range(0, len(corners), CHIPS_AT_ONCE):
+        part = corners[start : start + CHIPS_AT_ONCE]
+        longitudes = part[..., 0]
+        # The others may cross the antimeridian, or lie over a pole.
+        is_simple = (abs(longitudes) <= 180).all(axis=1) & (np.ptp(longitudes, axis=1) < 180)
+        for ring, corner, simple in zip(_rings(part).tolist(), part, is_simple, strict=True):
+            if simple:
+                yield {"type": "Polygon", "coordinates": [ring]}
+            else:
+                yield _cut_footprint(corner)
+
+
+def _rings(corners: np.ndarray) -> np.ndarray:
+    """Round and close rings (K, n, 2), and let them run counterclockwise: (K, n + 1, 2)."""
+    offsets = corners - corners[:, :1]  # because areas of metres vanish beside 180 degrees
+    x, y = offsets[..., 0], offsets[..., 1]
+    areas = (x * np.roll(y, -1, axis=1) - np.roll(x, -1, axis=1) * y).sum(axis=1)
+    rings = np.where((areas < 0)[:, None, None], corners[:, ::-1], corners).round(DECIMALS)
+    return np.concatenate([rings, rings[:, :1]], axis=1)
+
+
+def _cut_footprint(corner: np.ndarray) -> dict[str, object]:
+    """Give the geometry of corners (4, 2) that may lie across the antimeridian or over a pole."""
+    parts = [
+        _rings(np.array([part]))[0].tolist()
+        for part in cut(_over_pole(list(map(tuple, corner.tolist()))))
+    ]
+    if len(parts) == 1:
+        return {"type": "Polygon", "coordinates": parts}
+    return {"type": "MultiPolygon", "coordinates": [[part] for part in parts]}
 
 
 def _over_pole(ring: Ring) -> Ring:
@@ -177,11 +201,3 @@ def _clip(ring: Ring, meridian: float, side: int) -> Ring:
         if side * (x1 - meridian) > 0:
             kept.append((x1, y1))
     return kept
-
-
-def _closed(ring: Sequence[tuple[float, float]]) -> list[list[float]]:
-    """Round and close a ring, and let it run counterclockwise."""
-    points = [[round(coordinate, DECIMALS) for coordinate in point] for point in ring]
-    if signed_area([*ring, ring[0]]) < 0:
-        points.reverse()
-    return [*points, points[0]]
