@@ -5,13 +5,13 @@ PROJ transforms all corners of the chips that have the set.
 """
 
 import itertools
-import logging
 import struct
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
 
+from chip_classifier.gdal import OPTIONS, load_rasterio
 from chip_classifier.places import GeoKeys, PlacedChips
 
 WGS84 = "OGC:CRS84"  # WGS 84 with longitude first
@@ -45,13 +45,12 @@ def _transform(corners: np.ndarray, keys: GeoKeys) -> np.ndarray:
 
     NaN or infinite where that cannot be done.
     """
-    import rasterio  # here, because that takes time, and most runs have no use for it
+    rasterio = load_rasterio()
     from rasterio.warp import transform
 
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL + 1)
     unknown = np.full_like(corners, np.nan)
     try:
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        with rasterio.Env(**OPTIONS):
             with rasterio.MemoryFile(smallest_tif(keys)) as file, file.open(driver="GTiff") as tif:
                 crs = tif.crs
             if not crs or not (crs.is_geographic or crs.is_projected):

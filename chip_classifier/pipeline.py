@@ -200,8 +200,8 @@ class Pipeline:
     ) -> dict[int, str]:
         """Put chips into `pixels`, where chip `first` has row 0; return chip number -> problem.
 
-        Without pixels, only the chips' places are noted: an earlier run answered them. Gives back so
-        many bytes of files at the end.
+        Without pixels, only the chips' places are noted: an earlier run answered them. Gives back
+        so many bytes of files at the end.
         """
         problems = {}
         try:
