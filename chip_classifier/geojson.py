@@ -289,8 +289,8 @@ def signed_area(ring: Sequence[Sequence[float]]) -> float:
     )
 
 
-def write_collection(path: Path, features: Iterable[Feature]) -> None:
-    """Write features, one a line, as a GeoJSON FeatureCollection, whole or not at all.
+def write_collection(path: Path, features: Iterable[str]) -> None:
+    """Write features, in JSON, one a line, as a GeoJSON FeatureCollection, whole or not at all.
 
     Raises OSError if it cannot be written; nothing is left of it then, or after another error.
     """
@@ -298,15 +298,15 @@ def write_collection(path: Path, features: Iterable[Feature]) -> None:
         file.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
         for feature in features:
-            file.write(separator + encode_json(feature))
+            file.write(separator + feature)
             separator = ",\n"
         file.write("\n]}\n")
 
 
 def with_answers(
     matched: Iterable[tuple[Feature, int]], answer: Callable[[int], Mapping[str, object]]
-) -> Iterator[Feature]:
-    """Add the answers of their chips to the properties of features.
+) -> Iterator[str]:
+    """Add the answers of their chips to the properties of features, and yield these in JSON.
 
     Args:
         matched: features, each with the row of its chip, -1 if it has none.
@@ -316,4 +316,4 @@ def with_answers(
         if row >= 0 and (entry := answer(row)):
             feature["properties"] = {**properties_of(feature), **entry}
         turn_rings(feature.get("geometry"))
-        yield feature
+        yield encode_json(feature)

@@ -1,6 +1,7 @@
 """Where tif chips lie on the ground, by their tags (GeoTIFF 1.1, OGC 19-008), kept while a run goes
 on."""
 
+import functools
 import math
 import struct
 import threading
@@ -19,12 +20,25 @@ MAX_KEY_SETS = 1000
 _WIDTH, _HEIGHT = 256, 257
 _PIXEL_SCALE, _TIEPOINT, _TRANSFORMATION = 33550, 33922, 34264
 _KEYS, _DOUBLES, _TEXT = 34735, 34736, 34737
-# Tag -> the types that it may have: their numbers (TIFF 6.0, page 15; 16 is BigTIFF's), and codes.
+# Tag -> the types that it may have (TIFF 6.0, page 15; 16 is BigTIFF's) -> bytes of a value.
 _TAGS = {
-    **{tag: {3: "H", 4: "I", 16: "Q"} for tag in (_WIDTH, _HEIGHT)},
-    **{tag: {12: "d"} for tag in (_PIXEL_SCALE, _TIEPOINT, _TRANSFORMATION, _DOUBLES)},
-    _KEYS: {3: "H"},
-    _TEXT: {2: "c"},
+    **{tag: {3: 2, 4: 4, 16: 8} for tag in (_WIDTH, _HEIGHT)},
+    **{tag: {12: 8} for tag in (_PIXEL_SCALE, _TIEPOINT, _TRANSFORMATION, _DOUBLES)},
+    _KEYS: {3: 2},
+    _TEXT: {2: 1},
+}
+# (Byte order is Intel's, is BigTIFF) -> number of entries, entry, offset, most bytes of a value
+# that is in the entry itself, where the offset of the first directory is.
+_LAYOUTS = {
+    (order == "<", is_big): (
+        struct.Struct(order + ("Q" if is_big else "H")),
+        struct.Struct(order + ("HHQ8s" if is_big else "HHI4s")),
+        struct.Struct(order + ("Q" if is_big else "I")),
+        8 if is_big else 4,
+        8 if is_big else 4,
+    )
+    for order in "<>"
+    for is_big in (False, True)
 }
 _RASTER_TYPE, _PIXEL_IS_POINT = 1025, 2
 
@@ -65,76 +79,66 @@ def read_place(data: bytes) -> Place | None:
         affine = _affine(tags)
         if affine is None or _KEYS not in tags:
             return None
-        keys = GeoKeys(*(tags[tag].raw if tag in tags else b"" for tag in (_KEYS, _DOUBLES, _TEXT)))
-        (width,), (height,) = tags[_WIDTH].values(1), tags[_HEIGHT].values(1)
+        keys = GeoKeys(tags[_KEYS], tags.get(_DOUBLES, b""), tags.get(_TEXT, b""))
+        width, height = (int.from_bytes(tags[tag][:8], "little") for tag in (_WIDTH, _HEIGHT))
     except (struct.error, KeyError):
         return None
     x, a, b, y, d, e = affine
-    if _is_point(keys.directory):
+    if len(keys.directory) <= MAX_KEY_BYTES and _is_point(keys.directory):
         x, y = x - (a + b) / 2, y - (d + e) / 2
     place = Place((x, y), (a * width, d * width), (b * height, e * height), keys)
-    is_sound = all(map(math.isfinite, (*place.origin, *place.along, *place.down)))
+    # The sum of finite numbers is infinite only where they lie nowhere on the earth.
+    is_sound = math.isfinite(sum((x, y, *place.along, *place.down)))
     return place if is_sound and sum(map(len, keys)) <= MAX_KEY_BYTES else None
 
 
-class _Tag(NamedTuple):
-    """The value of a tag: its bytes in the byte order of Intel, and the code of its type."""
-
-    raw: bytes
-    code: str
-
-    def values(self, count: int) -> tuple[float, ...]:
-        """Give its first `count` values. Raises struct.error if it has fewer."""
-        return struct.unpack_from(f"<{count}{self.code}", self.raw)
-
-
-def _read_tags(data: bytes) -> dict[int, _Tag]:
-    """Read the values of _TAGS in a tif file's first directory.
+def _read_tags(data: bytes) -> dict[int, bytes]:
+    """Read the values of _TAGS in a tif file's first directory, in the byte order of Intel.
 
     Raises struct.error, KeyError: a tag does not lie within the file, or is of a type that it
     cannot be of.
     """
-    order = "<" if data[:2] == b"II" else ">"
-    is_big = data[2:4] in (b"+\0", b"\0+")
-    number, entry, inline, at = ("Q", "HHQ8s", 8, 8) if is_big else ("H", "HHI4s", 4, 4)
-    offset = order + ("Q" if is_big else "I")
-    (start,) = struct.unpack_from(offset, data, at)
-    (entries,) = struct.unpack_from(order + number, data, start)
-    first = start + struct.calcsize(order + number)
-    directory = data[first : first + entries * struct.calcsize(order + entry)]
-    tags: dict[int, _Tag] = {}
-    for tag, kind, count, value in struct.iter_unpack(order + entry, directory):
-        if tag in _TAGS and tag not in tags:
-            code = _TAGS[tag][kind]
-            size = struct.calcsize(code) * count
-            place = struct.unpack(offset, value)[0] if size > inline else 0
-            raw = (data if size > inline else value)[place : place + size]
-            if len(raw) < size:
+    is_intel, is_big = data[:2] == b"II", data[2:4] in (b"+\0", b"\0+")
+    number, entry, offset, inline, at = _LAYOUTS[is_intel, is_big]
+    (start,) = offset.unpack_from(data, at)
+    (entries,) = number.unpack_from(data, start)
+    first = start + number.size
+    tags: dict[int, bytes] = {}
+    for tag, kind, count, value in entry.iter_unpack(data[first : first + entries * entry.size]):
+        if tag not in _TAGS or tag in tags:
+            continue
+        unit = _TAGS[tag][kind]
+        size = unit * count
+        if size > inline:
+            (place,) = offset.unpack(value)
+            value = data[place : place + size]
+            if len(value) < size:
                 raise struct.error("a tag lies outside the file")
-            if order == ">":
-                raw = np.frombuffer(raw, f">{code}").byteswap().tobytes()
-            tags[tag] = _Tag(raw, code)
+        else:
+            value = value[:size]
+        tags[tag] = value if is_intel else np.frombuffer(value, f"u{unit}").byteswap().tobytes()
     return tags
 
 
-def _affine(tags: dict[int, _Tag]) -> tuple[float, ...] | None:
+def _affine(tags: dict[int, bytes]) -> tuple[float, ...] | None:
     """Give x, a, b, y, d, e of (column, row) -> (x + a column + b row, y + d column + e row).
 
     Raises struct.error if a tag has too few values.
     """
     if _TRANSFORMATION in tags:
-        a, b, _, x, d, e, _, y = tags[_TRANSFORMATION].values(8)
+        a, b, _, x, d, e, _, y = struct.unpack_from("<8d", tags[_TRANSFORMATION])
         return x, a, b, y, d, e
     if _PIXEL_SCALE not in tags or _TIEPOINT not in tags:
         return None
-    scale_x, scale_y = tags[_PIXEL_SCALE].values(2)
+    scale_x, scale_y = struct.unpack_from("<2d", tags[_PIXEL_SCALE])
     if not (scale_x and scale_y):
         return None
-    column, row, _, x, y, _ = tags[_TIEPOINT].values(6)
+    column, row, _, x, y = struct.unpack_from("<5d", tags[_TIEPOINT])
     scale_y = -abs(scale_y)
     return x - column * scale_x, scale_x, 0.0, y - row * scale_y, 0.0, scale_y
 
 
+@functools.lru_cache(MAX_KEY_SETS)
 def _is_point(directory: bytes) -> bool:
     """Tell whether the geo keys say that a pixel is a point (GTRasterTypeGeoKey)."""
     entries = directory[8 : len(directory) // 8 * 8]  # behind the header, four shorts for each key

@@ -6,13 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.answers import NO_CLASS, Answers, encode_json
 from chip_classifier.final_chips import FinalChips
 from chip_classifier.footprints import centres_of, corners_in_wgs84, footprints
 from chip_classifier.geojson import (
     CLASSIFIED,
     FEATURES_AT_ONCE,
-    Feature,
     Matcher,
     Matches,
     are_degrees,
@@ -153,11 +152,11 @@ def _place(
     corners = corners[rows]
     centres[rows] = centres_of(corners)
 
-    def features() -> Iterator[Feature]:
+    def features() -> Iterator[str]:
         for row, geometry in zip(rows.tolist(), footprints(corners), strict=True):
             entry = answers.entry(int(chips.answering[row]), class_names)
-            properties = {"name": chips.names[row], **entry}
-            yield {"type": "Feature", "properties": properties, "geometry": geometry}
+            properties = encode_json({"name": chips.names[row], **entry})
+            yield f'{{"type": "Feature", "properties": {properties}, "geometry": {geometry}}}'
 
     write_collection(results / CLASSIFIED, features())
     return centres

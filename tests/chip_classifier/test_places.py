@@ -1,6 +1,7 @@
 """Where tif chips lie: their tags, read as GDAL reads them, and their footprints in WGS 84."""
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -166,7 +167,7 @@ def footprint(data: bytes) -> dict:
     chips = Places()
     chips.add(0, data)
     (geometry,) = footprints.footprints(corners_in_wgs84(chips.chips()))
-    return geometry
+    return json.loads(geometry)
 
 
 def area(ring: list) -> float:

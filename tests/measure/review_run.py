@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import chip_classifier  # noqa: F401, sets the limits that OpenCV reads when it is loaded
-from chip_classifier.answers import Answers
+from chip_classifier.answers import Answers, encode_json
 from chip_classifier.final_chips import final_chips
 from chip_classifier.geojson import write_collection
 from chip_classifier.places import Places
@@ -77,14 +77,15 @@ def write_reference(path: Path, chips: int) -> None:
     """Write a feature for each chip, with its true class."""
     rng = np.random.default_rng(1)
 
-    def feature(number: int) -> dict:
+    def feature(number: int) -> str:
         west, south = 14 + number % COLUMNS * 1e-3, 45 - number // COLUMNS * 1e-3
         east, north = west + 9e-4, south + 9e-4
         ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
         truth = CLASSES[rng.integers(len(CLASSES))]
         properties = {"feature_id": f"tile_{number:07}", "class_name": truth}
         geometry = {"type": "Polygon", "coordinates": [ring]}
-        return {"type": "Feature", "properties": properties, "geometry": geometry}
+        whole = {"type": "Feature", "properties": properties, "geometry": geometry}
+        return encode_json(whole)
 
     write_collection(path, map(feature, range(chips)))
 
