@@ -66,7 +66,7 @@ class Place(NamedTuple):
     keys: GeoKeys
 
 
-def read_place(data: bytes) -> Place | None:
+def read_place(data: bytes | bytearray) -> Place | None:
     """Read where a tif file lies; None if it does not say so, or only by ground control points.
 
     As GDAL reads it: a matrix counts before a scale with its tiepoint; where a pixel is a point,
@@ -92,7 +92,7 @@ def read_place(data: bytes) -> Place | None:
     return place if is_sound and sum(map(len, keys)) <= MAX_KEY_BYTES else None
 
 
-def _read_tags(data: bytes) -> dict[int, bytes]:
+def _read_tags(data: bytes | bytearray) -> dict[int, bytes]:
     """Read the values of _TAGS in a tif file's first directory, in the byte order of Intel.
 
     Raises struct.error, KeyError: a tag does not lie within the file, or is of a type that it
@@ -111,7 +111,7 @@ def _read_tags(data: bytes) -> dict[int, bytes]:
         size = unit * count
         if size > inline:
             (place,) = offset.unpack(value)
-            value = data[place : place + size]
+            value = bytes(data[place : place + size])
             if len(value) < size:
                 raise struct.error("a tag lies outside the file")
         else:
@@ -171,7 +171,7 @@ class Places:
         self._numbers, self._places, self._key_indices = array("q"), array("d"), array("i")
         self._key_sets: dict[GeoKeys, int] = {}
 
-    def add(self, number: int, data: bytes) -> None:
+    def add(self, number: int, data: bytes | bytearray) -> None:
         """Note the place of chip `number`, if its file, `data`, tells one."""
         place = read_place(data)
         if place is None:
