@@ -185,6 +185,10 @@ class Archive:
         """Whether it is a stream: a chip can be read only where the reading has come to it."""
         return self._decompress is not None
 
+    def fingerprint(self) -> str:
+        """Give a text that changes when the archive does."""
+        return self.file.fingerprint()
+
     def require_unchanged(self) -> None:
         """Raise BrokenArchive if the file has been written to since the archive was opened.
 

@@ -197,6 +197,6 @@ def list_chips(archive: Archive) -> Listing:
         raise TaskError(
             f"{archive.path.name} holds no jpeg, png, tif, webp, bmp or jp2 chips "
             f"({others or 'it is empty'}): "
-            "make it with 'tar -cvf chips.tar chips'."
+            "put them there, or make the archive with 'tar -cvf chips.tar chips'."
         )
     return listing

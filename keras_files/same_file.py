@@ -66,6 +66,11 @@ class SameFile:
         end = self.size if size is None else min(self.size, start + size)
         return io.BufferedReader(_Stream(self, start, end))
 
+    def fingerprint(self) -> str:
+        """Give a short text that changes when the file does: size, time, first and last MiB."""
+        size, changed = self.state
+        return f"{size}-{changed}-{self.digest(whole=False)}"
+
     def digest(self, whole: bool) -> str:
         """Hash the content, hexadecimal: all of it, or its first and last MiB.
 
