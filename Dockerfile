@@ -8,6 +8,12 @@ ARG TENSORFLOW=tensorflow[and-cuda]
 # What NVIDIA's container runtime hands to the container where it is not asked with --gpus.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
+# GDAL, in the wheel of rasterio, needs it; the slim image of Python does not have it.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libexpat1 \
+    && rm -rf /var/lib/apt/lists/*
+
 COPY requirements.txt /
 RUN pip install --no-cache-dir -r /requirements.txt "$TENSORFLOW"
 

@@ -124,7 +124,9 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
         log_resume(journal, answers)
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
-        pipeline = Pipeline(listing, batch_size, size, resumed)
+        pipeline = Pipeline(
+            listing, batch_size, size, resumed, preprocessing.bands, ports.bit_depth
+        )
         preview = Preview(len(classes))
         progress = Progress(listing, resumed)
         classifying = time.monotonic()

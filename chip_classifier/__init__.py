@@ -15,5 +15,8 @@ VERSION = "1.1.0"
 # is loaded.
 MAX_CHIP_PIXELS = 2**26
 
+# Several times those of hyperspectral sensors.
+MAX_CHIP_BANDS = 2**10
+
 os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_CHIP_PIXELS)
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")

@@ -2,9 +2,10 @@
 
 An archive is a tar, plain or compressed with gzip, bzip2 or xz (told by its first bytes, not by its
 name). A plain one is listed ahead of the use of its chips, a compressed one is read as a stream;
-nothing is unpacked to disk. A chip is a member whose name ends in .jpg, .jpeg, .tif, .tiff or .png.
-Chips are numbered from 0 in the order of the archive; that number is what the rest of the task
-knows a chip by.
+nothing is unpacked to disk. A chip is a member whose name ends as CHIP_SUFFIXES say. A picture by
+another name is listed too, as one that is not to be read, so that it does not vanish without a
+word. Chips are numbered from 0 in the order of the archive; that number is what the rest of the
+task knows a chip by.
 """
 
 import bz2
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.kinds import HEAD_BYTES, kind_of
 from keras_files.same_file import SameFile
 
 # The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
@@ -45,10 +47,20 @@ _METADATA_TYPES = (
     tarfile.GNUTYPE_LONGLINK,
 )
 
+GNU_DIRECTORY = b"D"  # of `tar --listed-incremental`: with a list of its files
+
+CHIP_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif"),
+    *(".tif", ".tiff"),
+    *(".png", ".webp", ".bmp", ".jp2"),
+)
+
+# Why a picture whose name does not end as a chip's is not classified.
+BY_ANOTHER_NAME = f"the file is a picture, but its name ends in none of {', '.join(CHIP_SUFFIXES)}"
+
 # How much is read behind the end of a compressed archive, to compare its checksum: the padding of
 # any real one, but no bomb.
 MAX_PADDING_BYTES = 2**30
-CHIP_SUFFIXES = (".jpg", ".jpeg", ".tif", ".tiff", ".png")
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
@@ -82,8 +94,9 @@ class Chip(NamedTuple):
     name: its path in the archive, without "./" and a leading "/".
     problem: why its file is not to be read, or None.
     link: for a link in the archive, the path of the member that it points to, else None.
-    data, offset, size, is_sparse: for Archive.read: the bytes of the file, where the archive is
-        compressed; else where they begin (for a sparse file: its header) and how many they are.
+    size: how many bytes the file has.
+    data, offset, is_sparse: for Archive.read: the bytes of the file, where the archive is
+        compressed; else where they begin (for a sparse file: its header).
     """
 
     name: str
@@ -101,6 +114,27 @@ class _Header(tarfile.TarInfo):
     tarfile takes a damaged header behind the first member for the end of the archive; the chips
     behind it would be lost without a word.
     """
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        """Parse a header; see _mend."""
+        return cls._mend(super().frombuf(buf, encoding, errors), buf, encoding, errors)
+
+    @classmethod
+    def _frombuf(cls, buf: bytes, encoding: str, errors: str, **options: bool) -> tarfile.TarInfo:
+        """Parse a header, as later releases of Python do by themselves; see _mend."""
+        return cls._mend(super()._frombuf(buf, encoding, errors, **options), buf, encoding, errors)
+
+    @staticmethod
+    def _mend(header: tarfile.TarInfo, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        """Read GNU tar's old headers by their own rules.
+
+        Where ustar has a prefix of the name, old GNU headers have times and offsets, as of `tar
+        --listed-incremental` (GNU tar's manual, "Basic Tar Format").
+        """
+        if buf[257:265] == tarfile.GNU_MAGIC and header.type not in tarfile.GNU_TYPES:
+            header.name = tarfile.nts(buf[0:100], encoding, errors)
+        return header
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
@@ -127,6 +161,7 @@ class Archive:
 
     file: the open file, and size: its bytes.
     passed_over: after a reading, the members that are no chips: reason -> number.
+    first_passed_over: the path of the first of these that is no hidden file, or None.
     left_behind: after a reading, whether data follows the end of the archive.
     progress: the share of the file, 0 to 1, that the current reading has come to.
     """
@@ -141,6 +176,7 @@ class Archive:
             (opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None
         )
         self.passed_over: dict[str, int] = {}
+        self.first_passed_over: str | None = None
         self.left_behind = False
         self.progress = 0.0
 
@@ -165,7 +201,7 @@ class Archive:
         Raises BrokenArchive where the archive is damaged, cut off or no tar at all: what was
         yielded before is sound.
         """
-        self.passed_over = {"hidden files": 0, "other files": 0}
+        self.passed_over, self.first_passed_over = {"hidden files": 0, "other files": 0}, None
         last, names_length = None, 0
         try:
             with self.file.stream() as file:
@@ -211,7 +247,7 @@ class Archive:
 
     def _chip(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Chip | None:
         """Make a Chip of a member; None, and a count in passed_over, if it is none."""
-        if member.isdir():
+        if member.isdir() or member.type == GNU_DIRECTORY:
             return None
         path = member_path(member.name)
         name = posixpath.basename(path)
@@ -219,8 +255,13 @@ class Archive:
             self.passed_over["hidden files"] += 1
             return None
         is_link = member.issym() or member.islnk()
-        if not name.lower().endswith(CHIP_SUFFIXES) or not (member.isreg() or is_link):
+        is_chip = name.lower().endswith(CHIP_SUFFIXES)
+        kind = None if is_chip or not member.isreg() else kind_of(self._head(tar, member))
+        if kind:
+            return Chip(path, problem=f"{BY_ANOTHER_NAME} ({kind}): rename it")
+        if not is_chip or not (member.isreg() or is_link):
             self.passed_over["other files"] += 1
+            self.first_passed_over = self.first_passed_over or path
             return None
         if is_link:
             # The target of a hard link is a path in the archive, that of a symbolic link is
@@ -236,12 +277,19 @@ class Archive:
                 path, problem=f"the file has {member.size:,} bytes, the limit is {MAX_CHIP_BYTES:,}"
             )
         if self.is_compressed:
-            return Chip(path, data=tar.extractfile(member).read())
+            return Chip(path, data=tar.extractfile(member).read(), size=member.size)
         if member.issparse():
             return Chip(path, offset=member.offset, size=member.size, is_sparse=True)
         if member.offset_data + member.size > self.size:
             raise tarfile.ReadError("unexpected end of data")
         return Chip(path, offset=member.offset_data, size=member.size)
+
+    def _head(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+        """Read the first bytes of a file that has just been listed."""
+        if self.is_compressed or member.issparse():
+            return tar.extractfile(member).read(HEAD_BYTES) if member.size > 0 else b""
+        size = min(max(member.size, 0), HEAD_BYTES)
+        return os.pread(self._descriptor, size, member.offset_data)
 
     def read(self, chip: Chip) -> bytes:
         """Read the file of a chip that has one; several threads may do so at a time.

@@ -12,7 +12,7 @@ from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.classifier import Classifier, class_values, interpret, warn_about_values
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log
-from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, rows_of
+from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, in_colors, rows_of
 from chip_classifier.preview import Preview
 from chip_classifier.progress import Progress
 from keras_files.ends import Head
@@ -127,7 +127,8 @@ def note_batch(
         classes[rows], certainties[rows] = found, certainty
         warn_about_values(values)
         with harmless("the preview"):
-            preview.add(batch.first + rows, rows_of(batch, rows), found, certainty)
+            pixels = in_colors(rows_of(batch, rows))
+            preview.add(batch.first + rows, pixels, found, certainty)
     if answers.keeps_probabilities:
         of_chips = np.zeros((len(batch.names), max(outputs.values.shape[1], 2)))
         if len(rows):

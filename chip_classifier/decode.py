@@ -1,225 +1,404 @@
-"""A chip's bytes -> pixels, as cv2.imread reads them, warped to the size that the model takes."""
+"""A chip's bytes -> 8-bit pixels of the bands that the model takes, warped to its size.
 
-import io
-import os
-from collections.abc import Callable
+What a file is, its first bytes tell. Its header is read before any decoder sees it; tif files have
+a gate of their own (tiff.py).
+"""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
 
-from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.archive import UndecodableChip
+from chip_classifier.gdal import Unreadable, read_with_gdal
+from chip_classifier.image_header import Header, lean_png, png_chunk, read_header
+from chip_classifier.kinds import HEAD_BYTES, JP2, PNG, READ_KINDS, TIF, WEBP, kind_of
+from chip_classifier.tiff import (
+    DAMAGED,
+    PALETTE,
+    UNSIGNED,
+    WHITE_IS_ZERO,
+    Reader,
+    TiffLayout,
+    read_layout,
+    why_unread,
+)
 
-# More than any decoder needs on top of the file: four 16-bit bands and a copy of them.
-DECODING_BYTES_PER_PIXEL = 16
-DECODING_BYTES = 2**24
+# The task decodes on all cores already: threads of OpenCV's own would only wait for their turns.
+cv2.setNumThreads(1)
 
-# The TIFF tags that decide how OpenCV reads a file (TIFF 6.0, section 8, and its SampleFormat).
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLES_PER_PIXEL, _TIFF_SAMPLE_FORMAT = 258, 277, 339
-_TIFF_PLANAR_CONFIGURATION = 284
-_TIFF_OFFSETS_AND_COUNTS = ((273, 279), (324, 325))  # of strips, of tiles
-_JPEG_MAGIC = b"\xff\xd8\xff"
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_PNG_BIT_DEPTH_AT = 24  # signature 8, chunk length 4, "IHDR" 4, width 4, height 4 (PNG, 11.2.2)
+# Bands 3, 2, 1 of a file are its blue, green and red: what cv2.imread gives.
+BGR = (3, 2, 1)
 
+# What may be taken for decoding at a time, however many cores there are, unless a single chip needs
+# more; and what a decoder takes on top of the bands: a second copy of them, and the result.
+MOST_DECODING_BYTES = 2**30
+DECODING_BYTES = 2**20
 
-def decode_chip(data: bytes) -> np.ndarray:
-    """Decode an image file as cv2.imread does by default.
-
-    Args:
-        data: the bytes of a jpeg, png or tif file.
-    Returns:
-        uint8 (H, W, 3), bands in the order B, G, R.
-    Raises:
-        UndecodableChip: the file is empty, damaged, cut off, of another kind or too large.
-        MemoryError: memory is short; the chip may be sound.
-    """
-    if not data:
-        raise UndecodableChip("the file is empty")
-    if not data.startswith((_JPEG_MAGIC, _PNG_MAGIC, *_TIFF_MAGIC)):
-        raise UndecodableChip("the file is no jpeg, png or tif image, whatever its name says")
-    if data.startswith(_PNG_MAGIC) and not _holds_its_chunks(data):
-        raise UndecodableChip("the file is cut off or damaged")
-    pixels = _read_with_opencv(cv2.imdecode, np.frombuffer(data, np.uint8))
-    if pixels is None:
-        _require_memory(data)
-    if data.startswith(_TIFF_MAGIC):
-        layout = _tiff_layout(data)
-        # libtiff leaves the bands black that lie behind the end of a file that was cut off.
-        if layout.is_planar and not layout.is_whole:
-            raise UndecodableChip("the file is cut off or damaged")
-        if pixels is None:
-            pixels = _decode_tiff_as_file(data)
-        if pixels is None and layout.bands <= 4:
-            pixels = _decode_tiff_with_pillow(data)
-    if pixels is None:
-        raise UndecodableChip(_why_undecodable(data))
-    return pixels
+MOST_CHANNELS = 128  # of an image of OpenCV's (CV_CN_MAX)
 
 
-def _holds_its_chunks(data: bytes) -> bool:
-    """Tell whether each chunk of a PNG file lies within the file (PNG, 5.3).
-
-    OpenCV takes memory for as much as a chunk declares, up to 4 GiB, before it reads it.
-    """
-    at = len(_PNG_MAGIC)
-    while at < len(data):
-        length = int.from_bytes(data[at : at + 4])
-        if at + length + 12 > len(data):
-            return False
-        if data[at + 4 : at + 8] == b"IEND":
-            break
-        at += length + 12  # length 4, type 4, checksum 4
-    return True
-
-
-def _read_with_opencv(
-    reader: Callable[[object, int], np.ndarray | None], source: object
-) -> np.ndarray | None:
-    """Call cv2.imdecode or cv2.imread; None if it does not read the image."""
-    try:
-        return reader(source, cv2.IMREAD_COLOR)
-    except cv2.error as error:  # among others for a size above OPENCV_IO_MAX_IMAGE_PIXELS
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError(error.err) from error
-        return None
-
-
-def _require_memory(data: bytes) -> None:
-    """Raise MemoryError if memory is too short to decode an image.
-
-    The libraries behind OpenCV do not tell that from a damaged file, and a sound chip is not to be
-    called damaged.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = image.width * image.height
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001, as in _decode_tiff_with_pillow
-        return
-    if pixels <= MAX_CHIP_PIXELS:
-        np.empty(DECODING_BYTES + pixels * DECODING_BYTES_PER_PIXEL, np.uint8)
-
-
-def _decode_tiff_as_file(data: bytes) -> np.ndarray | None:
-    """Decode a tif with cv2.imread itself, from a file that exists in memory only.
-
-    OpenCV refuses uncompressed tiles in memory (its buffer for a tile is larger than the tile), but
-    reads the same bytes from a file. None where it does not, or where the system is not Linux.
-    """
-    if not hasattr(os, "memfd_create"):
-        return None
-    descriptor = os.memfd_create("chip.tif")
-    with open(descriptor, "wb", buffering=0) as file:
-        file.write(data)
-        return _read_with_opencv(cv2.imread, f"/proc/self/fd/{descriptor}")
-
-
-def _decode_tiff_with_pillow(data: bytes) -> np.ndarray | None:
-    """Decode a tif that OpenCV cannot read: ZSTD compression, which its libtiff lacks.
-
-    Pillow applies the orientation itself. None if it cannot read the file either.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
-            if image.width * image.height > MAX_CHIP_PIXELS:
-                return None
-            if image.mode.startswith("I;16"):
-                grey = (np.asarray(image) >> 8).astype(np.uint8)
-                return np.repeat(grey[..., None], 3, axis=2)
-            if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
-                return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
-            return None  # 32-bit values have no fixed range to make 8 bits of
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001, Pillow raises whatever it comes upon in a damaged file
-        return None
+# The first three channels of three or four, the other way round.
+_QUICK_REVERSALS = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGR}
 
 
 @dataclass(frozen=True)
-class _TiffLayout:
-    """What a tif file's first image declares; the defaults of TIFF 6.0 where nothing sound is.
+class Picture:
+    """An image file's content.
 
-    is_whole: False if a strip or tile lies outside the file.
+    pixels: (H, W, channels), of whatever type.
+    number: how many bands the file has.
+    channels: for each band that was read, counted from 1, the channel in which it is.
+    bits, is_signed: depth of the pixels' values, and whether they may be below 0.
+    file_bits: depth of the file's values, of which a decoder may have made 8 bits.
+    repeated: the channels that make three of a grey one.
+    orientation: how it is to be turned, 1 to 8 (TIFF 6.0, tag 274).
     """
 
-    bands: int = 1
-    bits: int = 1
-    sample_format: int = 1
-    is_planar: bool = False
-    is_whole: bool = True
+    pixels: np.ndarray
+    number: int
+    channels: dict[int, int]
+    bits: int = 8
+    is_signed: bool = False
+    file_bits: int = 8
+    repeated: tuple[int, int, int] = (0, 0, 0)
+    orientation: int = 1
 
 
-def _tiff_layout(data: bytes) -> _TiffLayout:
-    """Read the layout of a tif file's first image."""
-    try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if b"+" in data[:4] else 8])
-        file = io.BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-        ends = [
-            np.asarray(tags[offsets]) + np.asarray(tags[counts])
-            for offsets, counts in _TIFF_OFFSETS_AND_COUNTS
-            if offsets in tags and counts in tags
-        ]
-        return _TiffLayout(
-            bands=int(np.max(tags.get(_TIFF_SAMPLES_PER_PIXEL, 1))),
-            bits=int(np.max(tags.get(_TIFF_BITS_PER_SAMPLE, 1))),
-            sample_format=int(np.max(tags.get(_TIFF_SAMPLE_FORMAT, 1))),
-            is_planar=tags.get(_TIFF_PLANAR_CONFIGURATION, 1) == 2,
-            is_whole=all((end <= len(data)).all() for end in ends),
+def decode_chip(
+    data: bytes, bands: tuple[int, ...] | None = BGR, bit_depth: int | None = None
+) -> np.ndarray:
+    """Decode an image file to 8 bits.
+
+    Args:
+        data: the bytes of a jpeg, png, tif, webp, bmp or jp2 file.
+        bands: the numbers of the file's bands, counted from 1, in the order of the result. A grey
+            file is repeated for three bands of 1 to 3. None for one grey band: the only one, or
+            that of the colours (ITU-R BT.601, as cv2.cvtColor makes it).
+        bit_depth: how many bits count, of values that have more than 8: value x 255 /
+            (2^bit_depth - 1), rounded and clipped. None: of 16 bits, the upper 8; of other depths,
+            all that the file declares.
+    Returns:
+        uint8 (H, W, len(bands) or 1).
+    Raises:
+        UndecodableChip: the file is empty, damaged, cut off, too large, of a kind or with values
+            that are not read, or lacks a band; the message is the reason.
+        MemoryError: memory is short; the chip may be sound.
+    """
+    with _read(data, bands, bit_depth) as picture:
+        return _develop(picture, bands, bit_depth)
+
+
+def decode_into(
+    out: np.ndarray, data: bytes, bands: tuple[int, ...] | None, bit_depth: int | None
+) -> bool:
+    """Decode an image file, as decode_chip does, and warp it to the size of `out`.
+
+    Args:
+        out: uint8 (rows, columns, N), contiguous; receives the result.
+        data, bands, bit_depth: as for decode_chip.
+    Returns:
+        Whether the file's values have 16 bits.
+    Raises: as decode_chip does.
+    """
+    with _read(data, bands, bit_depth) as picture:
+        warp(_develop(picture, bands, bit_depth), out)
+        return picture.file_bits == 16
+
+
+class ByteBudget:
+    """A number of bytes that threads share: who asks for more than are free waits."""
+
+    def __init__(self, total: int) -> None:
+        """Begin with all bytes free."""
+        self._total = self._free = total
+        self._changed = threading.Condition()
+
+    def take(self, number: int) -> int:
+        """Wait until so many bytes, at most all, are free; return how many to give back."""
+        number = min(number, self._total)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= number)
+            self._free -= number
+        return number
+
+    def give_back(self, number: int) -> None:
+        """Let others have bytes again."""
+        with self._changed:
+            self._free += number
+            self._changed.notify_all()
+
+
+_memory = ByteBudget(MOST_DECODING_BYTES)
+
+
+@contextlib.contextmanager
+def _read(data: bytes, bands: tuple[int, ...] | None, bit_depth: int | None) -> Iterator[Picture]:
+    """Read an image file, and hold memory for it until it is no longer needed."""
+    if not data:
+        raise UndecodableChip("the file is empty")
+    kind = kind_of(data[:HEAD_BYTES])
+    if kind not in READ_KINDS:
+        what = f"is a {kind} image" if kind else "is no image"
+        raise UndecodableChip(
+            f"the file {what}, whatever its name says: chips are {', '.join(READ_KINDS)}"
         )
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001, as in _decode_tiff_with_pillow
-        return _TiffLayout()
-
-
-def has_16_bits(data: bytes) -> bool:
-    """Tell whether an image file holds 16-bit bands, which are read as value / 256."""
-    if data.startswith(_PNG_MAGIC):
-        return data[_PNG_BIT_DEPTH_AT : _PNG_BIT_DEPTH_AT + 1] == b"\x10"
-    if data.startswith(_TIFF_MAGIC):
-        return _tiff_layout(data).bits == 16
-    return False
-
-
-def _why_undecodable(data: bytes) -> str:
-    """Say why a file that no decoder took was not read; may be slow."""
+    if kind == TIF:
+        layout = read_layout(data)
+        if problem := why_unread(layout, bit_depth):
+            raise UndecodableChip(problem)
+        pixels, size = layout.width * layout.height, layout.decoded_bytes()
+    else:
+        header = read_header(data, kind)
+        pixels, size = header.width * header.height, header.decoded_bytes()
+    size = DECODING_BYTES + 2 * size + 3 * pixels
+    taken = _memory.take(size)
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-    except Image.DecompressionBombError:
-        return f"the image has more pixels than the limit of {MAX_CHIP_PIXELS:,}"
+        if kind == TIF:
+            yield _read_tif(data, layout, bands)
+        elif kind == JP2:
+            yield _read_jp2(data, header, bands, bit_depth)
+        else:
+            yield _read_with_opencv(data, header, bands, bit_depth)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from error
+        raise UndecodableChip(DAMAGED) from error
+    except UndecodableChip:
+        # The decoders do not tell short memory from a damaged file, and a sound chip is not to be
+        # called damaged.
+        np.empty(size, np.uint8)
+        raise
+    finally:
+        _memory.give_back(taken)
+
+
+# ---------------------------------------------------------------------------------------- readers
+
+
+def _read_with_opencv(
+    data: bytes, header: Header, bands: tuple[int, ...] | None, bit_depth: int | None
+) -> Picture:
+    """Read a jpeg, png, webp or bmp file as cv2.imread does.
+
+    Where the model takes a file's alpha as a band, the bands are as they are stored.
+    """
+    flags, orientation = cv2.IMREAD_COLOR, 1
+    if header.kind == PNG:
+        data = lean_png(data)
+        if header.bits == 16 and bit_depth is not None:
+            flags |= cv2.IMREAD_ANYDEPTH
+    is_alpha_wanted = bands is not None and header.bands in (2, 4) and max(bands) == header.bands
+    if is_alpha_wanted and header.kind in (PNG, WEBP):
+        flags = cv2.IMREAD_UNCHANGED
+        exif = png_chunk(data, b"eXIf") if header.kind == PNG else None
+        if exif:
+            with contextlib.suppress(UndecodableChip):
+                orientation = read_layout(exif).orientation
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None:
+        raise UndecodableChip(DAMAGED)
+    channels = {1: 2, 2: 1, 3: 0} if header.bands > 2 else {1: 0}
+    if is_alpha_wanted and pixels.ndim == 3 and pixels.shape[2] == 4:
+        channels[header.bands] = 3
+    return Picture(
+        pixels,
+        len(channels),
+        channels,
+        8 * pixels.itemsize,
+        file_bits=header.bits,
+        repeated=(0, 1, 2),
+        orientation=orientation,
+    )
+
+
+def _read_tif(data: bytes, layout: TiffLayout, bands: tuple[int, ...] | None) -> Picture:
+    """Read a tif file that passed the gate."""
+    number = 3 if layout.is_converted else layout.bands
+    if layout.reader is Reader.GDAL:
+        read = _bands_to_read(number, bands)
+        pixels, uses, _ = _bands_of_gdal(data, "GTiff", read)
+        if layout.is_converted and not {"red", "green", "blue"}.issuperset(uses):
+            raise UndecodableChip(
+                f"photometric interpretation {layout.photometric} is not supported in this layout"
+            )
+    else:
+        read = tuple(range(1, number + 1))
+        pixels = _bands_of_libtiff(data, layout)
+    if pixels.shape != (layout.height, layout.width, len(read)):
+        raise UndecodableChip(DAMAGED)
+    bits = layout.bits
+    if layout.photometric == PALETTE:
+        pixels, bits = layout.colormap[pixels[..., 0]], 8
+        number, read = 3, (1, 2, 3)
+    elif layout.photometric == WHITE_IS_ZERO:
+        pixels = pixels.dtype.type(2**bits - 1) - pixels
+    return Picture(
+        pixels,
+        number,
+        {band: channel for channel, band in enumerate(read)},
+        bits,
+        is_signed=layout.kind != UNSIGNED,
+        file_bits=layout.bits,
+        orientation=layout.orientation,
+    )
+
+
+def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
+    """Read the bands of a tif file with libtiff, (H, W, N), of the file's type."""
+    from imagecodecs import tiff_decode  # not before a chip needs it
+
+    try:
+        pixels = tiff_decode(data)
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001, as in _decode_tiff_with_pillow
-        width = height = 0
-    if width * height > MAX_CHIP_PIXELS:
-        return f"the image has {width} x {height} pixels, the limit is {MAX_CHIP_PIXELS:,}"
-    if data.startswith(_TIFF_MAGIC):
-        layout = _tiff_layout(data)
-        kind = {2: "signed", 3: "floating point"}.get(layout.sample_format, "unsigned")
-        if layout.bands > 4 or layout.bits > 16 or kind != "unsigned":
-            return (
-                f"the tif has {layout.bands} band(s) of {layout.bits} bits ({kind}): "
-                "write chips of 1 to 4 bands of 8 bits"
-            )
-    return "the file is cut off or damaged"
+    except Exception as error:  # whatever a damaged file makes it come upon
+        raise UndecodableChip(DAMAGED) from error
+    if pixels.dtype == bool:
+        pixels = pixels.view(np.uint8)
+    if layout.bands == 1:
+        return pixels.reshape(pixels.shape[-2:])[..., None]
+    return np.moveaxis(pixels, 0, -1) if layout.is_planar else pixels
+
+
+def _bands_to_read(number: int, bands: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Give those of a file's bands that are needed, in their order; see decode_chip."""
+    if number <= 2 and (bands is None or max(bands) > number):
+        return (1,)
+    return tuple(band for band in range(1, number + 1) if band in (bands or BGR))
+
+
+def _bands_of_gdal(
+    data: bytes, driver: str, bands: tuple[int, ...]
+) -> tuple[np.ndarray, list[str], np.ndarray | None]:
+    """Read as read_with_gdal does; raises UndecodableChip where it cannot."""
+    try:
+        return read_with_gdal(data, driver, bands)
+    except Unreadable as error:
+        raise UndecodableChip(DAMAGED) from error
+
+
+def _read_jp2(
+    data: bytes, header: Header, bands: tuple[int, ...] | None, bit_depth: int | None
+) -> Picture:
+    """Read a jp2 file with GDAL's JP2OpenJPEG driver."""
+    if header.is_signed and bit_depth is None:
+        raise UndecodableChip(
+            f"the jp2 has signed values of {header.bits} bits: set the port bit_depth, or write "
+            "chips of 8 bits"
+        )
+    read = _bands_to_read(header.bands, bands)
+    pixels, uses, colors = _bands_of_gdal(data, "JP2OpenJPEG", read)
+    if pixels.shape != (header.height, header.width, len(read)):
+        raise UndecodableChip(DAMAGED)
+    bits = header.bits
+    if uses == ["palette"] and colors is not None and pixels.dtype == np.uint8:
+        return Picture(colors[pixels[..., 0]], 3, {1: 0, 2: 1, 3: 2})
+    channels = {band: channel for channel, band in enumerate(read)}
+    return Picture(pixels, header.bands, channels, bits, header.is_signed, file_bits=bits)
+
+
+# ------------------------------------------------------------------------------- bands and depths
+
+
+def _develop(picture: Picture, bands: tuple[int, ...] | None, bit_depth: int | None) -> np.ndarray:
+    """Make the result of decode_chip, uint8 (H, W, N), of a file's content."""
+    if bands is not None:
+        channels = _channels(picture, bands)
+    else:
+        channels = _channels(picture, BGR if picture.number > 2 else (1,))
+    pixels = _to_8_bits(_take(picture.pixels, channels), picture, bit_depth)
+    if bands is None and picture.number > 2:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]
+    return _upright(pixels, picture.orientation)
+
+
+def _channels(picture: Picture, bands: tuple[int, ...]) -> tuple[int, ...]:
+    """Give the channels of a picture that hold the bands asked for.
+
+    Raises UndecodableChip if it lacks one.
+    """
+    number = picture.number
+    if max(bands) <= number:
+        return tuple(picture.channels[band] for band in bands)
+    if number <= 2 and len(bands) == 3 and max(bands) == 3:
+        return picture.repeated
+    raise UndecodableChip(
+        f"the chip has {number} band(s), but band {max(bands)} is to be read: see the port bands"
+    )
+
+
+def _take(pixels: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
+    """Give channels of an image, contiguous, (H, W, N) in their order."""
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if channels == tuple(range(pixels.shape[2])):
+        return np.ascontiguousarray(pixels)
+    if not pixels.flags.c_contiguous or pixels.shape[2] > MOST_CHANNELS:
+        return np.ascontiguousarray(pixels[..., channels])
+    if (
+        channels == (2, 1, 0)
+        and pixels.shape[2] in (3, 4)
+        and pixels.dtype in (np.uint8, np.uint16)
+    ):
+        return cv2.cvtColor(pixels, _QUICK_REVERSALS[pixels.shape[2]])
+    out = np.empty((*pixels.shape[:2], len(channels)), pixels.dtype)
+    cv2.mixChannels([pixels], [out], [n for pair in zip(channels, range(99)) for n in pair])
+    return out
+
+
+def _to_8_bits(pixels: np.ndarray, picture: Picture, bit_depth: int | None) -> np.ndarray:
+    """Scale the values of a picture, as decode_chip says, to uint8."""
+    if picture.bits == 8 and not picture.is_signed:
+        return pixels
+    if picture.bits == 16 and not picture.is_signed and bit_depth is None:
+        return (pixels >> 8).astype(np.uint8)
+    depth = picture.bits if picture.bits < 8 or bit_depth is None else bit_depth
+    if picture.is_signed:
+        pixels = np.maximum(pixels, 0).view(pixels.dtype.str.replace("i", "u"))
+    if pixels.itemsize == 4:
+        top = 2**depth - 1
+        return np.round(np.minimum(pixels, top) * (255 / top)).astype(np.uint8)
+    return cv2.LUT(pixels, _table(pixels.dtype, depth)).reshape(pixels.shape)
+
+
+@functools.cache
+def _table(kind: np.dtype, depth: int) -> np.ndarray:
+    """Give for each value of an unsigned type the 8-bit value, uint8; see decode_chip."""
+    values, top = np.arange(np.iinfo(kind).max + 1, dtype=np.int64), 2**depth - 1
+    return ((np.minimum(values, top) * 510 + top) // (2 * top)).astype(np.uint8)  # half: up
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an image (H, W, N) upright by its TIFF tag 274."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def warp(pixels: np.ndarray, out: np.ndarray) -> None:
     """Warp a chip to the size of `out`, bilinear, all bands, as cv2.resize does.
 
     Args:
-        pixels: uint8 (H, W, 3).
-        out: uint8 (rows, columns, 3), contiguous; receives the result.
+        pixels: uint8 (H, W, N).
+        out: uint8 (rows, columns, N), contiguous; receives the result.
     """
     if pixels.shape == out.shape:
         out[...] = pixels
-    else:
-        cv2.resize(pixels, out.shape[1::-1], dst=out, interpolation=cv2.INTER_LINEAR)
+        return
+    size, bands = out.shape[1::-1], out.shape[2]
+    if bands <= MOST_CHANNELS:
+        cv2.resize(pixels, size, dst=out, interpolation=cv2.INTER_LINEAR)
+        return
+    for band in range(bands):
+        out[..., band] = cv2.resize(
+            np.ascontiguousarray(pixels[..., band]), size, interpolation=cv2.INTER_LINEAR
+        )

@@ -59,7 +59,8 @@ def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Con
                     part, sent = [], time.monotonic()
         except BrokenArchive as damage:
             error = damage
-        sender.send((part, archive.progress, (error, archive.passed_over, archive.left_behind)))
+        end = (error, archive.passed_over, archive.first_passed_over, archive.left_behind)
+        sender.send((part, archive.progress, end))
 
 
 def _receive_chips(
@@ -79,7 +80,7 @@ def _receive_chips(
     if end is None:
         yield from itertools.islice(archive.chips(), listed, None)
         return
-    error, archive.passed_over, archive.left_behind = end
+    error, archive.passed_over, archive.first_passed_over, archive.left_behind = end
     if error:
         raise error
 
@@ -194,7 +195,8 @@ def list_chips(archive: Archive) -> Listing:
     if not listing.number:
         others = ", ".join(f"{n} {what}" for what, n in archive.passed_over.items() if n)
         raise TaskError(
-            f"{archive.path.name} holds no jpeg, png or tif chips ({others or 'it is empty'}): "
+            f"{archive.path.name} holds no jpeg, png, tif, webp, bmp or jp2 chips "
+            f"({others or 'it is empty'}): "
             "make it with 'tar -cvf chips.tar chips'."
         )
     return listing

@@ -1,5 +1,6 @@
 """Chips -> batches of pixels, decoded and warped on all cores, a few ahead of the model."""
 
+import math
 import queue
 import threading
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ import numpy as np
 from chip_classifier.answers import Answers
 from chip_classifier.archive import Chip, UndecodableChip
 from chip_classifier.cores import give_way, usable_cores
-from chip_classifier.decode import decode_chip, has_16_bits, warp
+from chip_classifier.decode import BGR, ByteBudget, decode_into
 from chip_classifier.listing import Listing
 
 # Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
 # enough that memory stays flat.
 MOST_BATCHES_AHEAD = 2
 MOST_BYTES_AHEAD = 2**29
+
+# Files that are read or wait for a decoder at a time, unless a single group of chips has more.
+MOST_FILE_BYTES = 2**29
 
 # Chips that a decoder takes at a time: to hand over each by itself takes time in which no other
 # thread of Python runs.
@@ -28,9 +32,11 @@ MOST_CHIPS_OF_A_GROUP = 16
 class Batch:
     """The chips number `first`, first + 1, ... of the archive.
 
-    names, links: as in Answers; pixels: uint8 (N, rows, columns, 3), B, G, R, one row a chip, not
-    set for chips that have no pixels; preparing: what fills them, each future with the problems
-    that it met; problems: chip number -> reason.
+    names, links: as in Answers.
+    pixels: uint8 (N, rows, columns, bands), one row a chip, with the bands that Pipeline was given;
+        not set for chips that have no pixels.
+    preparing: what fills these, each future with the problems that it met.
+    problems: chip number -> reason.
     """
 
     first: int
@@ -55,19 +61,36 @@ class Batch:
 
 
 def rows_of(batch: Batch, rows: np.ndarray) -> np.ndarray:
-    """Give rows of a batch's pixels, uint8 (M, rows, columns, 3), without a copy if all are."""
+    """Give rows of a batch's pixels, uint8 (M, rows, columns, bands), without a copy if all are."""
     return batch.pixels if len(rows) == len(batch.pixels) else batch.pixels[rows]
+
+
+def in_colors(pixels: np.ndarray) -> np.ndarray:
+    """Give three bands to look at, uint8 (M, rows, columns, 3), B, G, R, of a batch's pixels.
+
+    Three bands are taken as they are, of more the first three as R, G, B; fewer show the first one.
+    """
+    bands = pixels.shape[3]
+    if bands < 3:
+        return np.repeat(pixels[..., :1], 3, axis=3)
+    return pixels if bands == 3 else np.ascontiguousarray(pixels[..., 2::-1])
 
 
 class Pipeline:
     """Reads, decodes and warps chips on several threads, a few batches ahead of the model.
 
     listing: the chips.
-    saw_16_bits: whether a chip with 16-bit bands came by.
+    saw_16_bits: whether a chip with 16-bit bands came by, and no bit_depth tells how many count.
     """
 
     def __init__(
-        self, listing: Listing, batch_size: int, size: tuple[int, int], answered: int
+        self,
+        listing: Listing,
+        batch_size: int,
+        size: tuple[int, int],
+        answered: int,
+        bands: tuple[int, ...] | None = BGR,
+        bit_depth: int | None = None,
     ) -> None:
         """Start reading.
 
@@ -76,19 +99,21 @@ class Pipeline:
             batch_size: chips per batch; the last batch may have fewer.
             size: rows and columns to warp the chips to.
             answered: this many chips, whole batches of them, need no pixels any more.
+            bands, bit_depth: as for decode_chip.
         """
         self.saw_16_bits = False
-        self.listing, self._batch_size, self._size = listing, batch_size, size
-        self._answered = answered
+        self.listing, self._batch_size = listing, batch_size
+        self._answered, self._bands, self._bit_depth = answered, bands, bit_depth
+        self._shape = (batch_size, *size, len(bands or (1,)))
         threads = usable_cores()
         self._decoders = ThreadPoolExecutor(threads, "decode", initializer=give_way)
-        # Chips of a compressed archive wait for a decoder with their data, which may be large.
+        # Chips of a compressed archive wait for a decoder with their data.
         self._waiting = threading.Semaphore(4 * threads)
+        self._files = ByteBudget(MOST_FILE_BYTES)
         self._group_size = 1
         if not listing.archive.is_compressed:
             self._group_size = min(MOST_CHIPS_OF_A_GROUP, max(1, batch_size // (4 * threads)))
-        batch_bytes = batch_size * size[0] * size[1] * 3
-        ahead = min(MOST_BATCHES_AHEAD, max(1, MOST_BYTES_AHEAD // batch_bytes))
+        ahead = min(MOST_BATCHES_AHEAD, max(1, MOST_BYTES_AHEAD // math.prod(self._shape)))
         self._batches: queue.Queue = queue.Queue(ahead)
         threading.Thread(target=self._read, name="read", daemon=True).start()
 
@@ -137,28 +162,33 @@ class Pipeline:
         if not group:
             return
         if batch.pixels is None:
-            batch.pixels = np.empty((self._batch_size, *self._size, 3), np.uint8)
+            batch.pixels = np.empty(self._shape, np.uint8)
         self._waiting.acquire()
+        files = self._files.take(sum(chip.size for _, chip in group))
         batch.preparing.append(
-            self._decoders.submit(self._decode, batch.pixels, batch.first, group)
+            self._decoders.submit(self._decode, batch.pixels, batch.first, group, files)
         )
 
     def _decode(
-        self, pixels: np.ndarray, first: int, group: list[tuple[int, Chip]]
+        self, pixels: np.ndarray, first: int, group: list[tuple[int, Chip]], files: int
     ) -> dict[int, str]:
-        """Put chips into `pixels`, where chip `first` has row 0; return chip number -> problem."""
+        """Put chips into `pixels`, where chip `first` has row 0; return chip number -> problem.
+
+        Gives back so many bytes of files at the end.
+        """
         problems = {}
         try:
             for number, chip in group:
                 try:
                     data = self.listing.archive.read(chip)
-                    warp(decode_chip(data), pixels[number - first])
+                    row = pixels[number - first]
+                    has_16_bits = decode_into(row, data, self._bands, self._bit_depth)
                 except UndecodableChip as error:
                     problems[number] = str(error)
-                    continue
-                if not self.saw_16_bits and has_16_bits(data):
-                    self.saw_16_bits = True
+                else:
+                    self.saw_16_bits |= has_16_bits and self._bit_depth is None
         finally:
+            self._files.give_back(files)
             self._waiting.release()
         return problems
 

@@ -23,7 +23,10 @@ from chip_classifier.progress import duration, say
 from keras_files.open_model import OpenedModel
 
 # Those whose versions are in the log.
-PACKAGES = ("tensorflow", "keras", "h5py", "numpy", "opencv-python-headless", "pillow")
+PACKAGES = (
+    *("tensorflow", "keras", "h5py", "numpy"),
+    *("opencv-python-headless", "imagecodecs", "rasterio"),
+)
 
 
 def settings_in_force(
@@ -101,6 +104,11 @@ def log_archive(archive: Archive, pipeline: Pipeline) -> None:
     """Log what was noticed about the archive and its chips while they were read."""
     for what, number in archive.passed_over.items():
         log.info("Passed over in the archive: %d %s", number, what)
+    if archive.first_passed_over is not None:
+        warn(
+            f"{archive.passed_over['other files']:,} file(s) of the archive are no chips and were "
+            f"passed over, the first is '{archive.first_passed_over}'."
+        )
     if archive.left_behind:
         warn(
             f"Data follows the end of the archive {archive.path.name} and was not read: if "

@@ -334,6 +334,8 @@ def readable_chips() -> dict[str, tuple[bytes, np.ndarray | None]]:
         (34735, "H", 8, (1, 1, 0, 1, 3072, 0, 1, 32633), True),
     ]
     color, tiled = {"photometric": "rgb"}, {"tile": (16, 16)}
+    eight = scene(7, 24, 20, 8)
+    bands = {"photometric": "minisblack", "extrasamples": ["unspecified"] * 7}
     two_pages = io.BytesIO()
     with tifffile.TiffWriter(two_pages) as writer:
         for page in (rgb, 255 - rgb):
@@ -409,6 +411,18 @@ def readable_chips() -> dict[str, tuple[bytes, np.ndarray | None]]:
             read8,
         ),
         "two_pages.tif": (two_pages.getvalue(), read8),
+        "eight_bands.tif": (tif(eight, planarconfig="contig", **bands), bgr(eight)),
+        "eight_bands_planar.tif": (
+            tif(np.moveaxis(eight, 2, 0).copy(), planarconfig="separate", **bands),
+            bgr(eight),
+        ),
+        "bmp_inside.jpg": (pillow(rgb, "bmp"), read8),
+        "lossless.webp": (pillow(rgb, "webp", lossless=True), read8),
+        "smooth.webp": (pillow(smooth, "webp"), None),
+        "colors.bmp": (pillow(palette, "bmp"), read_palette),
+        "old.jpe": (pillow(smooth, "jpeg"), None),
+        "old.jfif": (pillow(grey, "jpeg"), None),
+        "lossless.jp2": (pillow(rgb, "jpeg2000"), read8),
     }
     for orientation in STORED_AS:
         exif = Image.Exif()
@@ -422,14 +436,12 @@ def readable_chips() -> dict[str, tuple[bytes, np.ndarray | None]]:
 def unreadable_chips() -> dict[str, bytes]:
     """Make one chip of every kind that no reader takes: file name -> its bytes."""
     rgb = scene(1, 24, 20, 3)
-    bands = {"photometric": "minisblack", "extrasamples": ["unspecified"] * 7}
     too_large = zlib.compress(bytes(8193 * 8193), 1)  # one byte for the filter, 8192 for the pixels
     return {
         "empty.jpg": b"",
         "random.png": np.random.default_rng(8).bytes(900),
         "text.tif": b"<html>404 Not Found</html>",
         "gif_inside.png": pillow(rgb, "gif"),
-        "bmp_inside.jpg": pillow(rgb, "bmp"),
         "signature_only.png": b"\x89PNG\r\n\x1a\n",
         "signature_only.tif": b"II*\0",
         "no_pixels.png": png_file(0, 0, b""),
@@ -437,8 +449,6 @@ def unreadable_chips() -> dict[str, bytes]:
         "too_many_pixels.png": png_file(8192, 8193, too_large, colour=0),
         "declares_too_many_pixels.png": png_file(100_000, 100_000, b""),
         "too_many_pixels.tif": tif(np.zeros((8193, 8193), np.uint8), compression="zlib"),
-        "eight_bands.tif": tif(scene(7, 24, 20, 8), planarconfig="contig", **bands),
-        "eight_bands_planar.tif": tif(scene(7, 8, 24, 20), planarconfig="separate", **bands),
         "float.tif": tif(rgb[..., 0].astype(np.float32)),
         "float_rgb.tif": tif(rgb.astype(np.float32) / 255, photometric="rgb"),
         "double.tif": tif(rgb[..., 0].astype(np.float64)),

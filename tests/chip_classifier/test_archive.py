@@ -240,7 +240,7 @@ def test_archive_without_chips_fails(
     mode: str, members: list, found: str, tmp_path: Path, bands_model: Path
 ) -> None:
     reason = reason_for(make_tar(members, mode), tmp_path, bands_model)
-    assert "no jpeg, png or tif chips" in reason
+    assert "no jpeg, png, tif, webp, bmp or jp2 chips" in reason
     assert found in reason
 
 

@@ -1,0 +1,88 @@
+"""GDAL, through rasterio, as a reader of bytes in memory that reaches nothing else.
+
+Loaded when the first chip needs it: that takes time and memory.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+
+# What GDAL and the libraries in it take settings from, of the user's or of other programs': plugins
+# to load, drivers to skip, how to read a format.
+SETTINGS_OF_OTHERS = ("GDAL", "GTIFF", "CPL", "VSI", "OGR", "OSR", "PROJ", "OPJ", "JPEG", "TIFF")
+
+# No look at neighbouring files, even of those in memory; no threads beyond the task's; a cache for
+# one chip at a time; see the page "Configuration options" of GDAL's documentation.
+OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_NUM_THREADS": "1",
+    "GDAL_CACHEMAX": 64,
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_GEOREF_SOURCES": "INTERNAL",
+}
+
+
+# Before there are other threads, which may not look at the environment while it changes.
+for _name in list(os.environ):
+    if _name.startswith(SETTINGS_OF_OTHERS):
+        del os.environ[_name]
+os.environ["GDAL_CONFIG_FILE"] = os.devnull  # else one in the user's home directory
+
+
+class Unreadable(Exception):
+    """GDAL does not read the file, for whatever reason."""
+
+
+@functools.cache
+def _rasterio() -> ModuleType:
+    """Load rasterio."""
+    import rasterio
+
+    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL + 1)
+    return rasterio
+
+
+def read_with_gdal(
+    data: bytes, driver: str, bands: Sequence[int]
+) -> tuple[np.ndarray, list[str], np.ndarray | None]:
+    """Read bands of an image file.
+
+    Only those that are needed: GDAL may decode all of them anew for each.
+
+    Args:
+        data: the bytes of the file.
+        driver: the one driver of GDAL that is to look at it.
+        bands: their numbers, counted from 1.
+    Returns:
+        The bands (H, W, N) of the file's type, not turned by its orientation; what each is for
+        ("red", "palette", "undefined", ...); the first band's colours, uint8 (256, 3), R, G, B, or
+        None.
+    Raises:
+        Unreadable: GDAL does not read it.
+        MemoryError: memory is short.
+    """
+    rasterio = _rasterio()
+    try:
+        with (
+            rasterio.Env(**OPTIONS),
+            rasterio.MemoryFile(data) as file,
+            file.open(driver=driver) as image,
+        ):
+            pixels = image.read(list(bands))
+            uses = [image.colorinterp[band - 1].name for band in bands]
+            colors = None
+            with contextlib.suppress(ValueError):  # the band has none
+                table = image.colormap(1)
+                colors = np.array([table.get(n, (0, 0, 0))[:3] for n in range(256)], np.uint8)
+            return np.moveaxis(pixels, 0, -1), uses, colors
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file makes it come upon
+        raise Unreadable(str(error)) from error

@@ -1,0 +1,215 @@
+"""What an image file other than tif declares: its size, and the work that it makes.
+
+Read before any decoder, which would take memory for whatever a file declares. Sources: ISO/IEC
+10918-1, annex B (jpeg); PNG, third edition; RFC 9649 (WebP); the BITMAPINFOHEADER of Windows (bmp);
+ISO/IEC 15444-1, annexes A and I (JPEG 2000).
+"""
+
+import re
+import struct
+from dataclasses import dataclass
+
+from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_PIXELS
+from chip_classifier.archive import MAX_CHIP_BYTES, UndecodableChip
+from chip_classifier.kinds import BMP, JP2, JPEG, PNG, WEBP
+from chip_classifier.tiff import DAMAGED
+
+# A decoder goes over all blocks of a progressive jpeg once for each scan: 16 scans of the largest
+# chip, or as many of smaller ones as take that long.
+MAX_SCANNED_PIXELS = 16 * MAX_CHIP_PIXELS
+LEAST_SCAN_PIXELS = 2**16  # a scan of fewer costs as much
+SCAN_BYTES = 10  # its header's, at least
+MAX_JPEG_SEGMENTS = 100_000
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
+_LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF}
+
+# Chunks that are unpacked, and of which nothing is used: comments, and a profile of colours, which
+# cv2.imread does not apply.
+_PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image file of another kind than tif declares.
+
+    kind: JPEG, PNG, ...; width, height: pixels; bands, bits: samples a pixel, and bits a sample;
+    is_signed: whether these may be below 0; scans: passes over the picture, of a jpeg: how many,
+    or a bound on it that is small enough.
+    """
+
+    kind: str
+    width: int
+    height: int
+    bands: int = 3
+    bits: int = 8
+    is_signed: bool = False
+    scans: int = 1
+    problem: str | None = None
+
+    def decoded_bytes(self) -> int:
+        """Give the bytes of all bands."""
+        return self.width * self.height * self.bands * (1 if self.bits <= 8 else 2)
+
+
+def read_header(data: bytes, kind: str) -> Header:
+    """Read what an image file declares.
+
+    Args:
+        data: the bytes of the file.
+        kind: JPEG, PNG, WEBP, BMP or JP2.
+    Raises:
+        UndecodableChip: nothing sound, or more pixels or work than the limits.
+    """
+    try:
+        header = _READERS[kind](data)
+    except (struct.error, IndexError, ValueError) as error:
+        raise UndecodableChip(DAMAGED) from error
+    pixels = header.width * header.height
+    if min(header.width, header.height) <= 0:
+        raise UndecodableChip(DAMAGED)
+    if pixels > MAX_CHIP_PIXELS:
+        raise UndecodableChip(
+            f"the image has {header.width} x {header.height} pixels, the limit is "
+            f"{MAX_CHIP_PIXELS:,}"
+        )
+    if header.scans * max(pixels, LEAST_SCAN_PIXELS) > MAX_SCANNED_PIXELS:
+        raise UndecodableChip(
+            f"the jpeg has {header.scans:,} scans of {header.width} x {header.height} pixels, "
+            "which would take too long"
+        )
+    if header.bands > MAX_CHIP_BANDS or header.decoded_bytes() > MAX_CHIP_BYTES:
+        raise UndecodableChip(
+            f"the {kind} has {header.bands:,} band(s) and {header.decoded_bytes():,} bytes in all, "
+            f"the limits are {MAX_CHIP_BANDS:,} and {MAX_CHIP_BYTES:,}"
+        )
+    if header.problem:
+        raise UndecodableChip(header.problem)
+    return header
+
+
+def _jpeg(data: bytes) -> Header:
+    """Read the segments of a jpeg up to its frame; count its scans where there may be many."""
+    at, frame = 2, None
+    for _ in range(MAX_JPEG_SEGMENTS):
+        marker = _MARKER.search(data, at)
+        if marker is None:
+            break
+        kind = marker[1][0]
+        at = marker.end()
+        if kind in _FRAMES:
+            frame = kind, struct.unpack_from(">BHHB", data, at + 2)
+        if kind in (_START_OF_SCAN, _END_OF_IMAGE):
+            break
+        at += int.from_bytes(data[at : at + 2])
+    if frame is None:
+        raise UndecodableChip(DAMAGED)
+    kind, (bits, height, width, bands) = frame
+    problem = None
+    if bits != 8:
+        problem = f"{bits}-bit jpeg is not supported"
+    elif kind in _LOSSLESS_FRAMES:
+        problem = "lossless jpeg is not supported"
+    most = 1 + len(data) // SCAN_BYTES
+    if most * max(width * height, LEAST_SCAN_PIXELS) > MAX_SCANNED_PIXELS:
+        most = data.count(b"\xff\xda", at) + 1
+    if most * max(width * height, LEAST_SCAN_PIXELS) > MAX_SCANNED_PIXELS:
+        most = _count_scans(data, at)
+    return Header(JPEG, width, height, bands, scans=most, problem=problem)
+
+
+def _count_scans(data: bytes, at: int) -> int:
+    """Count the scans of a jpeg of which the first one's marker ends at `at`.
+
+    Thumbnails, and what follows the picture's end, are not among them.
+    """
+    scans = 1
+    for _ in range(MAX_JPEG_SEGMENTS):
+        at += int.from_bytes(data[at : at + 2])
+        marker = _MARKER.search(data, at)
+        if marker is None or marker[1][0] == _END_OF_IMAGE:
+            return scans
+        scans += marker[1][0] == _START_OF_SCAN
+        at = marker.end()
+    raise UndecodableChip(f"the jpeg has more than {MAX_JPEG_SEGMENTS:,} segments")
+
+
+def _png(data: bytes) -> Header:
+    width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
+    bands = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(color, 4)
+    return Header(PNG, width, height, bands, bits)
+
+
+def lean_png(data: bytes) -> bytes:
+    """Give a png file without the chunks that are packed and not used.
+
+    OpenCV also takes memory for as much as a chunk declares, up to 4 GiB, before it reads it:
+    raises UndecodableChip if one does not lie within the file (PNG, 5.3).
+    """
+    at, kept, parts = 8, 0, []
+    while at < len(data):
+        length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        end = at + length + 12  # length 4, type 4, checksum 4
+        if end > len(data):
+            raise UndecodableChip(DAMAGED)
+        if kind in _PACKED_CHUNKS:
+            parts.append(data[kept:at])
+            kept = end
+        if kind == b"IEND":
+            break
+        at = end
+    return b"".join((*parts, data[kept:])) if parts else data
+
+
+def png_chunk(data: bytes, name: bytes) -> bytes | None:
+    """Give the content of the first chunk of a sound png file that has a name, or None."""
+    at = 8
+    while at < len(data):
+        length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        if kind == name:
+            return data[at + 8 : at + 8 + length]
+        at += length + 12
+    return None
+
+
+def _webp(data: bytes) -> Header:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        bands = 4 if data[20] & 16 else 3
+    elif kind == b"VP8L":
+        (packed,) = struct.unpack_from("<I", data, 21)
+        width, height = (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+        bands = 4 if packed >> 28 & 1 else 3
+    else:
+        width, height = (size & 0x3FFF for size in struct.unpack_from("<HH", data, 26))
+        bands = 3
+    return Header(WEBP, width, height, bands)
+
+
+def _bmp(data: bytes) -> Header:
+    is_old = int.from_bytes(data[14:18], "little") == 12
+    width, height = struct.unpack_from("<HH" if is_old else "<ii", data, 18)
+    return Header(BMP, abs(width), abs(height))
+
+
+def _jp2(data: bytes) -> Header:
+    """Read the SIZ segment, with which the codestream begins (ISO/IEC 15444-1, A.5.1)."""
+    at = data.index(b"\xff\x4f\xff\x51")
+    right, bottom, left, top = struct.unpack_from(">IIII", data, at + 8)
+    (bands,) = struct.unpack_from(">H", data, at + 40)
+    depths = set(data[at + 42 : at + 42 + 3 * bands : 3])
+    depth = max(depths)
+    bits = (depth & 0x7F) + 1
+    problem = None
+    if len(depths) > 1:
+        problem = "the jp2 has bands of different depths, which is not supported"
+    elif bits > 16:
+        problem = f"the jp2 has values of {bits} bits: write chips of 8 bits"
+    return Header(
+        JP2, right - left, bottom - top, bands, bits, is_signed=depth > 0x7F, problem=problem
+    )
+
+
+_READERS = {JPEG: _jpeg, PNG: _png, WEBP: _webp, BMP: _bmp, JP2: _jp2}

@@ -1,0 +1,89 @@
+"""Measure how many chips a second are decoded, here and by cv2.imdecode, in one run.
+
+    python tests/measure/decoders.py
+
+Chips of 256 x 256 pixels, on one thread and on as many as there are cores. The two take many short
+turns one after the other; each figure is the median, of the turns and of their ratios, so that
+other work on the machine does not decide. cv2.imdecode reads four bands and 16 bits of tif files
+wrongly: its time is what is compared, not its pixels.
+"""
+
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import chip_files
+from chip_classifier.cores import usable_cores
+from chip_classifier.decode import decode_chip
+
+CHIPS, TURNS = 60, 31  # chips a turn
+SIDE = 256
+
+
+def scene(bands: int, kind: type) -> np.ndarray:
+    """Make a smooth picture with some noise, (SIDE, SIDE, bands), over the range of its type."""
+    coarse = chip_files.scene(bands, 16, 16, bands, kind=kind).astype(np.float32)
+    image = cv2.resize(coarse, (SIDE, SIDE)) + chip_files.scene(9, SIDE, SIDE, bands)
+    return np.clip(image, 0, np.iinfo(kind).max).astype(kind).reshape(SIDE, SIDE, bands)
+
+
+def kinds() -> dict[str, bytes]:
+    """Make one chip of each kind."""
+    rgb, four = scene(3, np.uint8), scene(4, np.uint8)
+    rgb16, four16 = scene(3, np.uint16), scene(4, np.uint16)
+    alpha = {"photometric": "rgb", "extrasamples": ["unassalpha"]}
+    return {
+        "jpeg": chip_files.pillow(rgb, "jpeg", quality=90),
+        "png": chip_files.png(rgb),
+        "tif, R,G,B of 8 bits": chip_files.tif(rgb, photometric="rgb"),
+        "tif, R,G,B of 8 bits, LZW": chip_files.pillow(rgb, "tiff", compression="tiff_lzw"),
+        "tif, four bands of 8 bits": chip_files.tif(four, **alpha),
+        "tif, four bands of 8 bits, LZW": chip_files.tif(four, compression="lzw", **alpha),
+        "tif, three bands of 16 bits": chip_files.tif(
+            rgb16, photometric="minisblack", planarconfig="contig", extrasamples=[0, 0]
+        ),
+        "tif, four bands of 16 bits": chip_files.tif(four16, **alpha),
+        "tif, four bands of 16 bits, LZW": chip_files.tif(four16, compression="lzw", **alpha),
+    }
+
+
+def rate(function: Callable[[bytes], object], data: bytes, threads: int) -> float:
+    """Give how many files a second a function decodes on so many threads."""
+    with ThreadPoolExecutor(threads) as pool:
+        started = time.perf_counter()
+        for _ in pool.map(lambda _: [function(data) for _ in range(10)], range(CHIPS // 10)):
+            pass
+        return CHIPS / (time.perf_counter() - started)
+
+
+def read_with_opencv(data: bytes) -> np.ndarray | None:
+    """Decode as cv2.imread does."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def main() -> None:
+    """Measure, and print a line for each kind and number of threads."""
+    print(f"{'chips a second':34} threads     here   OpenCV   ratio")
+    for (kind, data), threads in itertools.product(kinds().items(), (1, usable_cores())):
+        turns = np.array(
+            [
+                [rate(reader, data, threads) for reader in (decode_chip, read_with_opencv)]
+                for _ in range(TURNS)
+            ]
+        )
+        here, opencv = np.median(turns, axis=0)
+        ratio = np.median(turns[:, 0] / turns[:, 1])
+        print(f"{kind:34} {threads:7} {here:8,.0f} {opencv:8,.0f} {ratio:7.2f}")
+
+
+if __name__ == "__main__":
+    main()
