@@ -289,7 +289,7 @@ class Archive:
         if self.is_compressed or member.issparse():
             return tar.extractfile(member).read(HEAD_BYTES) if member.size > 0 else b""
         size = min(max(member.size, 0), HEAD_BYTES)
-        return os.pread(self._descriptor, size, member.offset_data)
+        return self.file.read(member.offset_data, size)
 
     def read(self, chip: Chip) -> bytes:
         """Read the file of a chip that has one; several threads may do so at a time.
