@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chip_classifier.cores import usable_cores
+from chip_classifier.cores import cores_of_affinity, usable_cores
 from chip_classifier.log import log, warn
 from chip_classifier.ports import TaskError
 from chip_classifier.preprocessing import Preprocessing
@@ -80,6 +80,9 @@ class Classifier:
         self._tf = tf
         # By itself TensorFlow rounds to 10 bits what GPUs since NVIDIA's Ampere multiply (TF32).
         tf.config.experimental.enable_tensor_float_32_execution(False)
+        if usable_cores() < cores_of_affinity():  # which is all that TensorFlow asks for
+            tf.config.threading.set_intra_op_parallelism_threads(usable_cores())
+            tf.config.threading.set_inter_op_parallelism_threads(usable_cores())
         gpus = tf.config.list_physical_devices("GPU")
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)

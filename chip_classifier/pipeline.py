@@ -11,14 +11,15 @@ import numpy as np
 
 from chip_classifier.answers import Answers
 from chip_classifier.archive import Chip, UndecodableChip
-from chip_classifier.cores import give_way, usable_cores
+from chip_classifier.cores import give_way, usable_cores, usable_memory
 from chip_classifier.decode import BGR, ByteBudget, decode_into
 from chip_classifier.listing import Listing
 
 # Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
-# enough that memory stays flat.
+# enough that memory stays flat and that most of it is left to the model.
 MOST_BATCHES_AHEAD = 2
 MOST_BYTES_AHEAD = 2**29
+MOST_OF_MEMORY_AHEAD = 1 / 8
 
 # Files that are read or wait for a decoder at a time, unless a single group of chips has more.
 MOST_FILE_BYTES = 2**29
@@ -76,6 +77,12 @@ def in_colors(pixels: np.ndarray) -> np.ndarray:
     return pixels if bands == 3 else np.ascontiguousarray(pixels[..., 2::-1])
 
 
+def batches_ahead(batch_bytes: int) -> int:
+    """Give how many batches of so many bytes may wait, decoded, for the model."""
+    most_bytes = min(MOST_BYTES_AHEAD, int(usable_memory() * MOST_OF_MEMORY_AHEAD))
+    return min(MOST_BATCHES_AHEAD, max(1, most_bytes // batch_bytes))
+
+
 class Pipeline:
     """Reads, decodes and warps chips on several threads, a few batches ahead of the model.
 
@@ -113,8 +120,7 @@ class Pipeline:
         self._group_size = 1
         if not listing.archive.is_compressed:
             self._group_size = min(MOST_CHIPS_OF_A_GROUP, max(1, batch_size // (4 * threads)))
-        ahead = min(MOST_BATCHES_AHEAD, max(1, MOST_BYTES_AHEAD // math.prod(self._shape)))
-        self._batches: queue.Queue = queue.Queue(ahead)
+        self._batches: queue.Queue = queue.Queue(batches_ahead(math.prod(self._shape)))
         threading.Thread(target=self._read, name="read", daemon=True).start()
 
     def __iter__(self) -> Iterator[Batch]:
