@@ -3,6 +3,7 @@
 import gc
 import os
 import queue
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ class Classifier:
         # The import makes many objects that stay: the garbage collector would go over them again
         # and again.
         gc.disable()
+        do_without_temporary_files()
         import tensorflow as tf
 
         from chip_classifier.replica import Replica
@@ -105,6 +107,17 @@ class Classifier:
             return replica(chips)
         finally:
             self._free.put(replica)
+
+
+def do_without_temporary_files() -> None:
+    """Let TensorFlow be loaded in a container that has no directory for temporary files.
+
+    A module of its tests, which it loads too, asks for one; nothing is ever written there.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = os.devnull
 
 
 def missing_cuda(root: Path = Path("/")) -> bool:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -73,6 +75,28 @@ def test_number_of_threads_does_not_matter(
     assert "CPU, 1 cores" in (work_dir / "output" / "logs" / "out.log").read_text()
     classified = work_dir / "output" / "results" / "classified.json"
     assert_same(answers, json.loads(classified.read_text()))
+
+
+CLASSIFY_BLACK_CHIPS = """
+import numpy as np
+from test_classifier import MODEL, SIZE, Classifier, Ports, open_model, settle_preprocessing
+classifier = Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), SIZE, 100)
+print(classifier(np.zeros((2, *SIZE, 3), np.uint8)).shape)
+"""
+
+
+def test_no_file_needs_to_be_written() -> None:
+    """As in a container that is read-only, where Python finds no directory for temporary files."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLASSIFY_BLACK_CHIPS],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout == "(2, 4)\n", done.stderr
 
 
 def test_gpu_multiplies_in_full_float32() -> None:
