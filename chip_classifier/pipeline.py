@@ -209,7 +209,7 @@ def batches_to_compute(pipeline: Pipeline, answers: Answers) -> Iterator[Batch]:
     for batch in pipeline:
         if pipeline.listing.error:
             raise pipeline.listing.error
-        answers.names += batch.names
+        answers.names.extend(batch.names)
         answers.links |= batch.links
         if batch.first >= answered:
             yield batch
