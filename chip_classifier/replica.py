@@ -95,6 +95,8 @@ class Replica:
                 return np.concatenate(list(self._map(self._compute, parts)))
             except tf.errors.OpError as error:
                 if not is_out_of_memory(error):
+                    if isinstance(error, tf.errors.InternalError):  # the device's, not the model's
+                        raise
                     with naming(self._path):
                         raise self._model.failure(error) from error
                 tried = len(self._fill_up(parts[0]))
