@@ -1,5 +1,12 @@
 FROM python:3.13-slim
 
+# The annotations of the OCI image specification. The version is that of chip_classifier/__init__.py.
+LABEL org.opencontainers.image.title="deploy-chip-classifier" \
+      org.opencontainers.image.description="Classifies a tar of image chips with a Keras model" \
+      org.opencontainers.image.version="1.1.0" \
+      org.opencontainers.image.source="https://github.com/platformstories/deploy-chip-classifier" \
+      org.opencontainers.image.documentation="https://github.com/platformstories/deploy-chip-classifier#readme"
+
 # tensorflow[and-cuda] brings the CUDA libraries, for a GPU: the image has 6.95 GB, a download of
 # 3.5 GB. For machines without one, build with --build-arg TENSORFLOW=tensorflow: it has 2.52 GB, a
 # download of 0.7 GB. The version is in requirements.txt.
@@ -21,4 +28,6 @@ COPY deploy-chip-classifier.py /
 COPY chip_classifier /chip_classifier
 COPY keras_files /keras_files
 
+# It runs as root, since GBDX mounts a work directory that root owns, and as any other user with
+# docker run --user. It has no HEALTHCHECK: it is a job, and its exit code and status.json tell all.
 CMD ["python", "/deploy-chip-classifier.py"]

@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
 """Run a trained Keras classifier over a tar of image chips.
 
-The task works in one directory, /mnt/work in the container:
+    deploy-chip-classifier.py --chips chips.tar --model model.h5 --out deployed
+    deploy-chip-classifier.py --chips chips.zip --model model.keras --out deployed --size 96
+    deploy-chip-classifier.py --chips my/chips --model model.h5 --out deployed --classes "No, Yes"
+    deploy-chip-classifier.py --work-dir DIR
 
-    input/ports.json      string ports, all optional: classes, size, deploy_batch,
-                          normalization_vector, normalization_value
-    input/chips/          one tar archive of jpeg, png and tif chips; beside it one .geojson with
-                          the features that they were cut at, if there is one
-    input/model/          one Keras model: .h5, .hdf5 or .keras
+The first three leave all that they write in --out, and take a flag for each string port (the README
+explains them). The last one works in one directory, /mnt/work in the container, as GBDX lays it:
+
+    input/ports.json      string ports, all optional: classes, size, deploy_batch, preprocessing,
+                          normalization_vector, normalization_value, bands, bit_depth, probabilities
+    input/chips/          one tar archive of chips; beside it one .geojson with the features that
+                          they were cut at, if there is one
+    input/model/          one Keras model: .h5, .hdf5 or .keras, or its architecture and weights
     output/results/       classified.json: chip name -> class and certainty;
                           unclassified.json: chip name -> reason, if there is such a chip;
                           classified.geojson: the chips on the map, if they say where they are
@@ -36,25 +42,18 @@ if __name__ == "__main__":
 
 from chip_classifier import VERSION
 from chip_classifier.answers import Answers
-from chip_classifier.archive import ARCHIVE_SUFFIXES, Archive
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
 from chip_classifier.explain import Stopped, explain
 from chip_classifier.final_chips import final_chips
-from chip_classifier.geojson import CLASSIFIED, find_reference
+from chip_classifier.geojson import CLASSIFIED
+from chip_classifier.inputs import Given, find_inputs
 from chip_classifier.journal import JOURNAL, Expected, Journal, fingerprint_task
 from chip_classifier.listing import list_chips
 from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.places import Places
-from chip_classifier.ports import (
-    TaskError,
-    chip_size,
-    class_names,
-    find_input,
-    find_model,
-    read_ports,
-)
+from chip_classifier.ports import TaskError, chip_size, class_names
 from chip_classifier.preprocessing import contradictions, settle_preprocessing
 from chip_classifier.preview import Preview, RunFacts
 from chip_classifier.progress import Progress, say
@@ -76,41 +75,40 @@ from keras_files.open_model import open_model
 PREVIEW = "preview.html"
 
 
-def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> str | None:
-    """Classify the chips of a work directory and write the results.
+def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str) -> str | None:
+    """Classify chips and write the results.
 
     Args:
-        input_dir: holds ports.json, chips/ and model/; nothing is written to it.
+        source: holds ports.json, chips/ and model/, or says what is in their places; nothing is
+            written to it.
         results: directory for classified.json and unclassified.json.
         logs: directory for preview.html.
         trained_with: backend that trained a Keras 1 model, "tensorflow" or "theano".
     Returns:
-        A sentence for status.json if some chips could not be classified, else None.
+        For status.json: what was not classified, and what is warned about; None if all is well.
     Raises:
         TaskError, BrokenArchive, ModelError: the input is at fault; the message says how.
         OSError: a file cannot be read or written.
     """
     warnings.clear()
     started, started_at = time.monotonic(), datetime.now().astimezone()
-    ports = read_ports(input_dir / "ports.json")
-    archive = Archive(find_input(input_dir / "chips", "tar archive", ARCHIVE_SUFFIXES))
-    reference = find_reference(archive.path.parent)
-    model_path, beside = find_model(input_dir / "model")
-    opened = open_model(model_path, trained_with, beside)
-    size = chip_size(ports, opened, model_path.name)
+    inputs = find_inputs(source)
+    ports, archive = inputs.ports, inputs.chips
+    opened = open_model(inputs.model, trained_with, inputs.beside)
+    size = chip_size(ports, opened, inputs.model.name)
     preprocessing = settle_preprocessing(ports, opened.bands)
     if opened.outputs is not None:
         class_names(ports, opened.outputs)
     listing = list_chips(archive)
     settings = settings_in_force(ports, size, preprocessing)
-    log_settings(settings, archive, model_path, opened)
+    log_settings(settings, archive, inputs.model, opened)
     for warning in (
         *ports.warnings,
         *opened.warnings,
         *contradictions(opened, ports, preprocessing),
     ):
         warn(warning)
-    fingerprint = fingerprint_task(archive.file, opened.files, trained_with, settings)
+    fingerprint = fingerprint_task(archive.fingerprint(), opened.files, trained_with, settings)
     batch_size = listing.batch_size(ports.deploy_batch)
     listing.go_on_aside()
     loading = time.monotonic()
@@ -119,7 +117,7 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
     log.info("Device: %s", classifier.device)
     say(f"Computing on {classifier.device}.")
     log.info("Time to load the model: %.2f s", time.monotonic() - loading)
-    answers, places = Answers(ports.probabilities), None if reference else Places()
+    answers, places = Answers(ports.probabilities), None if inputs.reference else Places()
     expected = Expected(
         len(classes),
         batch_size,
@@ -154,10 +152,10 @@ def run_task(input_dir: Path, results: Path, logs: Path, trained_with: str) -> s
             f"{reasons.most_common(1)[0][0]}; see unclassified.json."
         )
     chips = final_chips(answers)
-    review = review_answers(results, reference, places, answers, chips, classes)
+    review = review_answers(results, inputs.reference, places, answers, chips, classes)
     run = RunFacts(
         archive=archive.path.name,
-        model=model_path.name,
+        model=inputs.model.name,
         model_description=opened.description,
         classes=classes,
         ports=settings,
@@ -184,7 +182,9 @@ def main(start: Start) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise Stopped(signal.Signals(number).name)
 
-    results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
+    results, logs, source = start.results, start.logs, work_dir / "input"
+    if start.chips and start.model:
+        source = Given(start.chips, start.model, start.ports)
     status, reason = "success", None
     try:
         signal.signal(signal.SIGTERM, stop)
@@ -193,9 +193,7 @@ def main(start: Start) -> int:
         prepare_output(results, logs)
         if start.warning:
             warn(start.warning)
-        reason = wait_for(
-            functools.partial(run_task, work_dir / "input", results, logs, start.trained_with)
-        )
+        reason = wait_for(functools.partial(run_task, source, results, logs, start.trained_with))
     except BaseException as error:  # noqa: BLE001, a status is written whatever happens
         status, reason = "failed", explain(error, stderr)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -236,7 +234,7 @@ def prepare_output(results: Path, logs: Path) -> None:
         start_logging(logs / "out.log")
     except OSError as error:
         raise TaskError(
-            f"The output directory {logs.parent} cannot be written to ({error}): mend that."
+            f"The output directory {results.parent} cannot be written to ({error}): mend that."
         ) from error
 
 

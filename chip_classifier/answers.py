@@ -7,14 +7,17 @@ import contextlib
 import itertools
 import json
 import os
-import posixpath
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+
 from chip_classifier.files import create
+from chip_classifier.names import ChipNames, Names
 
 NO_CLASS = -1
 UNKNOWN = "an earlier run left no answer for this chip: run the task again"
@@ -37,7 +40,8 @@ class Answers:
         """Begin without any answer; `probabilities`: whether the values of all classes are kept."""
         self.keeps_probabilities = probabilities
         self.probabilities = array("d")
-        self.names: list[str] = []
+        self.names = Names()
+        self._named: ChipNames | None = None
         self.classes = array("i")
         self.certainties = array("d")
         self.problems: dict[int, str] = {}
@@ -63,12 +67,18 @@ class Answers:
     def final(self) -> Iterator[tuple[int, str, int]]:
         """Yield (chip number, chip name, number of the chip that answers for it) in order.
 
+        To be called when the paths of all chips are known.
+
         A chip that a later member of the same path replaces is left out. A link is answered by the
         chip that it points to; the last number is -1 where that is no chip of the archive.
         """
-        latest = {name: number for number, name in enumerate(self.names)}
-        numbers = sorted(latest.values())
-        for number, name in zip(numbers, chip_names([self.names[n] for n in numbers]), strict=True):
+        if self._named is None:
+            self._named = ChipNames(self.names)
+        targets = set(self.links.values())
+        latest = (
+            {path: n for n, path in enumerate(self.names) if path in targets} if targets else {}
+        )
+        for number, name in self._named:
             answering = number
             for _ in range(40):  # as many links in a row as Linux follows
                 if answering not in self.links:
@@ -117,68 +127,85 @@ class Answers:
         Raises:
             OSError: a file cannot be written.
         """
-        counts: Counter = Counter({name: 0 for name in class_names})
-        reasons: Counter = Counter()
-
-        def classified() -> Iterator[tuple[str, object]]:
-            for _, name, answering in self.final():
-                if answering >= 0 and self.classes[answering] != NO_CLASS:
-                    entry = self.entry(answering, class_names)
-                    counts[entry["class"]] += 1
-                    yield name, entry
-
-        def unclassified() -> Iterator[tuple[str, object]]:
-            for number, name, answering in self.final():
-                if answering >= 0 and self.classes[answering] != NO_CLASS:
-                    continue
-                reason = self.reason(number, answering)
-                reasons[reason] += 1
-                yield name, reason
-
-        for file_name, items in (
+        if not np.isfinite(np.asarray(self.certainties)).all():
+            raise ValueError("a certainty that is not finite, which JSON has no word for")
+        counts, reasons = [0] * len(class_names), Counter()
+        for file_name, entries in (
             (
                 "unclassified.json",
-                unclassified() if self.links or NO_CLASS in self.classes else iter(()),
+                self._unclassified(reasons) if self.links or NO_CLASS in self.classes else iter(()),
             ),
-            ("classified.json", classified()),
+            ("classified.json", self._classified(class_names, counts)),
         ):
-            if first := next(items, None):
-                write_json_object(folder / file_name, itertools.chain([first], items))
-        return counts, reasons
+            if first := next(entries, None):
+                write_json_entries(folder / file_name, itertools.chain([first], entries))
+        by_name: Counter = Counter()
+        for name, number in zip(class_names, counts, strict=True):
+            by_name[name] += number
+        return by_name, reasons
+
+    def _classified(self, class_names: Sequence[str], counts: list[int]) -> Iterator[str]:
+        """Yield the entries of classified.json, and count the chips of each class."""
+        openings = [f'{{"class": {encode_json(name)}, "certainty": ' for name in class_names]
+        classes, certainties = self.classes, self.certainties
+        for _, name, answering in self.final():
+            if answering >= 0 and (index := classes[answering]) != NO_CLASS:
+                counts[index] += 1
+                certainty = rounded(certainties[answering])
+                if self.keeps_probabilities:
+                    certainty += self._probabilities_of(answering, class_names)
+                yield f"{encode_basestring_ascii(name)}: {openings[index]}{certainty}}}"
+
+    def _probabilities_of(self, number: int, class_names: Sequence[str]) -> str:
+        """Give what classified.json has of a chip behind its certainty, where that is wanted."""
+        first = number * len(class_names)
+        values = self.probabilities[first : first + len(class_names)]
+        numbers = (round(value, 10) for value in values)
+        return f', "probabilities": {encode_json(dict(zip(class_names, numbers, strict=True)))}'
+
+    def _unclassified(self, reasons: Counter) -> Iterator[str]:
+        """Yield the entries of unclassified.json, and count the chips for each reason."""
+        for number, name, answering in self.final():
+            if answering >= 0 and self.classes[answering] != NO_CLASS:
+                continue
+            reason = self.reason(number, answering)
+            reasons[reason] += 1
+            yield f"{encode_json(name)}: {encode_json(reason)}"
 
 
-def chip_names(paths: Sequence[str]) -> list[str]:
-    """Name chips for the user: without the archive's top directory and without the extension.
+def rounded(value: float) -> str:
+    """Give a finite number with ten decimals at most, as repr(round(value, 10)), in a third of the
+    time.
 
-    The top directory is the first part of the paths, where all of them share it. Names that would
-    be equal without their extensions keep them.
-
-    Args:
-        paths: different paths of chips in the archive.
-    Returns:
-        As many different names, in the same order.
+    15 digits name a float64, whose shortest name they are then. Python writes smaller ones with an
+    exponent.
     """
-    tops = {path.partition("/")[0] if "/" in path else None for path in paths}
-    if len(tops) == 1 and None not in tops:
-        paths = [path.partition("/")[2] for path in paths]
-    names = [posixpath.splitext(path)[0] for path in paths]
-    while len(taken := Counter(names)) < len(names):
-        # Once more, because a name that got its extension back may meet another one.
-        names = [path if taken[name] > 1 else name for path, name in zip(paths, names, strict=True)]
-    return names
+    if 1e-4 <= value < 1e5:
+        text = f"{value:.10f}".rstrip("0")
+        return text + "0" if text.endswith(".") else text
+    return repr(round(value, 10))
 
 
 def write_json_object(path: Path, items: Iterable[tuple[str, object]]) -> None:
-    """Write a JSON object, one key a line, without holding it in memory, whole or not at all.
+    """Write keys and values as a JSON object, as write_json_entries does."""
+    write_json_entries(path, (f"{encode_json(key)}: {encode_json(value)}" for key, value in items))
 
-    Raises OSError if it cannot be written; nothing is left of it then.
+
+def write_json_entries(path: Path, entries: Iterable[str]) -> None:
+    """Write a JSON object, one entry a line, without holding it in memory, whole or not at all.
+
+    Args:
+        path: where to.
+        entries: of the object, '"key": value', encoded in ASCII.
+    Raises:
+        OSError: it cannot be written; nothing is left of it then.
     """
     with whole_file(path) as file:
-        separator = "{\n"
-        for key, value in items:
-            file.write(f"{separator}{encode_json(key)}: {encode_json(value)}")
-            separator = ",\n"
-        file.write("{}\n" if separator == "{\n" else "\n}\n")
+        entries = iter(entries)
+        first = next(entries, None)
+        file.write("{" if first is None else f"{{\n{first}")
+        file.writelines(map(",\n".__add__, entries))
+        file.write("}\n" if first is None else "\n}\n")
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from typing import BinaryIO, NamedTuple
 
 from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.kinds import HEAD_BYTES, kind_of
+from chip_classifier.tar_header import BLOCK, read_usual_header
 from keras_files.same_file import SameFile
 
 # The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
@@ -185,6 +186,10 @@ class Archive:
         """Whether it is a stream: a chip can be read only where the reading has come to it."""
         return self._decompress is not None
 
+    def fingerprint(self) -> str:
+        """Give a text that changes when the archive does."""
+        return self.file.fingerprint()
+
     def require_unchanged(self) -> None:
         """Raise BrokenArchive if the file has been written to since the archive was opened.
 
@@ -218,6 +223,12 @@ class Archive:
                             names_length += len(chip.name) + len(chip.link or "")
                             self._check_names(chip, names_length)
                             yield chip
+                        while (chip := self._usual_chip(tar)) is not None:
+                            last = chip.name
+                            self.progress = tar.offset / self.size
+                            names_length += len(chip.name)
+                            self._check_names(chip, names_length)
+                            yield chip
                     if not isinstance(tar.ended_by, tarfile.EOFHeaderError):
                         raise tarfile.ReadError("no end-of-archive marker")
                     self.left_behind = self._drain(stream)
@@ -245,17 +256,29 @@ class Archive:
                 "in all: make several archives of it."
             )
 
+    def _usual_chip(self, tar: tarfile.TarFile) -> Chip | None:
+        """Step over the next member if it is a chip as nearly all are; None for tarfile's turn."""
+        if self.is_compressed or tar.pax_headers:  # global ones change what a header says
+            return None
+        header = read_usual_header(self.file.read(tar.offset, BLOCK))
+        if header is None:
+            return None
+        path, (_, size), data = member_path(header[0]), header, tar.offset + BLOCK
+        if not is_chip_name(path) or size > MAX_CHIP_BYTES or data + size > self.size:
+            return None
+        tar.offset = data + -(-size // BLOCK) * BLOCK
+        return Chip(path, offset=data, size=size)
+
     def _chip(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Chip | None:
         """Make a Chip of a member; None, and a count in passed_over, if it is none."""
         if member.isdir() or member.type == GNU_DIRECTORY:
             return None
         path = member_path(member.name)
-        name = posixpath.basename(path)
-        if name.startswith("."):
+        if posixpath.basename(path).startswith("."):
             self.passed_over["hidden files"] += 1
             return None
         is_link = member.issym() or member.islnk()
-        is_chip = name.lower().endswith(CHIP_SUFFIXES)
+        is_chip = is_chip_name(path)
         kind = None if is_chip or not member.isreg() else kind_of(self._head(tar, member))
         if kind:
             return Chip(path, problem=f"{BY_ANOTHER_NAME} ({kind}): rename it")
@@ -352,6 +375,12 @@ def _next_member(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
     if len(tar.pax_headers) > MAX_GLOBAL_RECORDS:
         raise tarfile.ReadError(f"more than {MAX_GLOBAL_RECORDS} global records")
     return member
+
+
+def is_chip_name(path: str) -> bool:
+    """Tell whether a member's path is that of a chip, and of no hidden file."""
+    name = path.rpartition("/")[2]
+    return name.lower().endswith(CHIP_SUFFIXES) and not name.startswith(".")
 
 
 def member_path(name: str) -> str:

@@ -229,23 +229,21 @@ def _difference(found: bytes, header: bytes) -> str:
 
 
 def fingerprint_task(
-    archive: SameFile, model: Sequence[SameFile], trained_with: str, settings: Mapping[str, str]
+    archive: str, model: Sequence[SameFile], trained_with: str, settings: Mapping[str, str]
 ) -> dict[str, str]:
     """Give what must be the same for a resume to be right, by the words of a journal's note.
 
-    Of an archive, which may be large, it is the size, time of change, first and last MiB.
-
     Args:
-        archive, model: the input files, as they were opened; a model may lie in two.
+        archive: what changes when the chips do.
+        model: its files, as they were opened.
         trained_with: backend that trained a Keras 1 model.
         settings: the ports in force.
     Raises:
         OSError: a file cannot be read.
     """
-    size, changed = archive.state
     return {
         "task": f"{VERSION}, trained with {trained_with}",
-        "archive": f"{size}-{changed}-{archive.digest(whole=False)}",
+        "archive": archive,
         "model": " ".join(file.digest(whole=True) for file in model),
         **settings,
     }

@@ -9,6 +9,7 @@ import itertools
 import math
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import sys
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import NamedTuple
 
 from chip_classifier.archive import Archive, BrokenArchive, Chip
 from chip_classifier.cores import give_way
@@ -30,11 +32,22 @@ LISTING_SECONDS = 0.1
 LISTED_SECONDS = 0.05
 
 
+class PackedChips(NamedTuple):
+    """Chips as another process sends them, a fifth as large as they are: number and pickled list.
+
+    They stay so until they are used, which may be hours later.
+    """
+
+    number: int
+    data: bytes
+
+
 def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Connection) -> None:
     """Read the chips behind the first `listed` and send them: what a process of its own does.
 
-    It sends parts: (chips, progress so far, None or, with the last part, how the reading ended). It
-    reads the first ones too: the position in a file that is open already is one for both processes.
+    It sends parts: (PackedChips, progress so far, None or, with the last part, how the reading
+    ended). It reads the first ones too: the position in a file that is open already is one for both
+    processes.
     """
 
     def end_with_parent() -> None:
@@ -55,17 +68,21 @@ def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Con
             for chip in itertools.islice(archive.chips(), listed, None):
                 part.append(chip)
                 if time.monotonic() > sent + LISTED_SECONDS:
-                    sender.send((part, archive.progress, None))
+                    sender.send((_pack(part), archive.progress, None))
                     part, sent = [], time.monotonic()
         except BrokenArchive as damage:
             error = damage
         end = (error, archive.passed_over, archive.first_passed_over, archive.left_behind)
-        sender.send((part, archive.progress, end))
+        sender.send((_pack(part), archive.progress, end))
+
+
+def _pack(chips: list[Chip]) -> PackedChips:
+    return PackedChips(len(chips), pickle.dumps(chips))
 
 
 def _receive_chips(
     archive: Archive, listed: int, receiver: Connection, process: BaseProcess
-) -> Iterator[Chip]:
+) -> Iterator[Chip | PackedChips]:
     """Yield the chips behind the first `listed` as a process sends them; see _send_chips.
 
     Should that be killed, this one reads on. Raises BrokenArchive as Archive.chips does.
@@ -74,8 +91,8 @@ def _receive_chips(
     with receiver, contextlib.suppress(EOFError, OSError):
         while end is None:
             part, archive.progress, end = receiver.recv()
-            yield from part
-            listed += len(part)
+            yield part
+            listed += part.number
     process.join()
     if end is None:
         yield from itertools.islice(archive.chips(), listed, None)
@@ -102,8 +119,8 @@ class Listing:
         self.is_complete = False
         self.error: Exception | None = None
         self.archive = archive
-        self._chips: Iterator[Chip] = archive.chips()
-        self._listed: queue.SimpleQueue[Chip | None] = queue.SimpleQueue()
+        self._chips: Iterator[Chip | PackedChips] = archive.chips()
+        self._listed: queue.SimpleQueue[Chip | PackedChips | None] = queue.SimpleQueue()
         self._lister: threading.Thread | None = None
 
     def go_on(self, seconds: float = math.inf, chips: float = math.inf) -> None:
@@ -115,8 +132,8 @@ class Listing:
             return
         end = time.monotonic() + seconds
         try:
-            for chip in self._chips:
-                self.number += 1
+            for chip in self._chips:  # or many at once
+                self.number += chip.number if isinstance(chip, PackedChips) else 1
                 self._listed.put(chip)
                 if self.archive.is_compressed or self.number >= chips or time.monotonic() > end:
                     return
@@ -174,10 +191,13 @@ class Listing:
         while True:
             if self.archive.is_compressed and self._listed.empty():
                 self.go_on()
-            chip = self._listed.get()
-            if chip is None:
+            chips = self._listed.get()
+            if chips is None:
                 break
-            yield chip
+            if isinstance(chips, PackedChips):
+                yield from pickle.loads(chips.data)
+            else:
+                yield chips
         if self.error:
             raise self.error
 
@@ -197,6 +217,6 @@ def list_chips(archive: Archive) -> Listing:
         raise TaskError(
             f"{archive.path.name} holds no jpeg, png, tif, webp, bmp or jp2 chips "
             f"({others or 'it is empty'}): "
-            "make it with 'tar -cvf chips.tar chips'."
+            "put them there, or make the archive with 'tar -cvf chips.tar chips'."
         )
     return listing

@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chip_classifier.answers import Answers
-from chip_classifier.archive import Chip, UndecodableChip
-from chip_classifier.cores import give_way, usable_cores
+from chip_classifier.archive import Archive, Chip, UndecodableChip
+from chip_classifier.cores import give_way, usable_cores, usable_memory
 from chip_classifier.decode import BGR, ByteBudget, decode_into
 from chip_classifier.listing import Listing
 from chip_classifier.places import TIFF_SUFFIXES, Places
 
 # Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
-# enough that memory stays flat.
+# enough that memory stays flat and that most of it is left to the model.
 MOST_BATCHES_AHEAD = 2
 MOST_BYTES_AHEAD = 2**29
+MOST_OF_MEMORY_AHEAD = 1 / 8
 
 # Files that are read or wait for a decoder at a time, unless a single group of chips has more.
 MOST_FILE_BYTES = 2**29
@@ -78,6 +79,12 @@ def in_colors(pixels: np.ndarray) -> np.ndarray:
     return pixels if bands == 3 else np.ascontiguousarray(pixels[..., 2::-1])
 
 
+def batches_ahead(batch_bytes: int) -> int:
+    """Give how many batches of so many bytes may wait, decoded, for the model."""
+    most_bytes = min(MOST_BYTES_AHEAD, int(usable_memory() * MOST_OF_MEMORY_AHEAD))
+    return min(MOST_BATCHES_AHEAD, max(1, most_bytes // batch_bytes))
+
+
 class Pipeline:
     """Reads, decodes and warps chips on several threads, a few batches ahead of the model.
 
@@ -119,8 +126,7 @@ class Pipeline:
         self._group_size = 1
         if not listing.archive.is_compressed:
             self._group_size = min(MOST_CHIPS_OF_A_GROUP, max(1, batch_size // (4 * threads)))
-        ahead = min(MOST_BATCHES_AHEAD, max(1, MOST_BYTES_AHEAD // math.prod(self._shape)))
-        self._batches: queue.Queue = queue.Queue(ahead)
+        self._batches: queue.Queue = queue.Queue(batches_ahead(math.prod(self._shape)))
         threading.Thread(target=self._read, name="read", daemon=True).start()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -140,6 +146,8 @@ class Pipeline:
     def _read(self) -> None:
         try:
             batch = Batch(0)
+            archive = self.listing.archive
+            is_plain = isinstance(archive, Archive) and not archive.is_compressed
             group: list[tuple[int, Chip]] = []
             for number, chip in enumerate(self.listing):
                 if len(batch.names) == self._batch_size:
@@ -147,7 +155,7 @@ class Pipeline:
                     self._batches.put(batch)
                     batch, group = Batch(number), []
                 batch.names.append(chip.name)
-                is_found = chip.link is None and chip.problem is None and not chip.is_sparse
+                is_found = is_plain and chip.problem is None and not chip.is_sparse
                 self._where.extend((chip.offset, chip.size) if is_found else (0, 0))
                 if chip.link is not None:
                     batch.links[number] = chip.link
@@ -180,7 +188,7 @@ class Pipeline:
     def decode_again(self, number: int) -> np.ndarray | None:
         """Give the pixels of a chip once more, uint8 (rows, columns, 3), B, G, R.
 
-        None if there are none: the archive is compressed, for example.
+        None if there are none, as where the chips are not in a plain tar.
         """
         offset, size = self._where[2 * number : 2 * number + 2]
         if not size:
@@ -234,7 +242,7 @@ def batches_to_compute(pipeline: Pipeline, answers: Answers) -> Iterator[Batch]:
     for batch in pipeline:
         if pipeline.listing.error:
             raise pipeline.listing.error
-        answers.names += batch.names
+        answers.names.extend(batch.names)
         answers.links |= batch.links
         if batch.first >= answered:
             yield batch

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,10 +67,24 @@ def read_ports(path: Path) -> Ports:
     Raises TaskError if the file is no such object or a port has a value that it cannot take.
     """
     try:
-        texts, warnings = read_texts(path, STRING_PORTS)
+        texts, warnings = read_texts(path)
     except PortError as error:
         raise TaskError(str(error)) from error
-    return Ports(**{name: PARSERS[name](text) for name, text in texts.items()}, warnings=warnings)
+    return parse_ports(texts, warnings)
+
+
+def parse_ports(texts: Mapping[str, str], warnings: tuple[str, ...] = ()) -> Ports:
+    """Check the string ports.
+
+    Args:
+        texts: the text of each one that is set; a blank one means the same as none.
+        warnings: on what else was read.
+    Raises:
+        TaskError: a port has a value that it cannot take.
+    """
+    set_ports = {name: text.strip() for name, text in texts.items() if text.strip()}
+    parsed = {name: PARSERS[name](text) for name, text in set_ports.items()}
+    return Ports(**parsed, warnings=warnings)
 
 
 def parse_classes(text: str) -> tuple[str, ...]:
@@ -198,7 +212,6 @@ PARSERS = {
     "bit_depth": parse_bit_depth,
     "probabilities": parse_probabilities,
 }
-STRING_PORTS = tuple(PARSERS)
 
 
 def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:

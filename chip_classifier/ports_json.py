@@ -12,6 +12,18 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+STRING_PORTS = (
+    "classes",
+    "size",
+    "deploy_batch",
+    "preprocessing",
+    "normalization_vector",
+    "normalization_value",
+    "bands",
+    "bit_depth",
+    "probabilities",
+)
+
 MAX_BYTES = 2**24  # 100,000 class names of 100 letters, and more
 
 
@@ -19,12 +31,9 @@ class PortError(Exception):
     """A port, or ports.json as a whole, cannot be used; the message is a sentence for the user."""
 
 
-def read_texts(path: Path, known: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+def read_texts(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """Read ports.json; nothing is set if there is no such file.
 
-    Args:
-        path: the file.
-        known: the names of the string ports.
     Returns:
         The text of each known port that is set, without blanks around it, and a warning for each
         other name.
@@ -35,9 +44,9 @@ def read_texts(path: Path, known: Sequence[str]) -> tuple[dict[str, str], tuple[
     texts: dict[str, str] = {}
     warnings = []
     for name, value in content.items():
-        if name not in known:
-            _refuse_nested(name, value, known)
-            warnings.append(_warn_unknown(name, known))
+        if name not in STRING_PORTS:
+            _refuse_nested(name, value)
+            warnings.append(_warn_unknown(name))
         elif text := _as_text(name, value):
             texts[name] = text
     return texts, tuple(warnings)
@@ -120,21 +129,21 @@ def _explain_json(text: str, error: json.JSONDecodeError) -> str:
     return f"ports.json is not valid JSON ({error}): correct it."
 
 
-def _refuse_nested(name: str, value: object, known: Sequence[str]) -> None:
+def _refuse_nested(name: str, value: object) -> None:
     """Raise PortError if the ports stand within the value of another name."""
     inner = value if isinstance(value, dict) else {}
     if isinstance(value, list):
         inner = {str(item.get("name")) for item in value if isinstance(item, dict)}
-    if found := [port for port in inner if port in known]:
+    if found := [port for port in inner if port in STRING_PORTS]:
         raise PortError(
             f"In ports.json the port {found[0]} stands within '{name[:100]}': move the ports to "
             f'the top, as in {{"{found[0]}": "..."}}.'
         )
 
 
-def _warn_unknown(name: str, known: Sequence[str]) -> str:
+def _warn_unknown(name: str) -> str:
     warning = f"ports.json sets '{name[:100]}', which is no string port of this task: ignored"
-    near = difflib.get_close_matches(name.strip().casefold(), known, n=1)
+    near = difflib.get_close_matches(name.strip().casefold(), STRING_PORTS, n=1)
     return f"{warning}; did you mean {near[0]}?" if near else f"{warning}."
 
 

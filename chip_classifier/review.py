@@ -1,5 +1,6 @@
 """What becomes known when all chips are answered: how right the answers are, and where they lie."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -65,7 +66,9 @@ def review_answers(
     source = reference.name if reference else "the folders' names"
     with harmless(CLASSIFIED):
         if reference is None:
-            paths = [answers.names[number] for number in chips.numbers.tolist()]
+            counts = np.zeros(len(answers.names), bool)
+            counts[chips.numbers] = True
+            paths = list(itertools.compress(answers.names, counts))
             if (of_folders := truths_of_folders(paths, class_names)) is not None:
                 truths = of_folders
             centres = _place(results, places, answers, chips, class_names)

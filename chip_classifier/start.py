@@ -11,14 +11,16 @@ import os
 import resource
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from chip_classifier.ports_json import STRING_PORTS
 from chip_classifier.status import KILLED, write_status
 
 LOCK = "task.lock"
+DEFAULT_WORK_DIR = Path("/mnt/work")  # GBDX's contract with a container
 
 # On a processor TensorFlow was seen to need a dozen, on a GPU it opens more.
 LEAST_DESCRIPTORS = 32
@@ -28,14 +30,22 @@ LEAST_DESCRIPTORS = 32
 class Start:
     """What a run begins with.
 
-    work_dir: its work directory, which no other run has.
+    work_dir: its work directory, or the directory of --out, which no other run has.
+    results, logs: where the results and the log go.
+    chips, model, ports: what the command line gives in place of the directory `input`: paths, and
+        the text of string ports; None and none where it gives a work directory.
     trained_with: backend that trained a Keras 1 model, "tensorflow" or "theano".
     warning: why the work directory could not be locked, or None.
     """
 
     work_dir: Path
+    results: Path
+    logs: Path
     trained_with: str
     warning: str | None
+    chips: Path | None = None
+    model: Path | None = None
+    ports: dict[str, str] = field(default_factory=dict)
 
 
 def begin(description: str) -> Start:
@@ -48,12 +58,13 @@ def begin(description: str) -> Start:
         description: what --help says of the task.
     """
     _open_closed_streams()
-    arguments = _parser(description).parse_args()
-    work_dir = arguments.work_dir
+    parser = _parser(description)
+    arguments = parser.parse_args()
+    work_dir = _choose_directory(parser, arguments)
     if not work_dir.is_dir():
         _give_up(
-            f"The work directory {work_dir} does not exist: mount it there, or give another one "
-            "with --work-dir."
+            f"The work directory {work_dir} does not exist or is no directory: mount it there, or "
+            "give another one with --work-dir."
         )
     try:
         warning = take_lock(work_dir)
@@ -80,7 +91,33 @@ def begin(description: str) -> Start:
         release_lock(work_dir)
 
     sys.excepthook = report  # until main has its own answers
-    return Start(work_dir, arguments.trained_with, warning)
+    if arguments.out:
+        ports = {port: text for port in STRING_PORTS if (text := getattr(arguments, port))}
+        given = (arguments.chips, arguments.model, ports)
+        return Start(work_dir, work_dir, work_dir, arguments.trained_with, warning, *given)
+    output = work_dir / "output"
+    return Start(work_dir, output / "results", output / "logs", arguments.trained_with, warning)
+
+
+def _choose_directory(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Path:
+    """Give the work directory, or that of --out, which is made; end the program on a mixture."""
+    paths = (arguments.chips, arguments.model, arguments.out)
+    ports = [port for port in STRING_PORTS if getattr(arguments, port) is not None]
+    if not any(paths):
+        if ports:
+            parser.error(
+                f"--{ports[0]} goes with --chips, --model and --out; the ports of a work directory "
+                "are in its input/ports.json"
+            )
+        return arguments.work_dir or DEFAULT_WORK_DIR
+    if not all(paths) or arguments.work_dir:
+        parser.error("give --chips, --model and --out together, or --work-dir alone")
+    out, chips = (path.resolve() for path in (arguments.out, arguments.chips))
+    if out == chips or chips in out.parents:
+        parser.error("--out lies in the folder of the chips: give another one")
+    with contextlib.suppress(OSError):
+        out.mkdir(parents=True, exist_ok=True)
+    return arguments.out
 
 
 def take_lock(work_dir: Path) -> str | None:
@@ -162,7 +199,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the program; an earlier success in the work directory is not this run's."""
         work_dir = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-        _add_work_dir(work_dir)
+        work_dir.add_argument("--work-dir", "--out", type=Path, default=DEFAULT_WORK_DIR)
         with contextlib.suppress(OSError, argparse.ArgumentError):
             found = work_dir.parse_known_args()[0].work_dir
             take_lock(found)
@@ -172,20 +209,25 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _add_work_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--work-dir",
-        type=Path,
-        default=Path("/mnt/work"),
-        metavar="DIR",
-        help="work directory (default: %(default)s)",
-    )
-
-
 def _parser(description: str) -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    _add_work_dir(parser)
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        metavar="DIR",
+        help=f"work directory (default: {DEFAULT_WORK_DIR})",
+    )
+    parser.add_argument(
+        "--chips", type=Path, metavar="PATH", help="a tar, a zip or a folder of chips"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="PATH", help="a model file, or the folder of its two files"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
+    for port in STRING_PORTS:
+        names = dict.fromkeys((f"--{port}", f"--{port.replace('_', '-')}"))
+        parser.add_argument(*names, dest=port, metavar="TEXT", help=f"the port {port}")
     parser.add_argument(
         "--trained-with",
         choices=("tensorflow", "theano"),

@@ -245,7 +245,7 @@ def is_model_file(path: Path) -> bool:
 
 def _name_content(file: SameFile) -> str:
     """What a file is that is no model file, and what to do."""
-    start = bytes(file.read(0, 1024)).lstrip().lower()
+    start = file.read(0, 1024).lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return (
             "this is a pointer of Git LFS, not the model: fetch the file itself with git lfs pull"

@@ -44,13 +44,13 @@ class SameFile:
         """Whether nobody has written to the file since it was opened."""
         return self._state_now() == self.state
 
-    def read(self, offset: int, size: int) -> bytearray:
+    def read(self, offset: int, size: int) -> bytes:
         """Read `size` bytes, or as many as there are behind `offset`."""
-        data = bytearray(size)
-        with memoryview(data) as left:
-            done = self.read_into(left, offset)
-        del data[done:]
-        return data
+        parts = []
+        while size and (part := os.pread(self.descriptor, size, offset)):
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill a buffer of bytes from `offset` on; give how many there were."""
@@ -65,6 +65,11 @@ class SameFile:
         """Give the file, or `size` bytes of it, as a stream with a position of its own."""
         end = self.size if size is None else min(self.size, start + size)
         return io.BufferedReader(_Stream(self, start, end))
+
+    def fingerprint(self) -> str:
+        """Give a short text that changes when the file does: size, time, first and last MiB."""
+        size, changed = self.state
+        return f"{size}-{changed}-{self.digest(whole=False)}"
 
     def digest(self, whole: bool) -> str:
         """Hash the content, hexadecimal: all of it, or its first and last MiB.

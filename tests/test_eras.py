@@ -178,13 +178,12 @@ def test_changed_architecture_is_another_task(task: ModuleType, tmp_path: Path) 
     work_dir = work_dir_for("k122_two_plain", tmp_path / "w")
     beside = work_dir / "input/model/model.json"
     opened = task.open_model(work_dir / "input/model/model.h5", beside=[beside])
-    chips = task.Archive(work_dir / "input/chips/chips.tar").file
-    before = task.fingerprint_task(chips, opened.files, "", {})
+    before = task.fingerprint_task("chips", opened.files, "", {})
     text = beside.read_text()
     beside.unlink()  # a link to the file of the tests
     beside.write_text(f"{text} ")
     opened = task.open_model(work_dir / "input/model/model.h5", beside=[beside])
-    after = task.fingerprint_task(chips, opened.files, "", {})
+    after = task.fingerprint_task("chips", opened.files, "", {})
     assert [key for key in before if before[key] != after[key]] == ["model"]
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from chip_classifier.ports import read_ports
+
 REPOSITORY = Path(__file__).parents[1]
 README = REPOSITORY / "README.md"
 DOCUMENTS = (
@@ -220,10 +222,10 @@ def test_snakemake_commands_find_the_workflow(command: str, tmp_path: Path) -> N
     assert "classify" in done.stdout
 
 
-def test_ports_json_in_the_readme_is_what_the_task_reads(task: object, tmp_path: Path) -> None:
+def test_ports_json_in_the_readme_is_what_the_task_reads(tmp_path: Path) -> None:
     example = next(block for block in blocks(README, "json") if '"classes"' in block)
     (tmp_path / "ports.json").write_text(example)
-    ports = task.read_ports(tmp_path / "ports.json")
+    ports = read_ports(tmp_path / "ports.json")
     assert ports.classes == ("No Buildings", "Buildings")
     assert ports.warnings == ()
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from chip_classifier import VERSION
 from chip_files import REPOSITORY
 
 NAMES = ("deploy-chip-classifier", "deploy-chip-classifier-theano")
@@ -60,6 +61,11 @@ def test_version_is_higher_than_the_last_one_registered(name: str) -> None:
     version = registration(name)["version"]
     assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", version)
     assert tuple(map(int, version.split("."))) > REGISTERED[name]
+
+
+def test_the_image_is_labelled_with_the_version_of_the_task() -> None:
+    dockerfile = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    assert f'org.opencontainers.image.version="{VERSION}"' in dockerfile
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,68 +1,13 @@
-"""Answers: the names of chips, and JSON files that are whole."""
+"""Answers: JSON files that are whole."""
 
-import itertools
 import json
-import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from chip_classifier.answers import NO_CLASS, Answers, chip_names, write_json_object
-
-# ------------------------------------------------------------------------------------- chip names
-
-
-@pytest.mark.parametrize(
-    ("paths", "names"),
-    [
-        ([], []),
-        (["a.jpg"], ["a"]),
-        (["chips/a.jpg"], ["a"]),
-        (["chips/a.jpg", "chips/east/b.png"], ["a", "east/b"]),
-        (["chips/east/a.jpg", "chips/east/b.jpg"], ["east/a", "east/b"]),
-        (["east/a.jpg", "west/a.jpg"], ["east/a", "west/a"]),
-        (["a.jpg", "chips/b.jpg"], ["a", "chips/b"]),
-        (["chips/a.jpg", "chips/a.png", "chips/b.png"], ["a.jpg", "a.png", "b"]),
-        (["chips/a.jpg", "chips/a.JPG"], ["a.jpg", "a.JPG"]),
-        (["a.jpg", "a.png", "a.jpg.png"], ["a.jpg", "a.png", "a.jpg.png"]),
-        (["chips/a.jpg", "chips/east/a.png"], ["a", "east/a"]),
-        (["chips/2017.06.01.tif"], ["2017.06.01"]),
-        (["chips/a.jpg", "chips2/b.jpg"], ["chips/a", "chips2/b"]),
-    ],
-)
-def test_chips_are_named_below_the_top_directory(paths: list[str], names: list[str]) -> None:
-    assert chip_names(paths) == names
-
-
-def test_names_are_unique_and_short_where_they_can_be() -> None:
-    parts = ("a", "b", "a.jpg", "b.png", "east")
-    suffixes = (".jpg", ".png", ".JPG", ".tif")
-    rng = np.random.default_rng(1)
-    pool = [
-        "/".join((*folders, stem + suffix))
-        for depth in range(3)
-        for folders in itertools.product(parts, repeat=depth)
-        for stem in parts
-        for suffix in suffixes
-    ]
-    for size in [*range(1, 30)] * 20:
-        chosen = [str(path) for path in rng.choice(pool, size, replace=False)]
-        if rng.random() < 0.5:
-            chosen = [f"chips/{path}" for path in chosen]
-        names = chip_names(chosen)
-        assert len(set(names)) == len(chosen)
-        tops = {path.split("/")[0] for path in chosen}
-        shared = len(tops) == 1 and all("/" in path for path in chosen)
-        below = [path.partition("/")[2] if shared else path for path in chosen]
-        short = [posixpath.splitext(path)[0] for path in below]
-        for path, stem, name in zip(below, short, names, strict=True):
-            assert name in (path, stem)
-            # An extension stays only where the short name is another chip's, short or whole.
-            if name == path:
-                assert short.count(stem) > 1 or stem in below
-
+from chip_classifier.answers import NO_CLASS, Answers, rounded, write_json_object
 
 # ---------------------------------------------------------------------------------------- answers
 
@@ -125,6 +70,37 @@ def test_certainty_is_rounded_to_ten_decimals(tmp_path: Path) -> None:
     answers.add([0], [float(np.float32(1 / 3))], {})  # 0.3333333432674408
     answers.write(tmp_path, ("0",))
     assert '"certainty": 0.3333333433}' in (tmp_path / "classified.json").read_text()
+
+
+def test_numbers_are_written_as_python_writes_them() -> None:
+    rng = np.random.default_rng(2)
+    edges = [0.0, -0.0, 1.0, 0.5, 1e-4, 9.99999999995e-5, 99999.99999999999, 1e5, 1e16, -0.25]
+    edges += [5e-11, 1.00000000005, 0.00012345678905, 123.0, 12345.678901234567]
+    values = [*edges, *rng.random(20_000).astype(np.float32).tolist(), *rng.random(20_000)]
+    values += [*(rng.random(20_000) * 10.0 ** rng.integers(-12, 8, 20_000))]
+    for value in map(float, values):
+        assert rounded(value) == repr(round(value, 10))
+
+
+def test_probabilities_are_those_of_the_chip(tmp_path: Path) -> None:
+    answers = Answers(probabilities=True)
+    answers.names = ["t/a.jpg", "t/b.jpg"]
+    answers.add([1, 0], [0.75, 0.5], {}, [0.25, 0.75, 0.5, 1 / 3])
+    answers.write(tmp_path, ("no", "yes"))
+    assert written(tmp_path, "classified.json")["b"] == {
+        "class": "no",
+        "certainty": 0.5,
+        "probabilities": {"no": 0.5, "yes": 0.3333333333},
+    }
+
+
+def test_certainty_that_is_not_finite_is_never_written(tmp_path: Path) -> None:
+    answers = Answers()
+    answers.names = ["a.jpg", "b.jpg"]
+    answers.add([0, 0], [0.5, float("nan")], {})
+    with pytest.raises(ValueError, match="not finite"):
+        answers.write(tmp_path, ("0",))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_last_member_of_a_path_counts(tmp_path: Path) -> None:

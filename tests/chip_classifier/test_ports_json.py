@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chip_classifier.ports import STRING_PORTS
-from chip_classifier.ports_json import MAX_BYTES, PortError, read_texts
+from chip_classifier.ports import PARSERS
+from chip_classifier.ports_json import MAX_BYTES, STRING_PORTS, PortError, read_texts
 
 FILES = Path(__file__).parents[1] / "ports"
 NAMES = {"classes": "blue,green,red"}
@@ -48,26 +48,30 @@ WARNED = {
 }
 
 
+def test_every_port_has_its_parser() -> None:
+    assert tuple(PARSERS) == STRING_PORTS
+
+
 def test_every_file_is_tried() -> None:
     assert {path.stem for path in FILES.glob("*.json")} == {*TAKEN, *REFUSED, *WARNED}
 
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_can_mean_only_one_thing_is_taken(name: str) -> None:
-    assert read_texts(FILES / f"{name}.json", STRING_PORTS) == (TAKEN[name], ())
+    assert read_texts(FILES / f"{name}.json") == (TAKEN[name], ())
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_meant_is_refused_with_advice(name: str) -> None:
     with pytest.raises(PortError) as error:
-        read_texts(FILES / f"{name}.json", STRING_PORTS)
+        read_texts(FILES / f"{name}.json")
     for part in REFUSED[name]:
         assert part in str(error.value)
 
 
 @pytest.mark.parametrize("name", WARNED)
 def test_a_name_that_is_no_port_is_warned_about(name: str) -> None:
-    texts, warnings = read_texts(FILES / f"{name}.json", STRING_PORTS)
+    texts, warnings = read_texts(FILES / f"{name}.json")
     assert texts == {}
     assert [warning.rpartition("; ")[2] for warning in warnings] == WARNED[name]
 
@@ -92,7 +96,7 @@ def test_a_name_that_is_no_port_is_warned_about(name: str) -> None:
 def test_other_slips_have_a_sentence_too(text: str, part: str, tmp_path: Path) -> None:
     (tmp_path / "ports.json").write_text(text)
     with pytest.raises(PortError, match="ports.json|The port") as error:
-        read_texts(tmp_path / "ports.json", STRING_PORTS)
+        read_texts(tmp_path / "ports.json")
     assert part in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -102,31 +106,31 @@ def test_other_slips_have_a_sentence_too(text: str, part: str, tmp_path: Path) -
 )
 def test_lists_as_text_lose_their_brackets(text: str, tmp_path: Path) -> None:
     (tmp_path / "ports.json").write_text(json.dumps({"classes": text}))
-    texts, _ = read_texts(tmp_path / "ports.json", STRING_PORTS)
+    texts, _ = read_texts(tmp_path / "ports.json")
     assert [name.strip() for name in texts["classes"].split(",")] == ["blue", "green"]
 
 
 def test_no_file_sets_nothing(tmp_path: Path) -> None:
-    assert read_texts(tmp_path / "ports.json", STRING_PORTS) == ({}, ())
+    assert read_texts(tmp_path / "ports.json") == ({}, ())
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ports.json"
     path.mkdir()
     with pytest.raises(PortError, match="is a directory"):
-        read_texts(path, STRING_PORTS)
+        read_texts(path)
     path.rmdir()
     path.symlink_to(tmp_path / "nothing")
     with pytest.raises(PortError, match="target is missing"):
-        read_texts(path, STRING_PORTS)
+        read_texts(path)
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(PortError, match="no file that can be read"):
-        read_texts(path, STRING_PORTS)
+        read_texts(path)
 
 
 def test_a_file_of_any_size_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "ports.json").open("wb") as file:
         file.truncate(100 * MAX_BYTES)
     with pytest.raises(PortError, match="bytes"):
-        read_texts(tmp_path / "ports.json", STRING_PORTS)
+        read_texts(tmp_path / "ports.json")

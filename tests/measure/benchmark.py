@@ -137,12 +137,16 @@ class Run:
     output: str
 
 
-def run(arguments: list[str], expected: int = 0) -> Run:
-    """Run Python with arguments. Raises RuntimeError if it ends with another exit code."""
+def run(arguments: list[str], expected: int = 0, **variables: str) -> Run:
+    """Run Python with arguments and environment variables.
+
+    Raises RuntimeError if it ends with another exit code.
+    """
     environment = {
         **os.environ,
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPATH": str(Path(__file__).parent),
+        **variables,
     }
     with tempfile.TemporaryFile("w+") as output:
         started = time.time()
@@ -253,11 +257,12 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
     from chip_classifier.decode import decode_chip, warp
     from chip_classifier.pipeline import MOST_CHIPS_OF_A_GROUP
     from chip_classifier.ports import Ports
+    from chip_classifier.preprocessing import settle_preprocessing
     from keras_files.open_model import open_model
 
     cv2.setNumThreads(1)
     path = work / "input" / "model" / "model.h5"
-    classifier = Classifier(open_model(path), Ports(), (size, size))
+    classifier = Classifier(open_model(path), settle_preprocessing(Ports(), 3), (size, size), 100)
     archive = Archive(work / "input" / "chips" / "chips.tar")
     jpegs = [archive.read(chip) for chip, _ in zip(archive.chips(), range(500), strict=False)]
     pixels = np.empty((len(jpegs), size, size, 3), np.uint8)

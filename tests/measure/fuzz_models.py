@@ -155,7 +155,11 @@ def make(folder: Path, seed: int, number: int) -> tuple[Path, str, dict]:
     """Make damaged file number `number`; give its path, the model's name and what was done."""
     rng = random.Random(f"{seed} {number}")
     index = json.loads((MODELS / "index.json").read_text())
-    names = sorted(name for name, entry in index.items() if entry["expect"] != "refuse")
+    names = sorted(
+        name
+        for name, entry in index.items()
+        if entry["expect"] != "refuse" and name.endswith(".h5") and (MODELS / name).is_file()
+    )
     name = rng.choice(names)
     path = folder / f"{number}.h5"
     path.write_bytes((MODELS / name).read_bytes())

@@ -44,7 +44,8 @@ def make_answers(chips: int, preview: Preview) -> Answers:
         count = min(BATCH, chips - first)
         classes, certainties = rng.integers(0, len(CLASSES), count), rng.random(count)
         preview.add(np.arange(first, first + count), pixels[:count], classes, certainties)
-        answers.names += [f"chips/tile_{number:07}.tif" for number in range(first, first + count)]
+        numbers = range(first, first + count)
+        answers.names.extend(f"chips/tile_{number:07}.tif" for number in numbers)
         answers.add(classes.tolist(), certainties.tolist(), {})
     return answers
 

@@ -1,0 +1,99 @@
+"""The names of chips, of which there may be millions: in few bytes, and made for the user."""
+
+import itertools
+import operator
+import pickle
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+
+import numpy as np
+
+# Names that are packed together: enough that what they share is little, few enough to unpack some.
+_OF_A_PACK = 1024
+
+
+class Names(Collection[str]):
+    """Strings in their order, each in a few bytes more than its own."""
+
+    def __init__(self) -> None:
+        self._packs: list[bytes] = []
+        self._last: list[str] = []
+
+    def extend(self, names: Iterable[str]) -> None:
+        """Append strings."""
+        self._last += names
+        while len(self._last) >= _OF_A_PACK:
+            self._packs.append(pickle.dumps(self._last[:_OF_A_PACK]))
+            del self._last[:_OF_A_PACK]
+
+    def __len__(self) -> int:
+        return len(self._packs) * _OF_A_PACK + len(self._last)
+
+    def __iter__(self) -> Iterator[str]:
+        for pack in self._packs:
+            yield from pickle.loads(pack)
+        yield from self._last
+
+    def __contains__(self, name: object) -> bool:
+        return any(other == name for other in self)
+
+
+class ChipNames:
+    """The names of chips for the user: without the archive's top directory and the extension.
+
+    The top directory is the first part of the paths, where all of them share it. Names that would
+    be equal without their extensions keep them. Of several members of the same path the last one
+    counts, as it does for tar.
+
+    replaced: numbers of the chips whose path a later one has too.
+    """
+
+    def __init__(self, paths: Collection[str]) -> None:
+        """Find what must be known of all paths in the archive to name each of them.
+
+        Args:
+            paths: of the chips, by number.
+        """
+        self._paths = paths
+        self.replaced: set[int] = set()
+        first = next(iter(paths), "")
+        top = first[: first.find("/") + 1]
+        self._top = len(top) if all(map(str.startswith, paths, itertools.repeat(top))) else 0
+        self._whole: set[int] = set()
+        suspects = self._suspects()  # those of the same path have the same name, too
+        if not suspects:
+            return
+        latest = {path: number for number, path in enumerate(paths) if number in suspects}
+        self.replaced = suspects - set(latest.values())
+        # Again and again, because a name that got its extension back may meet another one.
+        while clashing := self._clashing() - self._whole:
+            self._whole |= clashing
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        """Yield the number and the name of each chip that no other one replaces, in order."""
+        top, replaced, whole = self._top, self.replaced, self._whole
+        for number, path in enumerate(self._paths):
+            if number not in replaced:
+                dot = path.rfind(".")
+                if number in whole or dot <= path.rfind("/") + 1:
+                    dot = None
+                yield number, path[top:dot]
+
+    def _clashing(self) -> set[int]:
+        """Give the numbers of the chips whose names, as they are so far, are not their own."""
+        suspects = self._suspects()
+        found = [chip for position, chip in enumerate(self) if position in suspects]
+        taken = Counter(name for _, name in found)
+        return {number for number, name in found if taken[name] > 1}
+
+    def _suspects(self) -> set[int]:
+        """Give the positions, in this order, of the names that are not unique, and of few others.
+
+        Only their hashes are kept, 8 bytes each: a dict would take more than ten times as much.
+        """
+        names = map(operator.itemgetter(1), self)
+        hashes = np.fromiter(map(hash, names), np.int64, len(self._paths) - len(self.replaced))
+        order = hashes.argsort()
+        hashes = hashes[order]
+        (firsts,) = np.nonzero(hashes[1:] == hashes[:-1])
+        return set(order[firsts].tolist()) | set(order[firsts + 1].tolist())

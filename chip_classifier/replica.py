@@ -1,0 +1,196 @@
+"""A copy of the model on one device: as many chips at a time as the device takes.
+
+It needs TensorFlow: to be imported when that has been set up.
+"""
+
+import contextlib
+import math
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+from chip_classifier.log import log, warn
+from chip_classifier.ports import TaskError
+from chip_classifier.preprocessing import Preprocessing
+from keras_files.checked_file import ModelError, naming
+from keras_files.open_model import OpenedModel
+
+# On a processor a batch of more pixels than these (25 chips of 224 x 224) is computed in parts, to
+# take less memory, and two parts, of one batch or of two, are computed at a time: while one waits
+# for the last of its threads, at the end of each layer, the other one has work for the cores.
+CPU_PART_PIXELS = 25 * 224 * 224
+CPU_PARTS_AT_A_TIME = 2
+
+# On a GPU one batch is copied to it, or its answers from it, while another one is computed.
+GPU_BATCHES_AT_A_TIME = 2
+
+# What is said of too little memory on a GPU where TensorFlow raises another error than
+# ResourceExhaustedError: by the copy of a batch to the GPU, by cuDNN's trials of its algorithms, by
+# CUDA and its libraries.
+OUT_OF_MEMORY_SIGNS = (
+    "dst tensor is not initialized",
+    "resource_exhausted",
+    "out of memory",
+    "out_of_memory",
+    "alloc_failed",
+)
+
+
+class Replica:
+    """The model, with the preprocessing in front of it, on one device.
+
+    outputs: number of the model's outputs.
+    batches_at_a_time: from how many threads it is to be called at a time, to be fastest.
+    """
+
+    def __init__(
+        self,
+        opened: OpenedModel,
+        preprocessing: Preprocessing,
+        size: tuple[int, int],
+        batch_size: int,
+        device: tf.config.LogicalDevice,
+    ) -> None:
+        """Load the model onto a device.
+
+        Args:
+            opened, preprocessing, size, batch_size: as for Classifier.
+            device: one of `tf.config.list_logical_devices`.
+        Raises:
+            ModelError, TaskError: as Classifier does.
+        """
+        self._device = device.name
+        self._name = f"{device.device_type}:{device.name.rpartition(':')[2]}"
+        self._path = opened.file.path
+        with tf.device(self._device):
+            self._model = opened.build()
+            self._function = trace(self._model, opened, preprocessing, size)
+        self.outputs = int(self._function.outputs[0].shape[1])
+        self._map = map  # one part after the other
+        if device.device_type == "GPU":
+            self.batches_at_a_time = GPU_BATCHES_AT_A_TIME
+            # What is computed takes much more memory than what is copied: for one batch at a time.
+            self._turn = threading.Lock()
+            self._largest = sys.maxsize
+            self._fill_to = batch_size
+            return
+        self.batches_at_a_time = 1
+        self._turn = contextlib.nullcontext()
+        self._fill_to = 0
+        largest = CPU_PART_PIXELS // (size[0] * size[1])
+        self._largest = max(1, largest)
+        if largest:
+            self._map = ThreadPoolExecutor(CPU_PARTS_AT_A_TIME, "classify").map
+            self.batches_at_a_time = CPU_PARTS_AT_A_TIME
+
+    def __call__(self, chips: np.ndarray) -> np.ndarray:
+        """Classify chips; arguments, value and errors as in Classifier."""
+        while True:
+            parts = np.array_split(chips, math.ceil(len(chips) / self._largest))
+            try:
+                return np.concatenate(list(self._map(self._compute, parts)))
+            except tf.errors.OpError as error:
+                if not is_out_of_memory(error):
+                    if isinstance(error, tf.errors.InternalError):  # the device's, not the model's
+                        raise
+                    with naming(self._path):
+                        raise self._model.failure(error) from error
+                tried = len(self._fill_up(parts[0]))
+                text = str(error)[:500]
+                log.info("%d chips do not fit the memory of %s: %s", tried, self._name, text)
+                if tried == 1:
+                    raise TaskError(
+                        f"The device {self._name} has too little memory for a single chip: free "
+                        "some, or use one with more."
+                    ) from error
+                warn(
+                    "A batch does not fit the device's memory: it is halved until it does; a "
+                    "smaller deploy_batch saves the attempts."
+                )
+                self._largest = min(self._largest, math.ceil(tried / 2))
+
+    def _compute(self, part: np.ndarray) -> np.ndarray:
+        """Classify as many chips as the device takes at a time, as in __call__."""
+        with tf.device(self._device):
+            chips = tf.constant(self._fill_up(part))
+            with self._turn:
+                outputs = self._function(chips)
+        return outputs.numpy()[: len(part)]
+
+    def _fill_up(self, part: np.ndarray) -> np.ndarray:
+        """On a GPU, put black chips behind others, so that there are few different numbers of them.
+
+        For each number of chips the GPU's library tries its algorithms anew (cuDNN's autotuning).
+        Their number is made the next power of 2, but never more than a whole batch.
+        """
+        number = min(1 << (len(part) - 1).bit_length(), self._fill_to, self._largest)
+        if number <= len(part):
+            return part
+        return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), np.uint8)])
+
+
+def trace(
+    model: Callable[..., tf.Tensor],
+    opened: OpenedModel,
+    preprocessing: Preprocessing,
+    size: tuple[int, int],
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Put the preprocessing in front of a model.
+
+    Args:
+        model: the opened one, built.
+        opened, preprocessing, size: as for Classifier.
+    Returns:
+        A concrete function: uint8 (N, rows, columns, bands) -> float32 (N, outputs).
+    Raises:
+        ModelError, TaskError: as Classifier does.
+    """
+    owed = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, None: tf.identity}
+    finish = owed[opened.head.owed]
+    # TensorFlow subtracts an array of a whole chip faster than one of three values.
+    chip_shape = (*size, opened.bands)
+    vector, value = (
+        tf.broadcast_to(tf.constant(numbers or 1.0, tf.float32), chip_shape)
+        for numbers in (preprocessing.vector, preprocessing.value)
+    )
+
+    def classify(chips: tf.Tensor) -> tf.Tensor:
+        pixels = tf.cast(chips, tf.float32)
+        if preprocessing.flips:
+            pixels = tf.reverse(pixels, [-1])
+        if any(preprocessing.vector):
+            pixels -= vector
+        if preprocessing.value:
+            pixels /= value
+        return finish(tf.cast(model(pixels, training=False), tf.float32))
+
+    signature = tf.TensorSpec((None, *chip_shape), tf.uint8)
+    try:
+        function = tf.function(classify, autograph=False).get_concrete_function(signature)
+    except ModelError:
+        with naming(opened.file.path):
+            raise
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        raise TaskError(
+            f"The model does not take chips of {size[0]} x {size[1]}: set the port size to the "
+            f"size that it was trained with ({' '.join(str(error).split())[:300]})."
+        ) from error
+    shape = function.outputs[0].shape
+    if len(function.outputs) != 1 or shape.rank != 2 or not shape[1]:
+        raise TaskError(
+            f"The model's output has the shape {tuple(shape)}, but a classifier's is (chips, "
+            "classes): use a model that ends in one output per class."
+        )
+    return function
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error of TensorFlow's means that the device's memory is too small."""
+    text = str(error).lower()
+    return isinstance(error, tf.errors.ResourceExhaustedError) or any(
+        sign in text for sign in OUT_OF_MEMORY_SIGNS
+    )

@@ -1,0 +1,245 @@
+"""The task without a work directory: --chips, --model, --out and a flag for each string port."""
+
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chip_classifier.archive import BrokenArchive, UndecodableChip
+from chip_classifier.ports_json import STRING_PORTS
+from chip_classifier.sources import Folder, Zip, open_chips
+from chip_files import SCRIPT, TIMEOUT_SECONDS, make_tar, uniform_png
+
+WAYS = ("folder", "zip", "tar")
+CHIPS = 600
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run the task in a folder."""
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same chips three times: in chips/, chips.zip and chips.tar."""
+    folder = tmp_path_factory.mktemp("chips")
+    rng = np.random.default_rng(5)
+    files = {f"chips/{n:03}.png": uniform_png(*rng.integers(0, 256, 3)) for n in range(CHIPS)}
+    files |= {
+        "chips/east/far/a.PNG": uniform_png(1, 2, 3),
+        "chips/east/b.jpg": b"no picture",
+        "chips/east/b.png": uniform_png(3, 2, 1),
+        "chips/picture": uniform_png(9, 9, 9),
+        "chips/notes.txt": b"a note",
+        "chips/.hidden.png": b"hidden",
+    }
+    files = dict(sorted(files.items()))
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    (folder / "chips.tar").write_bytes(make_tar(list(files.items())))
+    with zipfile.ZipFile(folder / "chips.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return folder
+
+
+def arguments(chips: Path, way: str, model: Path, out: Path, *ports: str) -> list[str]:
+    """Give the command line for one of the WAYS."""
+    path = chips / {"folder": "chips", "zip": "chips.zip", "tar": "chips.tar"}[way]
+    return ["--chips", str(path), "--model", str(model), "--out", str(out), *ports]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(chips: Path, bands_model: Path) -> dict[str, Path]:
+    """The directories of a run of each way."""
+    found = {}
+    for way in WAYS:
+        found[way] = chips / f"of {way}"  # a blank in the path is nothing special
+        done = run(chips, *arguments(chips, way, bands_model, found[way], "--deploy-batch", "1"))
+        assert done.returncode == 0, done.stderr
+        assert f"Results: {found[way]}" in done.stdout
+    return found
+
+
+def test_three_ways_give_the_same_results(undisturbed: dict[str, Path]) -> None:
+    texts = {way: (out / "classified.json").read_bytes() for way, out in undisturbed.items()}
+    assert texts["folder"] == texts["zip"] == texts["tar"]
+    classified = json.loads(texts["folder"])
+    assert len(classified) == CHIPS + 2
+    assert {"000", "east/far/a", "east/b.png"} <= classified.keys()
+    for out in undisturbed.values():
+        unclassified = json.loads((out / "unclassified.json").read_text())
+        assert set(unclassified) == {"east/b.jpg", "picture"}
+        status = json.loads((out / "status.json").read_text())
+        assert status["status"] == "success"
+        assert "chips/notes.txt" in (out / "out.log").read_text()
+        assert sorted(path.name for path in out.iterdir()) == [
+            "classified.json",
+            "out.log",
+            "preview.html",
+            "status.json",
+            "unclassified.json",
+        ]
+
+
+@pytest.mark.parametrize("way", ["folder", "zip"])
+def test_killed_run_is_resumed(
+    way: str, chips: Path, bands_model: Path, undisturbed: dict[str, Path], tmp_path: Path
+) -> None:
+    command = arguments(chips, way, bands_model, tmp_path / "out", "--deploy_batch", "1")
+    process = subprocess.Popen([sys.executable, str(SCRIPT), *command], stdout=subprocess.DEVNULL)
+    journal = tmp_path / "out" / "resume.jsonl"
+    give_up = time.monotonic() + TIMEOUT_SECONDS
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 30:
+        assert process.poll() is None
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = run(chips, *command)
+    assert done.returncode == 0
+    assert "Resuming" in done.stdout
+    expected = (undisturbed[way] / "classified.json").read_bytes()
+    assert (tmp_path / "out" / "classified.json").read_bytes() == expected
+
+
+def test_every_port_has_a_flag_and_help_begins_with_examples(
+    chips: Path, checksum_model: Path, tmp_path: Path
+) -> None:
+    text = run(tmp_path, "--help").stdout
+    assert all(f"--{port}" in text for port in STRING_PORTS)
+    assert text.index("--chips chips.tar --model") < text.index("input/ports.json")
+    ports = ["--classes", "No,Yes", "--probabilities", "True", "--preprocessing", "none"]
+    out = tmp_path / "out"
+    assert run(chips, *arguments(chips, "tar", checksum_model, out, *ports)).returncode == 0
+    answer = json.loads((out / "classified.json").read_text())["000"]
+    assert answer["class"] in ("No", "Yes")
+    assert set(answer["probabilities"]) == {"No", "Yes"}
+    assert "Port preprocessing: none" in (out / "out.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("--chips chips.tar --model m.h5", "give --chips, --model and --out together"),
+        ("--chips chips.tar --model m.h5 --out o --work-dir .", "or --work-dir alone"),
+        ("--work-dir . --size 64", "--size goes with --chips"),
+        ("--chips chips --model m.h5 --out chips/out", "--out lies in the folder of the chips"),
+        ("--chips nothing --model m.h5 --out o", "The chips in nothing cannot be read"),
+        ("--chips chips.tar --model nothing --out o", "The model nothing is no file"),
+        ("--chips chips.tar --model m.h5 --out m.h5", "m.h5 does not exist or is no directory"),
+        ("--chips m.h5 --model m.h5 --out o", "m.h5 is not a tar archive"),
+        ("--chips empty --model m.h5 --out o", "empty holds no"),
+        ("--chips cut.zip --model m.h5 --out o", "not a tar archive"),
+        ("--chips chips.tar --model m.h5 --out o --size big", "positive whole number, not 'big'"),
+    ],
+)
+def test_nonsense_is_refused_in_a_sentence(
+    line: str, part: str, chips: Path, bands_model: Path, tmp_path: Path
+) -> None:
+    for name in ("chips", "chips.tar"):
+        (tmp_path / name).symlink_to(chips / name)
+    shutil.copy(bands_model, tmp_path / "m.h5")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut.zip").write_bytes((chips / "chips.zip").read_bytes()[:5000])
+    done = run(tmp_path, *line.split())
+    assert done.returncode != 0
+    assert part in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    if (tmp_path / "o" / "status.json").exists():
+        status = json.loads((tmp_path / "o" / "status.json").read_text())
+        assert status["status"] == "failed"
+        assert part in status["reason"]
+
+
+# --------------------------------------------------------------------- folders and zips, one by one
+
+
+def test_folder_follows_links_to_files_only(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "out.png").write_bytes(b"outside")
+    (folder / "a.png").symlink_to(tmp_path / "out.png")
+    (folder / "dangling.png").symlink_to(tmp_path / "nothing")
+    (folder / "loop").symlink_to(folder)
+    (folder / "sub" / "b.png").write_bytes(b"b")
+    source = Folder(folder)
+    chips = {chip.name: chip for chip in source.chips()}
+    assert sorted(chips) == ["f/a.png", "f/dangling.png", "f/sub/b.png"]
+    assert source.read(chips["f/a.png"]) == b"outside"
+    assert "target is missing" in chips["f/dangling.png"].problem
+    before = source.fingerprint()
+    (folder / "sub" / "b.png").write_bytes(b"longer")
+    assert Folder(folder).fingerprint() != before
+    with pytest.raises(BrokenArchive, match="was changed"):
+        source.read(chips["f/sub/b.png"])
+    (folder / "sub" / "b.png").unlink()
+    with pytest.raises(BrokenArchive, match="was taken away"):
+        source.read(chips["f/sub/b.png"])
+
+
+def test_damaged_member_of_a_zip_costs_that_chip_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("c/good.png", b"good" * 100)
+        archive.writestr("c/bad.png", b"bad!" * 100)
+        archive.writestr("c\\windows.png", b"backslash")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"bad!bad!") + 2] ^= 1
+    path.write_bytes(data)
+    source = Zip(path)
+    chips = {chip.name: chip for chip in source.chips()}
+    assert sorted(chips) == ["c/bad.png", "c/good.png", "c/windows.png"]
+    assert source.read(chips["c/good.png"]) == b"good" * 100
+    with pytest.raises(UndecodableChip, match="cannot be unpacked"):
+        source.read(chips["c/bad.png"])
+
+
+def test_encrypted_and_lying_members_of_a_zip_are_unclassified(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("c/secret.png", b"x" * 1000)
+        archive.writestr("c/large.png", bytes(10_000_000))
+    data = bytearray(buffer.getvalue())
+    central = data.index(b"PK\1\2")
+    data[data.index(b"PK\3\4") + 6] |= 1  # flag bit 0: encrypted, in both headers
+    data[central + 8] |= 1
+    second = data.index(b"PK\1\2", central + 4)
+    data[second + 24 : second + 28] = (100).to_bytes(4, "little")  # its unpacked size
+    (tmp_path / "a.zip").write_bytes(data)
+    source = Zip(tmp_path / "a.zip")
+    for chip in source.chips():
+        with pytest.raises(UndecodableChip):
+            source.read(chip)
+
+
+def test_tar_that_holds_a_zip_is_a_tar(tmp_path: Path) -> None:
+    """zipfile looks for its mark at a file's end, where a tar may have a zip's."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("x", b"x")
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, data in (("c/a.png", uniform_png(1, 2, 3)), ("c/z.zip", inner.getvalue())):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    assert [chip.name for chip in open_chips(path).chips()] == ["c/a.png"]
