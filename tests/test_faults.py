@@ -32,6 +32,9 @@ import chip_files
 from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.archive import Archive, BrokenArchive, UndecodableChip
 from chip_classifier.decode import decode_chip
+from chip_classifier.ports import Ports
+from chip_classifier.preprocessing import settle_preprocessing
+from chip_classifier.report import settings_in_force
 from chip_files import Run, make_tar, make_work_dir, run_task, uniform_png
 from measure import fuzz, kill_run
 
@@ -148,26 +151,27 @@ def test_changed_input_starts_anew_and_says_so(
     ("port", "values"),
     [
         ("normalization_vector", ((123.68123, 0.0, 1e-7), (123.68124, 0.0, 1e-7))),
-        ("normalization_value", (None, 1.0)),
-        ("normalization_value", (58.395, 58.39501)),
+        ("normalization_value", ((), (1.0,))),
+        ("normalization_value", ((58.395,), (58.39501,))),
         ("classes", (None, ("0", "1"))),
         ("classes", (("a", "b"), ("b", "a"))),
         ("deploy_batch", (1, 10)),
     ],
 )
-def test_no_change_of_a_port_is_too_small_for_starting_anew(
-    port: str, values: tuple, task: ModuleType
-) -> None:
-    first, second = (task.settings_in_force(task.Ports(**{port: v}), (4, 4)) for v in values)
+def test_no_change_of_a_port_is_too_small_for_starting_anew(port: str, values: tuple) -> None:
+    both = [Ports(**{port: value}) for value in values]
+    first, second = (settings_in_force(p, (4, 4), settle_preprocessing(p, 3)) for p in both)
     assert first != second
 
 
 def run_listing_at_first(work_dir: Path, seconds: float) -> Run:
     """Run the task, listing chips for so long before TensorFlow is loaded."""
     program = (
-        "import os, chips, chip_files\n"  # chips first: it sets the limits that OpenCV reads
+        "import os\n"
+        "from chip_classifier import listing\n"  # first: it sets the limits that OpenCV reads
+        "import chip_files\n"
+        f"listing.LISTING_SECONDS = {seconds}\n"
         "task = chip_files.load_task()\n"
-        f"task.LISTING_SECONDS = {seconds}\n"
         "os._exit(task.main(task.begin(task.__doc__)))\n"
     )
     path = os.pathsep.join(
