@@ -11,10 +11,12 @@ explains them). The last one works in one directory, /mnt/work in the container,
 
     input/ports.json      string ports, all optional: classes, size, deploy_batch, preprocessing,
                           normalization_vector, normalization_value, bands, bit_depth, probabilities
-    input/chips/          one tar archive of chips
+    input/chips/          one tar archive of chips; beside it one .geojson with the features that
+                          they were cut at, if there is one
     input/model/          one Keras model: .h5, .hdf5 or .keras, or its architecture and weights
     output/results/       classified.json: chip name -> class and certainty;
-                          unclassified.json: chip name -> reason, if there is such a chip
+                          unclassified.json: chip name -> reason, if there is such a chip;
+                          classified.geojson: the chips on the map, if they say where they are
     output/logs/          out.log; preview.html, a page to look at the results
     status.json           {"status": "success" or "failed", "reason": a sentence or null}
 
@@ -43,11 +45,14 @@ from chip_classifier.answers import Answers
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
 from chip_classifier.explain import Stopped, explain
+from chip_classifier.final_chips import final_chips
+from chip_classifier.geojson import CLASSIFIED
 from chip_classifier.inputs import Given, find_inputs
 from chip_classifier.journal import JOURNAL, Expected, Journal, fingerprint_task
 from chip_classifier.listing import list_chips
 from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
+from chip_classifier.places import Places
 from chip_classifier.ports import TaskError, chip_size, class_names
 from chip_classifier.preprocessing import contradictions, settle_preprocessing
 from chip_classifier.preview import Preview, RunFacts
@@ -62,6 +67,7 @@ from chip_classifier.report import (
     summarize,
     write_preview,
 )
+from chip_classifier.review import review_answers
 from chip_classifier.status import write_status
 from chip_classifier.waiting import wait_for
 from keras_files.open_model import open_model
@@ -111,7 +117,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
     log.info("Device: %s", classifier.device)
     say(f"Computing on {classifier.device}.")
     log.info("Time to load the model: %.2f s", time.monotonic() - loading)
-    answers = Answers(ports.probabilities)
+    answers, places = Answers(ports.probabilities), None if inputs.reference else Places()
     expected = Expected(
         len(classes),
         batch_size,
@@ -124,7 +130,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
         pipeline = Pipeline(
-            listing, batch_size, size, resumed, preprocessing.bands, ports.bit_depth
+            listing, batch_size, size, resumed, preprocessing.bands, ports.bit_depth, places
         )
         preview = Preview(len(classes))
         progress = Progress(listing, resumed)
@@ -145,6 +151,8 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
             f"None of the {reasons.total():,} chips could be classified, most often because: "
             f"{reasons.most_common(1)[0][0]}; see unclassified.json."
         )
+    chips = final_chips(answers)
+    review = review_answers(results, inputs.reference, places, answers, chips, classes)
     run = RunFacts(
         archive=archive.path.name,
         model=inputs.model.name,
@@ -159,7 +167,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         fed=fed,
         warnings=tuple(warnings),
     )
-    write_preview(logs / PREVIEW, preview, run, answers, reasons)
+    write_preview(logs / PREVIEW, preview, pipeline, run, answers, chips, reasons, review)
     unclassified = summarize(results, counts, reasons, rate, time.monotonic() - started)
     return join_reasons(unclassified, warnings)
 
@@ -192,7 +200,8 @@ def main(start: Start) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if status == "failed":
         with contextlib.suppress(OSError):
-            (results / "classified.json").unlink(missing_ok=True)
+            for result in ("classified.json", CLASSIFIED):
+                (results / result).unlink(missing_ok=True)
     try:
         write_status(work_dir, status, reason)
         if status == "success":
@@ -219,8 +228,9 @@ def prepare_output(results: Path, logs: Path) -> None:
     try:
         results.mkdir(parents=True, exist_ok=True)
         logs.mkdir(parents=True, exist_ok=True)
-        for stale in (results / "classified.json", results / "unclassified.json", logs / PREVIEW):
-            stale.unlink(missing_ok=True)
+        for stale in ("classified.json", "unclassified.json", CLASSIFIED):
+            (results / stale).unlink(missing_ok=True)
+        (logs / PREVIEW).unlink(missing_ok=True)
         start_logging(logs / "out.log")
     except OSError as error:
         raise TaskError(

@@ -3,6 +3,7 @@
 A chip is known by its number in the archive; its name is made at the end, when all are known.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from chip_classifier.names import ChipNames, Names
 
 NO_CLASS = -1
 UNKNOWN = "an earlier run left no answer for this chip: run the task again"
-_encode = json.JSONEncoder(allow_nan=False).encode
+encode_json = json.JSONEncoder(allow_nan=False).encode
 
 
 class Answers:
@@ -86,6 +88,31 @@ class Answers:
                 answering = -1  # a circle of links
             yield number, name, answering
 
+    def entry(self, answering: int, class_names: Sequence[str]) -> dict[str, object]:
+        """Give the answer of a chip that has a class, as the results hold it.
+
+        Args:
+            answering: number of the chip that answers.
+            class_names: the name of each class.
+        """
+        entry: dict[str, object] = {
+            "class": class_names[self.classes[answering]],
+            "certainty": round(self.certainties[answering], 10),
+        }
+        if self.keeps_probabilities:
+            first = answering * len(class_names)
+            values = self.probabilities[first : first + len(class_names)]
+            rounded = (round(value, 10) for value in values)
+            entry["probabilities"] = dict(zip(class_names, rounded, strict=True))
+        return entry
+
+    def reason(self, number: int, answering: int) -> str:
+        """Say why chip `number`, for which `answering` answers, has no class."""
+        if answering < 0:
+            return f"a link to '{self.links[number]}', which is no chip of the archive"
+        # A damaged journal may take a chip for a link that is none.
+        return self.problems.get(answering, UNKNOWN)
+
     def write(self, folder: Path, class_names: Sequence[str]) -> tuple[Counter, Counter]:
         """Write classified.json and unclassified.json, each if there is a chip to go into it.
 
@@ -119,7 +146,7 @@ class Answers:
 
     def _classified(self, class_names: Sequence[str], counts: list[int]) -> Iterator[str]:
         """Yield the entries of classified.json, and count the chips of each class."""
-        openings = [f'{{"class": {_encode(name)}, "certainty": ' for name in class_names]
+        openings = [f'{{"class": {encode_json(name)}, "certainty": ' for name in class_names]
         classes, certainties = self.classes, self.certainties
         for _, name, answering in self.final():
             if answering >= 0 and (index := classes[answering]) != NO_CLASS:
@@ -134,20 +161,16 @@ class Answers:
         first = number * len(class_names)
         values = self.probabilities[first : first + len(class_names)]
         numbers = (round(value, 10) for value in values)
-        return f', "probabilities": {_encode(dict(zip(class_names, numbers, strict=True)))}'
+        return f', "probabilities": {encode_json(dict(zip(class_names, numbers, strict=True)))}'
 
     def _unclassified(self, reasons: Counter) -> Iterator[str]:
         """Yield the entries of unclassified.json, and count the chips for each reason."""
         for number, name, answering in self.final():
-            if answering < 0:
-                reason = f"a link to '{self.links[number]}', which is no chip of the archive"
-            elif self.classes[answering] == NO_CLASS:
-                # A damaged journal may take a chip for a link that is none.
-                reason = self.problems.get(answering, UNKNOWN)
-            else:
+            if answering >= 0 and self.classes[answering] != NO_CLASS:
                 continue
+            reason = self.reason(number, answering)
             reasons[reason] += 1
-            yield f"{_encode(name)}: {_encode(reason)}"
+            yield f"{encode_json(name)}: {encode_json(reason)}"
 
 
 def rounded(value: float) -> str:
@@ -165,7 +188,7 @@ def rounded(value: float) -> str:
 
 def write_json_object(path: Path, items: Iterable[tuple[str, object]]) -> None:
     """Write keys and values as a JSON object, as write_json_entries does."""
-    write_json_entries(path, (f"{_encode(key)}: {_encode(value)}" for key, value in items))
+    write_json_entries(path, (f"{encode_json(key)}: {encode_json(value)}" for key, value in items))
 
 
 def write_json_entries(path: Path, entries: Iterable[str]) -> None:
@@ -177,14 +200,24 @@ def write_json_entries(path: Path, entries: Iterable[str]) -> None:
     Raises:
         OSError: it cannot be written; nothing is left of it then.
     """
+    with whole_file(path) as file:
+        entries = iter(entries)
+        first = next(entries, None)
+        file.write("{" if first is None else f"{{\n{first}")
+        file.writelines(map(",\n".__add__, entries))
+        file.write("}\n" if first is None else "\n}\n")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """Open a file of JSON to write, which appears at its path when it is whole and on the disk.
+
+    Raises OSError if it cannot be written; nothing is left of it then, or after another error.
+    """
     temporary = path.with_name(path.name + ".part")
     try:
         with create(temporary, encoding="ascii") as file:
-            entries = iter(entries)
-            first = next(entries, None)
-            file.write("{" if first is None else f"{{\n{first}")
-            file.writelines(map(",\n".__add__, entries))
-            file.write("}\n" if first is None else "\n}\n")
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

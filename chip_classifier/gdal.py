@@ -40,8 +40,8 @@ class Unreadable(Exception):
 
 
 @functools.cache
-def _rasterio() -> ModuleType:
-    """Load rasterio."""
+def load_rasterio() -> ModuleType:
+    """Load rasterio, whose warnings and messages are kept from the log."""
     import rasterio
 
     warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
@@ -68,7 +68,7 @@ def read_with_gdal(
         Unreadable: GDAL does not read it.
         MemoryError: memory is short.
     """
-    rasterio = _rasterio()
+    rasterio = load_rasterio()
     try:
         with (
             rasterio.Env(**OPTIONS),

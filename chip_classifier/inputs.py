@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chip_classifier.archive import ARCHIVE_SUFFIXES, Archive
+from chip_classifier.geojson import find_reference
 from chip_classifier.ports import Ports, TaskError, find_input, find_model, parse_ports, read_ports
 from chip_classifier.sources import Folder, Zip, open_chips
 
@@ -24,12 +25,16 @@ class Given:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The ports, the chips, the model file, and the .json files beside that."""
+    """The ports, the chips, the model file, and the .json files beside that.
+
+    reference: the GeoJSON file beside the archive of a work directory, if there is one.
+    """
 
     ports: Ports
     chips: Archive | Folder | Zip
     model: Path
     beside: Sequence[Path]
+    reference: Path | None = None
 
 
 def find_inputs(source: Path | Given) -> Inputs:
@@ -43,7 +48,8 @@ def find_inputs(source: Path | Given) -> Inputs:
     if isinstance(source, Path):
         ports = read_ports(source / "ports.json")
         archive = Archive(find_input(source / "chips", "tar archive", ARCHIVE_SUFFIXES))
-        return Inputs(ports, archive, *find_model(source / "model"))
+        reference = find_reference(source / "chips")
+        return Inputs(ports, archive, *find_model(source / "model"), reference)
     ports = parse_ports(source.ports)
     chips = open_chips(source.chips)
     if source.model.is_dir():

@@ -3,6 +3,7 @@
 import math
 import queue
 import threading
+from array import array
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chip_classifier.answers import Answers
-from chip_classifier.archive import Chip, UndecodableChip
+from chip_classifier.archive import Archive, Chip, UndecodableChip
 from chip_classifier.cores import give_way, usable_cores, usable_memory
 from chip_classifier.decode import BGR, ByteBudget, decode_into
 from chip_classifier.listing import Listing
+from chip_classifier.places import TIFF_SUFFIXES, Places
 
 # Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
 # enough that memory stays flat and that most of it is left to the model.
@@ -98,6 +100,7 @@ class Pipeline:
         answered: int,
         bands: tuple[int, ...] | None = BGR,
         bit_depth: int | None = None,
+        places: Places | None = None,
     ) -> None:
         """Start reading.
 
@@ -107,11 +110,14 @@ class Pipeline:
             size: rows and columns to warp the chips to.
             answered: this many chips, whole batches of them, need no pixels any more.
             bands, bit_depth: as for decode_chip.
+            places: receives those of the tif chips, if they are wanted.
         """
         self.saw_16_bits = False
-        self.listing, self._batch_size = listing, batch_size
+        self.listing, self._batch_size, self._places = listing, batch_size, places
         self._answered, self._bands, self._bit_depth = answered, bands, bit_depth
         self._shape = (batch_size, *size, len(bands or (1,)))
+        # Offset and size of each chip, 0 where it cannot be decoded again by these.
+        self._where = array("q")
         threads = usable_cores()
         self._decoders = ThreadPoolExecutor(threads, "decode", initializer=give_way)
         # Chips of a compressed archive wait for a decoder with their data.
@@ -140,6 +146,8 @@ class Pipeline:
     def _read(self) -> None:
         try:
             batch = Batch(0)
+            archive = self.listing.archive
+            is_plain = isinstance(archive, Archive) and not archive.is_compressed
             group: list[tuple[int, Chip]] = []
             for number, chip in enumerate(self.listing):
                 if len(batch.names) == self._batch_size:
@@ -147,11 +155,13 @@ class Pipeline:
                     self._batches.put(batch)
                     batch, group = Batch(number), []
                 batch.names.append(chip.name)
+                is_found = is_plain and chip.problem is None and not chip.is_sparse
+                self._where.extend((chip.offset, chip.size) if is_found else (0, 0))
                 if chip.link is not None:
                     batch.links[number] = chip.link
                 elif chip.problem is not None:
                     batch.problems[number] = chip.problem
-                elif number >= self._answered:
+                elif number >= self._answered or self._has_place(chip):
                     group.append((number, chip))
                 if len(group) == self._group_size:
                     self._prepare(batch, group)
@@ -167,7 +177,7 @@ class Pipeline:
         """Have numbered chips of a batch decoded."""
         if not group:
             return
-        if batch.pixels is None:
+        if batch.pixels is None and batch.first >= self._answered:
             batch.pixels = np.empty(self._shape, np.uint8)
         self._waiting.acquire()
         files = self._files.take(sum(chip.size for _, chip in group))
@@ -175,18 +185,41 @@ class Pipeline:
             self._decoders.submit(self._decode, batch.pixels, batch.first, group, files)
         )
 
+    def decode_again(self, number: int) -> np.ndarray | None:
+        """Give the pixels of a chip once more, uint8 (rows, columns, 3), B, G, R.
+
+        None if there are none, as where the chips are not in a plain tar.
+        """
+        offset, size = self._where[2 * number : 2 * number + 2]
+        if not size:
+            return None
+        pixels = np.empty((1, *self._shape[1:]), np.uint8)
+        self._waiting.acquire()
+        files = self._files.take(size)
+        group = [(number, Chip("", offset=offset, size=size))]
+        return None if self._decode(pixels, number, group, files) else in_colors(pixels)[0]
+
+    def _has_place(self, chip: Chip) -> bool:
+        """Tell whether the file of a chip may say where it lies, and that is wanted."""
+        return self._places is not None and chip.name.lower().endswith(TIFF_SUFFIXES)
+
     def _decode(
-        self, pixels: np.ndarray, first: int, group: list[tuple[int, Chip]], files: int
+        self, pixels: np.ndarray | None, first: int, group: list[tuple[int, Chip]], files: int
     ) -> dict[int, str]:
         """Put chips into `pixels`, where chip `first` has row 0; return chip number -> problem.
 
-        Gives back so many bytes of files at the end.
+        Without pixels, only the chips' places are noted: an earlier run answered them. Gives back
+        so many bytes of files at the end.
         """
         problems = {}
         try:
             for number, chip in group:
                 try:
                     data = self.listing.archive.read(chip)
+                    if self._has_place(chip):
+                        self._places.add(number, data)
+                    if pixels is None:
+                        continue
                     row = pixels[number - first]
                     has_16_bits = decode_into(row, data, self._bands, self._bit_depth)
                 except UndecodableChip as error:

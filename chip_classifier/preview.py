@@ -4,17 +4,20 @@ While the run goes on, `Preview.add` keeps a bounded sample of the chips. At the
 brings the run's numbers and texts into the form that `preview.html.j2` shows, the page's template,
 which lies beside this file and has all of its HTML.
 
-The page is self-contained (thumbnails are data URIs), has no script, and stays below 2 MB. Every
+The page is self-contained (thumbnails are data URIs) and stays below 3 MB. Its script, preview.js,
+filters, sorts, enlarges and exports what is on the page; without it all can still be read. Every
 text in it (chip names, class names, ports, reasons) counts as hostile: Jinja2 escapes what the
-template puts in, and `visible` has seen it before.
+template puts in, `visible` has seen it before, and the script handles it as text.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import heapq
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -23,12 +26,20 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
+from chip_classifier.chip_map import ChipMap, colour
 from chip_classifier.files import create
 from chip_classifier.sample import MAX_CLASSES, Sample, SampledChip
+from chip_classifier.truth import NO_TRUTH, Scores
 
-PAGE_BYTES = 1_900_000  # a page stays below 2 MB; the difference is for what is not budgeted
+SCRIPT = "preview.js"
+PAGE_BYTES = 2_900_000  # a page stays below 3 MB; the difference is for what is not budgeted
 MAX_REASONS = 10
+MOST_UNCLASSIFIED = 50  # chips that are named
+MATRIX_CLASSES = 12  # of more classes the commonest confusions are listed
+SHADES = 5  # of the cells of the matrix
+MAX_NAME = 1000  # characters of a name that the script exports whole
 BINS = 20  # of a histogram; they divide its 200 units
 # The sharpest encoding whose page is small enough is taken. PNG is for chips so small that the
 # halved colour resolution of WebP would show.
@@ -72,6 +83,55 @@ class RunFacts:
     warnings: Sequence[str] = ()
 
 
+class KnownChip(NamedTuple):
+    """What is known of a sampled chip.
+
+    name: the chip's name.
+    truth: index of its true class, NO_TRUTH where that is unknown.
+    centre: its longitude and latitude, NaN where they are unknown.
+    """
+
+    name: str
+    truth: int = NO_TRUTH
+    centre: tuple[float, float] = (np.nan, np.nan)
+
+
+class Confused(NamedTuple):
+    """Chips of one class that got another one: class indices, how many, and the names of some."""
+
+    truth: int
+    given: int
+    chips: int
+    names: list[str]
+
+
+class MistakenChip(NamedTuple):
+    """A chip that got a wrong class, shown beside the sample: as SampledChip, with that class."""
+
+    given: int
+    chip_id: int
+    certainty: float
+    thumbnail: np.ndarray
+
+
+class Findings(NamedTuple):
+    """What the page shows of all chips, if it is known.
+
+    scores: how right the answers are; source: where the truth is from.
+    confusions: the commonest.
+    mistaken: some of their chips that are not in the sample.
+    map: of the chips.
+    unclassified: name and reason of the first chips that are not classified.
+    """
+
+    scores: Scores | None = None
+    source: str = ""
+    confusions: Sequence[Confused] = ()
+    mistaken: Sequence[MistakenChip] = ()
+    map: ChipMap | None = None
+    unclassified: Sequence[tuple[str, str]] = ()
+
+
 class Preview(Sample):
     """The sample of a run's chips, and the page that shows it."""
 
@@ -79,32 +139,38 @@ class Preview(Sample):
         self,
         path: Path,
         run: RunFacts,
-        names: Callable[[int], str | None],
+        known: Mapping[int, KnownChip],
         class_indices: np.ndarray,
         certainties: np.ndarray,
         unclassified: Mapping[str, int],
+        findings: Findings,
     ) -> None:
         """Writes the page, whole or not at all.
 
         Args:
             path: the page; its folder exists.
             run: what was run.
-            names: chip number -> the chip's name, None for a chip that no longer counts.
+            known: chip number -> what is known of the chip; not of one that no longer counts.
             class_indices: (N,) integers, of all the run's classified chips; N may be 0, and above
                 the number of chips that passed through `add` (a resumed run).
             certainties: (N,) floats, finite.
             unclassified: reason -> number of chips.
+            findings: what else the page shows.
 
         Raises:
             OSError: the page cannot be written.
         """
         classes = statistics(len(run.classes), class_indices, certainties)
+        table = class_table(run.classes, classes)
         page = render(
-            self._sheets(run.classes, classes, names),
+            self._sheets(run.classes, classes, known, findings),
             run=run,
-            table=class_table(run.classes, classes),
+            table=table,
+            colours={row.index: colour(rank) for rank, row in enumerate(table.rows)},
             reasons=reasons(unclassified),
             sample=self,
+            found=findings,
+            truth=truth_table(findings.scores, run.classes) if findings.scores else None,
         )
         partial_page = path.with_name(path.name + ".part")
         try:
@@ -118,20 +184,22 @@ class Preview(Sample):
         self,
         class_names: Sequence[str],
         classes: Statistics,
-        names: Callable[[int], str | None],
+        known: Mapping[int, KnownChip],
+        findings: Findings,
     ) -> list[Sheet]:
         """The contact sheets of the classes that have chips to show, as `by_count` orders them."""
 
-        def figures(chips: Sequence[SampledChip]) -> list[Figure]:
+        def figures(chips: Sequence[SampledChip | MistakenChip]) -> list[Figure]:
             return [
-                figure(name, classes.certainty(chip.certainty), chip.thumbnail, self.sizes.edge)
+                figure(known[chip.chip_id], chip, classes, self.sizes.edge, findings.map)
                 for chip in chips
-                if (name := names(chip.chip_id)) is not None
+                if chip.chip_id in known
             ]
 
         sheets = []
         for index in classes.by_count().tolist():
-            groups = [figures(chips) for chips in self.groups(index)]
+            mistaken = [chip for chip in findings.mistaken if chip.given == index]
+            groups = [figures(chips) for chips in (*self.groups(index), mistaken)]
             if any(groups):
                 sheets.append(Sheet(index, class_names[index], int(classes.counts[index]), *groups))
         return sheets
@@ -244,6 +312,7 @@ class ClassTable(NamedTuple):
         used: number of those with chips.
         classified: number of chips in all classes.
         axis: where the charts begin and end.
+        low, high: the same as numbers.
         probabilities: whether every certainty is from 0 to 1.
     """
 
@@ -252,6 +321,8 @@ class ClassTable(NamedTuple):
     used: int
     classified: int
     axis: tuple[str, str]
+    low: float
+    high: float
     probabilities: bool
 
 
@@ -272,10 +343,21 @@ class Reasons(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A chip as the page shows it; width and height are in CSS pixels."""
+    """A chip as the page shows it; width and height are in CSS pixels.
+
+    certainty: as it is shown; value: for the script.
+    whole_name: None where the page shows the name as it is; else the name in JSON, "" if that is
+        too long.
+    truth: index of the true class, NO_TRUTH where it is unknown.
+    mark: x and y on the map, or None.
+    """
 
     name: str
     certainty: str
+    value: float
+    whole_name: str | None
+    truth: int
+    mark: str | None
     width: int
     height: int
     enlarged: bool
@@ -283,7 +365,7 @@ class Figure(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """The contact sheet of one class: its number of chips, and those of the sample."""
+    """The contact sheet of one class: its number of chips, those of the sample, mistaken ones."""
 
     class_index: int
     class_name: str
@@ -291,6 +373,7 @@ class Sheet(NamedTuple):
     least: list[Figure]
     most: list[Figure]
     rest: list[Figure]
+    mistaken: list[Figure]
 
 
 def class_table(names: Sequence[str], classes: Statistics) -> ClassTable:
@@ -306,6 +389,8 @@ def class_table(names: Sequence[str], classes: Statistics) -> ClassTable:
         used=np.count_nonzero(classes.counts),
         classified=int(classes.counts.sum()),
         axis=("0", "1") if classes.probabilities else tuple(map(classes.certainty, classes.axis)),
+        low=classes.axis[0],
+        high=classes.axis[1],
         probabilities=classes.probabilities,
     )
 
@@ -360,14 +445,110 @@ def reasons(unclassified: Mapping[str, int]) -> Reasons:
     )
 
 
-def figure(name: str, certainty: str, thumbnail: np.ndarray, edge: int) -> Figure:
+def figure(
+    known: KnownChip,
+    chip: SampledChip | MistakenChip,
+    classes: Statistics,
+    edge: int,
+    chip_map: ChipMap | None,
+) -> Figure:
     """A chip as the page shows it; a small one grows by a whole factor, up to edge pixels."""
-    height, width = thumbnail.shape[:2]
+    height, width = chip.thumbnail.shape[:2]
     scale = max(1, edge // max(height, width))
-    return Figure(name, certainty, width * scale, height * scale, scale > 1, thumbnail)
+    name = known.name
+    whole_name = json.dumps(name) if text(name) != name else None
+    mark = None
+    if chip_map and np.isfinite(known.centre).all():
+        mark = "{:.1f} {:.1f}".format(*chip_map.place(*known.centre))
+    return Figure(
+        name,
+        classes.certainty(chip.certainty),
+        chip.certainty,
+        whole_name if len(whole_name or "") <= MAX_NAME else "",
+        known.truth,
+        mark,
+        width * scale,
+        height * scale,
+        scale > 1,
+        chip.thumbnail,
+    )
 
 
-def render(sheets: Sequence[Sheet], **facts: RunFacts | ClassTable | Reasons | Sample) -> str:
+class TruthRow(NamedTuple):
+    """How right the answers for a class are; a share is None where it has no chips."""
+
+    index: int
+    name: str
+    chips: int
+    precision: str | None
+    recall: str | None
+    f1: str | None
+
+
+class MatrixCell(NamedTuple):
+    """A cell of the confusion matrix: its chips, and a shade from 0 to SHADES by their share of the
+    true class."""
+
+    truth: int
+    given: int
+    chips: int
+    shade: int
+
+
+class TruthTable(NamedTuple):
+    """The run against the truth.
+
+    rows: the classes concerned, those with most chips first, as many as the page has room for.
+    classes: number of all classes concerned.
+    matrix: a row of cells for each of `rows`; None if they are too many.
+    """
+
+    rows: list[TruthRow]
+    classes: int
+    matrix: list[list[MatrixCell]] | None
+
+
+def truth_table(scores: Scores, names: Sequence[str]) -> TruthTable:
+    """The run against the truth, as the page shows it.
+
+    Args:
+        scores: of the run.
+        names: class names, in the order of the model's outputs.
+    """
+
+    def share(value: float) -> str | None:
+        return None if np.isnan(value) else f"{value:.1%}"
+
+    (concerned,) = (~np.isnan(scores.f1)).nonzero()
+    order = concerned[np.argsort(-scores.of_class[concerned], kind="stable")].tolist()
+    rows = [
+        TruthRow(
+            index,
+            names[index],
+            int(scores.of_class[index]),
+            *(share(part[index]) for part in (scores.precision, scores.recall, scores.f1)),
+        )
+        for index in order[:MAX_CLASSES]
+    ]
+    if len(order) > MATRIX_CLASSES:
+        return TruthTable(rows, len(order), None)
+    chips = {(truth, given): number for truth, given, number in scores.pairs.tolist()}
+    return TruthTable(
+        rows,
+        len(order),
+        [
+            [
+                MatrixCell(truth, given, number, -(-number * SHADES // max(total, 1)))
+                for given in order
+                for number in [chips.get((truth, given), 0)]
+            ]
+            for truth in order
+            for total in [scores.of_class[truth].item()]
+        ],
+    )
+
+
+def render(sheets: Sequence[Sheet], **facts: object) -> str:
     """The page, about PAGE_BYTES long at most: what does not fit is left out, and it says so.
 
     Args:
@@ -375,6 +556,9 @@ def render(sheets: Sequence[Sheet], **facts: RunFacts | ClassTable | Reasons | S
         facts: what else the template shows, by the names that it has there.
     """
     template = page_template()
+    script = Markup((Path(__file__).parent / SCRIPT).read_text(encoding="utf-8"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    facts |= {"script": script, "script_hash": f"sha256-{digest}"}
     # A page with places for all sheets, and the sheets without images, tell how much room is left.
     empty = template.make_module(
         {**facts, "sheets": {sheet.class_index: "" for sheet in sheets}, "left_out": 0}
@@ -382,7 +566,9 @@ def render(sheets: Sequence[Sheet], **facts: RunFacts | ClassTable | Reasons | S
     room = PAGE_BYTES - len(str(empty).encode())
     bare = sum(len(empty.contact_sheet(sheet, lambda _: "data:,").encode()) for sheet in sheets)
     thumbnails = [
-        figure.thumbnail for sheet in sheets for figure in sheet.least + sheet.most + sheet.rest
+        figure.thumbnail
+        for sheet in sheets
+        for figure in sheet.least + sheet.most + sheet.rest + sheet.mistaken
     ]
     source = partial(data_uri, encoding=choose_encoding(thumbnails, room - bare))
     sections = {}

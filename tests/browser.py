@@ -39,6 +39,18 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 
+# Key -> its virtual key code.
+KEYS = {
+    "Tab": 9,
+    "Enter": 13,
+    "Escape": 27,
+    "End": 35,
+    "Home": 36,
+    "ArrowLeft": 37,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+}
+
 
 class Browser:
     """One tab of a headless Chromium, for use in a `with` statement.
@@ -123,6 +135,36 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
+
+    def click(self, selector: str) -> None:
+        """Clicks with the mouse on the first element that a CSS selector finds, scrolled to."""
+        script = f"""(() => {{
+            const found = document.querySelector({selector!r});
+            found.scrollIntoView({{block: "center", behavior: "instant"}});
+            const box = found.getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2];
+        }})()"""
+        x, y = self.evaluate(script)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def write(self, text: str) -> None:
+        """Writes text where the focus is."""
+        self.call("Input.insertText", text=text)
+
+    def press(self, key: str) -> None:
+        """Presses a key: Tab, Enter, Escape, Home, End, an arrow."""
+        code = KEYS[key]
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=code,
+                **text,
+            )
 
     def screenshot(self, target: Path, height: int | None = None) -> None:
         """Writes a PNG of the page from its top, down to `height` CSS pixels or to its end."""

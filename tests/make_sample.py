@@ -4,7 +4,9 @@
 
 Everything is drawn and trained from fixed seeds: fields, woods, bare soil and water with tracks,
 and on every other chip one to four houses with a two-sided roof and a shadow. The name of a chip
-says what it shows (b = buildings, n = none); the task does not look at it.
+says what it shows (b = buildings, n = none); the task does not look at it. It has the truth from
+ref.geojson, whose features lie side by side in an invented place. Two of their labels are wrong, as
+labels sometimes are, so that the page has something to find.
 """
 
 import io
@@ -22,6 +24,13 @@ CHIPS = 60
 TRAINING_CHIPS = 1200
 # Means of R, G, B that the task subtracts by default; chips here are B, G, R as OpenCV has them.
 MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
+
+# The upper left corner of the first chip, and the size of a pixel on the ground.
+LONGITUDE, LATITUDE = 16.48, 48.26
+PIXEL_METRES = 0.5
+METRES_PER_DEGREE = 111_195  # of latitude, on a sphere of 6,371 km
+CHIPS_PER_ROW = 10
+WRONG_LABELS = (14, 41)  # numbers of chips
 
 GROUNDS_BGR = {
     "meadow": (70, 125, 95),
@@ -154,10 +163,34 @@ def write_archive(path: Path) -> None:
             tar.addfile(member, io.BytesIO(data))
 
 
+def write_reference(path: Path, archive: Path) -> None:
+    """Write the features that the chips could have been cut at: squares in rows, with the truth."""
+    lines = []
+    with tarfile.open(archive) as tar:
+        for number, member in enumerate(tar):
+            name = Path(member.name).stem
+            row, column = divmod(number, CHIPS_PER_ROW)
+            size = MODEL_SIZE * PIXEL_METRES / METRES_PER_DEGREE
+            shrink = np.cos(np.radians(LATITUDE))
+            west = LONGITUDE + (column + 0.4 * (row % 2)) * 1.15 * size / shrink
+            south = LATITUDE - (row + 1) * 1.15 * size
+            east, north = west + size / shrink, south + size
+            ring = [(west, south), (east, south), (east, north), (west, north), (west, south)]
+            shows_buildings = (name[0] == "b") != (number in WRONG_LABELS)
+            properties = {"feature_id": name, "class_name": CLASSES[shows_buildings]}
+            coordinates = [[[round(x, 7), round(y, 7)] for x, y in ring]]
+            geometry = {"type": "Polygon", "coordinates": coordinates}
+            feature = {"type": "Feature", "properties": properties, "geometry": geometry}
+            lines.append(json.dumps(feature))
+    collection = ",\n".join(lines)
+    path.write_text(f'{{"type": "FeatureCollection", "features": [\n{collection}\n]}}\n')
+
+
 def main() -> None:
     """Write the whole sample."""
     train(SAMPLE / "model" / "model.h5")
     write_archive(SAMPLE / "chips" / "chips.tar")
+    write_reference(SAMPLE / "chips" / "ref.geojson", SAMPLE / "chips" / "chips.tar")
     ports = {"classes": ", ".join(CLASSES)}
     (SAMPLE / "ports.json").write_text(json.dumps(ports, indent=4) + "\n")
 

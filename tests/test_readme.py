@@ -137,6 +137,21 @@ def test_the_sample_gives_the_json_that_the_readme_shows(sample_run: tuple[Path,
     assert json.loads((results / "unclassified.json").read_text()) == json.loads(unclassified)
 
 
+def test_the_sample_shows_the_map_and_the_truth(sample_run: tuple[Path, str]) -> None:
+    output = sample_run[0] / "output"
+    features = json.loads((output / "results" / "classified.geojson").read_text())["features"]
+    classified = json.loads((output / "results" / "classified.json").read_text())
+    found = {one["properties"]["feature_id"]: one["properties"].get("class") for one in features}
+    assert len(found) == 60
+    assert found.pop("n37") is None
+    assert found == {name: answer["class"] for name, answer in classified.items()}
+    # make_sample.py gives two of the 59 a wrong label.
+    assert (
+        "57 of 59 chips are right (truth from ref.geojson)"
+        in (output / "logs" / "out.log").read_text()
+    )
+
+
 def test_the_sample_is_below_one_megabyte() -> None:
     files = (REPOSITORY / "tests" / "sample" / "input").rglob("*")
     assert sum(file.stat().st_size for file in files) < 1e6
@@ -256,7 +271,7 @@ def test_the_map_of_the_house_names_every_file() -> None:
     for folder, entries in re.findall(
         r"^(\w+)/ (.*?)(?=^ *\||^\w|\Z)", map_of_the_house, re.MULTILINE | re.DOTALL
     ):
-        named = set(re.findall(r"\bSnakefile\b|\b\w+(?:\.html)?\.(?:py|j2)\b", entries))
+        named = set(re.findall(r"\bSnakefile\b|\b\w+(?:\.html)?\.(?:py|j2|js)\b", entries))
         files = {path.name for path in (REPOSITORY / folder).iterdir() if path.is_file()}
         assert named == files - {"__init__.py"}
 

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from chip_classifier.answers import write_json_object
+from workflow.summary import write_map, write_page
 
 NOT_RUN = "not run yet"
 MOST_SHOWN = 20
 
 
 def gather(out: Path, archives: Mapping[str, Path], shared: Sequence[Path], complete: bool) -> None:
-    """Merge what the tasks have written, write summary.json, and print what is not done.
+    """Merge what the tasks have written, write a summary, and print what is not done.
 
     Args:
         out: folder of the results.
@@ -83,6 +84,8 @@ def gather(out: Path, archives: Mapping[str, Path], shared: Sequence[Path], comp
     temporary = out / "summary.json.part"
     temporary.write_text(json.dumps(summary, indent=2) + "\n")
     temporary.replace(out / "summary.json")
+    write_map(out, done, complete)
+    write_page(out, summary)
 
     print(
         f"{len(done):,} of {len(reasons):,} archives are done, {summary['chips']:,} chips of them",

@@ -17,7 +17,9 @@ import pytest
 
 from browser import CHROMIUM, Browser
 from chip_classifier import preview, sample
-from chip_classifier.preview import Preview, RunFacts
+from chip_classifier.chip_map import draw_map
+from chip_classifier.preview import Confused, Findings, KnownChip, MistakenChip, Preview, RunFacts
+from chip_classifier.truth import NO_TRUTH, score
 
 RUN = RunFacts(
     archive="chips.tar",
@@ -31,6 +33,7 @@ RUN = RunFacts(
     started="2026-01-31 10:00:00 UTC",
     version="2.0.0",
 )
+NOTHING = Findings()
 HOSTILE = [
     "<script>window.pwned = 1</script>",
     '"><img src=x onerror="window.pwned = 1">',
@@ -65,6 +68,9 @@ def write_page(
     unclassified: dict[str, int] | None = None,
     skip: int = 0,
     run: RunFacts = RUN,
+    truths: np.ndarray | None = None,
+    centres: np.ndarray | None = None,
+    findings: Findings = NOTHING,
 ) -> str:
     """Runs chips through a Preview in batches of 100 and returns the page.
 
@@ -78,7 +84,16 @@ def write_page(
         chip_ids = list(range(batch.start, batch.stop))
         sample.add(chip_ids, chips[: len(chip_ids)], class_indices[batch], certainties[batch])
     facts = RunFacts(**{**vars(run), "classes": classes})
-    sample.write(path, facts, names, class_indices, certainties, unclassified or {})
+    known = {
+        chip: KnownChip(
+            names(chip),
+            NO_TRUTH if truths is None else int(truths[chip]),
+            (np.nan, np.nan) if centres is None else tuple(centres[chip].tolist()),
+        )
+        for chip in sample.chip_ids()
+        if names(chip) is not None
+    }
+    sample.write(path, facts, known, class_indices, certainties, unclassified or {}, findings)
     return path.read_bytes().decode()
 
 
@@ -206,7 +221,7 @@ def test_the_sample_keeps_copies_in_true_colours(
     sample.add([7], batch, np.array([0]), np.array([0.5]))
     batch[:] = 99
     run = RunFacts(**{**vars(RUN), "classes": ["a"]})
-    sample.write(path, run, str, np.array([0]), np.array([0.5]), {})
+    sample.write(path, run, {7: KnownChip("7")}, np.array([0]), np.array([0.5]), {}, NOTHING)
     (content,) = re.findall('base64,(.*?)"', path.read_text())
     image = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == expected.shape
@@ -322,7 +337,11 @@ def test_whatever_the_template_puts_in_is_visible_and_escaped() -> None:
 
 
 class Tags(HTMLParser):
-    """The page's tags, each with the names of its attributes, but for possible line breaks."""
+    """The page's tags, each with the names of its attributes.
+
+    Possible line breaks are left out, and names in JSON, of which there is one where the page shows
+    a name otherwise than it is.
+    """
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -331,7 +350,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag != "wbr":
-            self.found.append((tag, *(name for name, _ in attrs)))
+            self.found.append((tag, *(name for name, _ in attrs if name != "data-n")))
 
     def handle_endtag(self, tag: str) -> None:
         self.found.append((f"/{tag}",))
@@ -348,6 +367,16 @@ def test_no_name_adds_a_tag(tmp_path: Path, name: str) -> None:
             classes=[text],
             names=lambda chip_id: text,
             unclassified={text: 1},
+            truths=np.zeros(2, int),
+            centres=np.ones((2, 2)),
+            findings=Findings(
+                score(np.zeros(2, int), np.zeros(2, int), 1),
+                text,
+                [Confused(0, 0, 9, [text, text])],
+                [MistakenChip(0, 1, 0.5, noise(1, 8, 8)[0])],
+                draw_map(np.ones((2, 2)), np.zeros(2, int)),
+                [(text, text)],
+            ),
             run=RunFacts(**{**vars(RUN), **dict.fromkeys(texts, text), "ports": {text: text}}),
         )
         return Tags(page).found
@@ -385,7 +414,7 @@ def test_reasons_are_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 4, 20, 100, 300, 1000, 5000])
-def test_the_worst_page_stays_below_2_mb(tmp_path: Path, classes: int) -> None:
+def test_the_worst_page_stays_below_3_mb(tmp_path: Path, classes: int) -> None:
     rng = np.random.default_rng(0)
     chips = max(5000, 5 * classes)
     class_indices = np.concatenate([np.arange(classes), rng.integers(0, classes, chips)])
@@ -400,7 +429,7 @@ def test_the_worst_page_stays_below_2_mb(tmp_path: Path, classes: int) -> None:
         unclassified={f"{names[index % 7]}{index}": 1 for index in range(2000)},
         run=RunFacts(**{**vars(RUN), **dict.fromkeys(("archive", "model", "device"), names[0])}),
     )
-    assert len(page.encode()) < 2_000_000
+    assert len(page.encode()) < 3_000_000
     shown = page.count('<section class="sheet"')
     assert shown == classes if classes <= 20 else shown >= 80
     if classes <= preview.MAX_CLASSES:
@@ -418,7 +447,7 @@ def test_thumbnails_of_ordinary_chips_all_fit(tmp_path: Path) -> None:
         classes=[f"class {index}" for index in range(1000)],
         chips=blurred,
     )
-    assert len(page.encode()) < 2_000_000
+    assert len(page.encode()) < 3_000_000
     assert page.count('<section class="sheet"') == 1000
 
 
@@ -462,7 +491,7 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     assert chromium.problems == []
     asked = [url for url in chromium.requests if not url.startswith("data:")]
     assert all(re.match(r"file:///.*/p\.html(#\w+)?$", url) for url in asked), asked
-    assert chromium.evaluate("document.scripts.length") == 0
+    assert chromium.evaluate("document.scripts.length") == 1
 
 
 def texts(browser: Browser, selector: str) -> list[str]:
@@ -651,6 +680,7 @@ def test_100_classes_in_the_browser(tmp_path: Path, browser: Browser) -> None:
     assert browser.evaluate(sheets) == first_20
     assert texts(browser, "summary") == [
         "80 more classes (3,240 chips)",
+        "What was run",
         "Chips of 80 more classes",
     ]
     assert all(len(image) == 5 for image in browser.evaluate(IMAGES))
@@ -658,17 +688,7 @@ def test_100_classes_in_the_browser(tmp_path: Path, browser: Browser) -> None:
     # By keyboard: along the links to the summary, whose focus is seen, and open.
     browser.evaluate("document.querySelectorAll('.classes a')[19].focus()")
     for key in ("Tab", "Enter"):
-        text = "\r" if key == "Enter" else ""
-        code = {"Tab": 9, "Enter": 13}[key]
-        for kind in ("keyDown", "keyUp"):
-            browser.call(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=key,
-                code=key,
-                windowsVirtualKeyCode=code,
-                **({"text": text} if text and kind == "keyDown" else {}),
-            )
+        browser.press(key)
         if key == "Tab":
             assert browser.evaluate("document.activeElement.tagName") == "SUMMARY"
             outline = "getComputedStyle(document.activeElement).outline"

@@ -1,0 +1,192 @@
+"""Where tif chips lie on the ground, by their tags (GeoTIFF 1.1, OGC 19-008), kept while a run goes
+on."""
+
+import functools
+import math
+import struct
+import threading
+from array import array
+from typing import NamedTuple
+
+import numpy as np
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_SUFFIXES = (".tif", ".tiff")
+
+# Real ones have some hundred bytes, and an archive has one set for each of its map projections.
+MAX_KEY_BYTES = 2**14
+MAX_KEY_SETS = 1000
+
+_WIDTH, _HEIGHT = 256, 257
+_PIXEL_SCALE, _TIEPOINT, _TRANSFORMATION = 33550, 33922, 34264
+_KEYS, _DOUBLES, _TEXT = 34735, 34736, 34737
+# Tag -> the types that it may have (TIFF 6.0, page 15; 16 is BigTIFF's) -> bytes of a value.
+_TAGS = {
+    **{tag: {3: 2, 4: 4, 16: 8} for tag in (_WIDTH, _HEIGHT)},
+    **{tag: {12: 8} for tag in (_PIXEL_SCALE, _TIEPOINT, _TRANSFORMATION, _DOUBLES)},
+    _KEYS: {3: 2},
+    _TEXT: {2: 1},
+}
+# (Byte order is Intel's, is BigTIFF) -> number of entries, entry, offset, most bytes of a value
+# that is in the entry itself, where the offset of the first directory is.
+_LAYOUTS = {
+    (order == "<", is_big): (
+        struct.Struct(order + ("Q" if is_big else "H")),
+        struct.Struct(order + ("HHQ8s" if is_big else "HHI4s")),
+        struct.Struct(order + ("Q" if is_big else "I")),
+        8 if is_big else 4,
+        8 if is_big else 4,
+    )
+    for order in "<>"
+    for is_big in (False, True)
+}
+_RASTER_TYPE, _PIXEL_IS_POINT = 1025, 2
+
+
+class GeoKeys(NamedTuple):
+    """What names the coordinate system: the values of three tags, in the byte order of Intel."""
+
+    directory: bytes
+    doubles: bytes
+    text: bytes
+
+
+class Place(NamedTuple):
+    """Where a chip lies, in a coordinate system.
+
+    origin: x and y of the first pixel's outer corner.
+    along: from there to the end of the first row, (x, y).
+    down: from there to the end of the first column, (x, y).
+    keys: of the coordinate system.
+    """
+
+    origin: tuple[float, float]
+    along: tuple[float, float]
+    down: tuple[float, float]
+    keys: GeoKeys
+
+
+def read_place(data: bytes | bytearray) -> Place | None:
+    """Read where a tif file lies; None if it does not say so, or only by ground control points.
+
+    As GDAL reads it: a matrix counts before a scale with its tiepoint; where a pixel is a point,
+    the place is half a pixel off.
+    """
+    if not data.startswith(TIFF_MAGIC):
+        return None
+    try:
+        tags = _read_tags(data)
+        affine = _affine(tags)
+        if affine is None or _KEYS not in tags:
+            return None
+        keys = GeoKeys(tags[_KEYS], tags.get(_DOUBLES, b""), tags.get(_TEXT, b""))
+        width, height = (int.from_bytes(tags[tag][:8], "little") for tag in (_WIDTH, _HEIGHT))
+    except (struct.error, KeyError):
+        return None
+    x, a, b, y, d, e = affine
+    if len(keys.directory) <= MAX_KEY_BYTES and _is_point(keys.directory):
+        x, y = x - (a + b) / 2, y - (d + e) / 2
+    place = Place((x, y), (a * width, d * width), (b * height, e * height), keys)
+    # The sum of finite numbers is infinite only where they lie nowhere on the earth.
+    is_sound = math.isfinite(sum((x, y, *place.along, *place.down)))
+    return place if is_sound and sum(map(len, keys)) <= MAX_KEY_BYTES else None
+
+
+def _read_tags(data: bytes | bytearray) -> dict[int, bytes]:
+    """Read the values of _TAGS in a tif file's first directory, in the byte order of Intel.
+
+    Raises struct.error, KeyError: a tag does not lie within the file, or is of a type that it
+    cannot be of.
+    """
+    is_intel, is_big = data[:2] == b"II", data[2:4] in (b"+\0", b"\0+")
+    number, entry, offset, inline, at = _LAYOUTS[is_intel, is_big]
+    (start,) = offset.unpack_from(data, at)
+    (entries,) = number.unpack_from(data, start)
+    first = start + number.size
+    tags: dict[int, bytes] = {}
+    for tag, kind, count, value in entry.iter_unpack(data[first : first + entries * entry.size]):
+        if tag not in _TAGS or tag in tags:
+            continue
+        unit = _TAGS[tag][kind]
+        size = unit * count
+        if size > inline:
+            (place,) = offset.unpack(value)
+            value = bytes(data[place : place + size])
+            if len(value) < size:
+                raise struct.error("a tag lies outside the file")
+        else:
+            value = value[:size]
+        tags[tag] = value if is_intel else np.frombuffer(value, f"u{unit}").byteswap().tobytes()
+    return tags
+
+
+def _affine(tags: dict[int, bytes]) -> tuple[float, ...] | None:
+    """Give x, a, b, y, d, e of (column, row) -> (x + a column + b row, y + d column + e row).
+
+    Raises struct.error if a tag has too few values.
+    """
+    if _TRANSFORMATION in tags:
+        a, b, _, x, d, e, _, y = struct.unpack_from("<8d", tags[_TRANSFORMATION])
+        return x, a, b, y, d, e
+    if _PIXEL_SCALE not in tags or _TIEPOINT not in tags:
+        return None
+    scale_x, scale_y = struct.unpack_from("<2d", tags[_PIXEL_SCALE])
+    if not (scale_x and scale_y):
+        return None
+    column, row, _, x, y = struct.unpack_from("<5d", tags[_TIEPOINT])
+    scale_y = -abs(scale_y)
+    return x - column * scale_x, scale_x, 0.0, y - row * scale_y, 0.0, scale_y
+
+
+@functools.lru_cache(MAX_KEY_SETS)
+def _is_point(directory: bytes) -> bool:
+    """Tell whether the geo keys say that a pixel is a point (GTRasterTypeGeoKey)."""
+    entries = directory[8 : len(directory) // 8 * 8]  # behind the header, four shorts for each key
+    return any(
+        key == _RASTER_TYPE and value == _PIXEL_IS_POINT
+        for key, _, _, value in struct.iter_unpack("<4H", entries)
+    )
+
+
+class PlacedChips(NamedTuple):
+    """The M chips of a run that say where they lie.
+
+    numbers: the chips' numbers, int64 (M,), rising.
+    places: origin, along and down of each, float64 (M, 3, 2).
+    key_sets: the different sets of geo keys.
+    key_indices: which of these each chip has, int32 (M,).
+    """
+
+    numbers: np.ndarray
+    places: np.ndarray
+    key_sets: list[GeoKeys]
+    key_indices: np.ndarray
+
+
+class Places:
+    """Keeps the places of chips, 60 bytes for each; several threads may add to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers, self._places, self._key_indices = array("q"), array("d"), array("i")
+        self._key_sets: dict[GeoKeys, int] = {}
+
+    def add(self, number: int, data: bytes | bytearray) -> None:
+        """Note the place of chip `number`, if its file, `data`, tells one."""
+        place = read_place(data)
+        if place is None:
+            return
+        with self._lock:
+            if place.keys not in self._key_sets and len(self._key_sets) == MAX_KEY_SETS:
+                return
+            self._numbers.append(number)
+            self._places.extend((*place.origin, *place.along, *place.down))
+            self._key_indices.append(self._key_sets.setdefault(place.keys, len(self._key_sets)))
+
+    def chips(self) -> PlacedChips:
+        """Give the places noted so far."""
+        numbers = np.array(self._numbers, np.int64)
+        order = np.argsort(numbers)
+        places = np.array(self._places).reshape(-1, 3, 2)
+        indices = np.array(self._key_indices, np.int32)
+        return PlacedChips(numbers[order], places[order], list(self._key_sets), indices[order])

@@ -1,0 +1,159 @@
+"""What a million chips cost at the end of a run: classified.geojson, the truth and the page.
+
+    python tests/measure/review_run.py --chips 1000000
+
+The answers are made up, nothing is classified; the files are written by the task's own functions.
+Each case runs in a process of its own: the footprints of tif chips, the features of a ref.geojson,
+and neither, as before there were maps. For each step it prints the time of the processor (one
+core), for each file its size, and the peak of the memory above what was there before: the answers.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import chip_classifier  # noqa: F401, sets the limits that OpenCV reads when it is loaded
+from chip_classifier.answers import Answers, encode_json
+from chip_classifier.final_chips import final_chips
+from chip_classifier.geojson import write_collection
+from chip_classifier.places import Places
+from chip_classifier.preview import Preview, RunFacts
+from chip_classifier.report import write_preview
+from chip_classifier.review import review_answers
+
+BATCH = 1000
+CLASSES = [f"class {number}" for number in range(12)]
+COLUMNS = 1000  # chips in a row on the ground
+PIXEL, SIZE = 0.5, 96  # metres, pixels
+
+
+def make_answers(chips: int, preview: Preview) -> Answers:
+    """Make up the answers of a run, and show its batches to the preview."""
+    rng = np.random.default_rng(0)
+    answers = Answers()
+    pixels = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
+    for first in range(0, chips, BATCH):
+        count = min(BATCH, chips - first)
+        classes, certainties = rng.integers(0, len(CLASSES), count), rng.random(count)
+        preview.add(np.arange(first, first + count), pixels[:count], classes, certainties)
+        numbers = range(first, first + count)
+        answers.names.extend(f"chips/tile_{number:07}.tif" for number in numbers)
+        answers.add(classes.tolist(), certainties.tolist(), {})
+    return answers
+
+
+def make_places(chips: int) -> tuple[Places, float]:
+    """Make up the places of chips, from the bytes of files; also give the seconds for each."""
+    import rasterio
+    from rasterio.transform import from_origin
+
+    places, seconds = Places(), 0.0
+    with rasterio.MemoryFile() as file:
+        profile = {"driver": "GTiff", "width": SIZE, "height": SIZE, "count": 3, "dtype": "uint8"}
+        place = from_origin(500_000, 5_000_000, PIXEL, PIXEL)
+        with file.open(**profile, crs="EPSG:32633", transform=place) as image:
+            image.write(np.zeros((3, SIZE, SIZE), np.uint8))
+        data = file.read()
+    origin = np.array([500_000.0, 5_000_000.0]).tobytes()
+    assert data.count(origin) == 1
+    for number in range(chips):
+        x = 500_000 + number % COLUMNS * PIXEL * SIZE
+        y = 5_000_000 - number // COLUMNS * PIXEL * SIZE
+        here = data.replace(origin, np.array([x, y]).tobytes())
+        started = time.process_time()
+        places.add(number, here)
+        seconds += time.process_time() - started
+    return places, seconds / chips
+
+
+def write_reference(path: Path, chips: int) -> None:
+    """Write a feature for each chip, with its true class."""
+    rng = np.random.default_rng(1)
+
+    def feature(number: int) -> str:
+        west, south = 14 + number % COLUMNS * 1e-3, 45 - number // COLUMNS * 1e-3
+        east, north = west + 9e-4, south + 9e-4
+        ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+        truth = CLASSES[rng.integers(len(CLASSES))]
+        properties = {"feature_id": f"tile_{number:07}", "class_name": truth}
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        whole = {"type": "Feature", "properties": properties, "geometry": geometry}
+        return encode_json(whole)
+
+    write_collection(path, map(feature, range(chips)))
+
+
+class NoPipeline:
+    """Stands for the chips of a compressed archive: none can be decoded again."""
+
+    def decode_again(self, _number: int) -> None:
+        """Give no pixels."""
+
+
+def peak() -> float:
+    """Give the peak of this process's memory so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(kind: str, chips: int) -> None:
+    """Write the files of a run and print what that took."""
+    with tempfile.TemporaryDirectory() as folder:
+        results, reference, places = Path(folder), None, Places()
+        preview = Preview(len(CLASSES))
+        answers = make_answers(chips, preview)
+        if kind == "footprints":
+            places, seconds = make_places(chips)
+            print(f"{kind}: reading the place of a chip: {seconds * 1e6:.1f} us")
+        if kind == "reference":
+            reference = results / "ref.geojson"
+            write_reference(reference, chips)
+        before = peak()
+        print(f"{kind}: peak memory with the answers: {before:,.0f} MiB")
+        started = time.process_time()
+        _, reasons = answers.write(results, CLASSES)
+        print(f"{kind}: classified.json: {time.process_time() - started:.1f} s")
+        print(f"{kind}: memory above that: {peak() - before:,.0f} MiB")
+        started = time.process_time()
+        found = final_chips(answers)
+        review = review_answers(results, reference, places, answers, found, CLASSES)
+        print(f"{kind}: truth and classified.geojson: {time.process_time() - started:.1f} s")
+        print(f"{kind}: memory above that of the answers: {peak() - before:,.0f} MiB")
+        started = time.process_time()
+        run = RunFacts("chips.tar", "model.h5", "", CLASSES, {}, "CPU", 1.0, 1.0, "", "")
+        write_preview(
+            results / "preview.html", preview, NoPipeline(), run, answers, found, reasons, review
+        )
+        print(f"{kind}: preview.html: {time.process_time() - started:.1f} s")
+        print(f"{kind}: memory above that of the answers: {peak() - before:,.0f} MiB")
+        for path in sorted(results.iterdir()):
+            print(f"{kind}: {path.name}: {path.stat().st_size / 1e6:,.2f} MB")
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--chips", type=int, default=1_000_000)
+    parser.add_argument("--kinds", nargs="+", default=["neither", "footprints", "reference"])
+    arguments = parser.parse_args()
+    for kind in arguments.kinds:
+        process = multiprocessing.get_context("spawn").Process(
+            target=measure, args=(kind, arguments.chips)
+        )
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(f"{kind}: exit code {process.exitcode}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The page of many archives, and their map as one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workflow.summary import write_map, write_page
+
+HOSTILE = "<script>x</script>\"'&.tar"
+
+
+def make_task(out: Path, name: str, features: list[dict] | None, note: str | None = None) -> None:
+    """Make what a task leaves behind, as far as the summary reads it."""
+    output = out / "tasks" / name / "output"
+    (output / "results").mkdir(parents=True)
+    (output / "logs").mkdir()
+    (output / "logs" / "preview.html").write_text("a page")
+    line = "2026-01-01 00:00:00,000 INFO Total classification time: 2.00 s, 1234.5 chips/s\n"
+    (output / "logs" / "out.log").write_text(line)
+    status = {"status": "success", "reason": note}
+    (out / "tasks" / name / "status.json").write_text(json.dumps(status))
+    if features is not None:
+        lines = ",\n".join(map(json.dumps, features))
+        text = f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n'
+        (output / "results" / "classified.geojson").write_text(text)
+
+
+def feature(name: str, **properties: object) -> dict:
+    """Make a feature."""
+    geometry = {"type": "Point", "coordinates": [1.5, 2]}
+    return {"type": "Feature", "properties": {"name": name, **properties}, "geometry": geometry}
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_maps_become_one(tmp_path: Path, complete: bool) -> None:
+    make_task(tmp_path, "a.tar", [feature("1", **{"class": "x"}), feature("2")])
+    make_task(tmp_path, "b.tar", None)
+    make_task(tmp_path, HOSTILE, [feature("1")])
+    (tmp_path / "classified.geojson").write_text("stale")
+    (tmp_path / "classified.partial.geojson").write_text("stale")
+    write_map(tmp_path, ["a.tar", "b.tar", HOSTILE], complete)
+    names = {path.name for path in tmp_path.glob("*.geojson")}
+    assert names == {"classified.geojson" if complete else "classified.partial.geojson"}
+    merged = json.loads((tmp_path / names.pop()).read_text())
+    found = [one["properties"] for one in merged["features"]]
+    assert found == [
+        {"archive": "a.tar", "name": "1", "class": "x"},
+        {"archive": "a.tar", "name": "2"},
+        {"archive": HOSTILE, "name": "1"},
+    ]
+    assert merged["features"][0]["geometry"] == feature("1")["geometry"]
+
+
+def test_without_maps_there_is_none(tmp_path: Path) -> None:
+    make_task(tmp_path, "a.tar", None)
+    (tmp_path / "classified.geojson").write_text("stale")
+    write_map(tmp_path, ["a.tar"], True)
+    assert list(tmp_path.glob("*.geojson")) == []
+
+
+def test_the_page_has_every_archive(tmp_path: Path) -> None:
+    make_task(tmp_path, "a.tar", None, "Warning: the chips are almost black.")
+    make_task(tmp_path, HOSTILE, None)
+    done = {"status": "done", "chips": 12_345, "unclassified": 6, "classes": {"x": 12_339}}
+    summary = {
+        "complete": False,
+        "archives": 4,
+        "done": 2,
+        "chips": 24_690,
+        "unclassified": 12,
+        "classes": {"Z\u00fcrich\n": 24_678},
+        "tasks": {
+            "a.tar": done,
+            HOSTILE: done,
+            "broken.tar": {"status": "failed", "reason": "It is cut off."},
+            "new.tar": {"status": "not run yet", "reason": "not run yet"},
+        },
+    }
+    write_page(tmp_path, summary)
+    page = (tmp_path / "summary.html").read_text()
+    assert page.isascii()
+    assert "Z&#252;rich\\n" in page
+    assert "2 of 4 archives are classified" in page
+    assert "24,690 chips, 12 of them not classified" in page
+    rows = page.partition("<tbody>")[2].split("<tr>")[1:]
+    assert len(rows) == 4
+    assert '<a href="tasks/a.tar/output/logs/preview.html"><bdi>a.tar</bdi></a>' in rows[0]
+    for text in ("12,345", ">6<", "1,234", "Warning: the chips are almost black."):
+        assert text in rows[0]
+    assert "<script>" not in page
+    assert "&lt;script&gt;x&lt;/script&gt;" in rows[1]
+    assert 'href="tasks/%3Cscript%3Ex%3C/script%3E%22%27%26.tar/output' in rows[1]
+    assert "It is cut off." in rows[2]
+    assert "<a " not in rows[2]
+    assert rows[3].count("not run yet") == 1

@@ -1,0 +1,108 @@
+"""What the results of many tasks have beside classified.json: one map, and a page of the archives.
+
+Needs nothing but Jinja2, which Snakemake needs too.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from chip_classifier.answers import encode_json, whole_file
+from chip_classifier.log import printable
+
+# The files that are written here.
+MAP, PARTIAL_MAP, PAGE = "classified.geojson", "classified.partial.geojson", "summary.html"
+RATE = re.compile(r" INFO Total classification time: .* s, ([\d.]+) chips/s$", re.MULTILINE)
+
+
+def write_map(out: Path, done: Iterable[str], complete: bool) -> None:
+    """Merge the tasks' classified.geojson, if there are any; each feature gets its `archive`.
+
+    Args:
+        out: folder of the results.
+        done: the names of the archives that are done.
+        complete: they are all; otherwise the file is named classified.partial.geojson.
+    Raises:
+        OSError, ValueError: a file cannot be read or written.
+    """
+    for stale in (MAP, PARTIAL_MAP):
+        (out / stale).unlink(missing_ok=True)
+    features = _features(out, done)
+    first = next(features, None)
+    if first is None:
+        return
+    with whole_file(out / (MAP if complete else PARTIAL_MAP)) as file:
+        file.write('{"type": "FeatureCollection", "features": [\n' + first)
+        for feature in features:
+            file.write(",\n" + feature)
+        file.write("\n]}\n")
+
+
+def _features(out: Path, done: Iterable[str]) -> Iterator[str]:
+    """Yield the features of the tasks, which are one a line (write_collection in geojson.py)."""
+    for name in done:
+        path = out / "tasks" / name / "output" / "results" / MAP
+        if not path.exists():
+            continue
+        with path.open(encoding="ascii") as file:
+            next(file)  # the beginning of the collection
+            for line in file:
+                if line != "]}\n":
+                    feature = json.loads(line.rstrip(",\n"))
+                    properties = feature.get("properties") or {}
+                    yield encode_json({**feature, "properties": {"archive": name, **properties}})
+
+
+def write_page(out: Path, summary: Mapping) -> None:
+    """Write summary.html: every archive with its state, and a link to the page of its task.
+
+    Args:
+        out: folder of the results.
+        summary: the content of summary.json.
+    Raises:
+        OSError: it cannot be written.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["thousands"] = "{:,.0f}".format
+    page = environment.get_template("summary.html.j2").render(
+        summary=summary,
+        link=partial(_link, out),
+        rate=partial(_rate, out),
+        note=partial(_note, out),
+    )
+    with whole_file(out / PAGE) as file:
+        file.write(page.encode("ascii", "xmlcharrefreplace").decode())
+
+
+def _link(out: Path, name: str) -> str | None:
+    """Give the address of a task's page, None if there is none."""
+    path = Path("tasks", name, "output", "logs", "preview.html")
+    return quote(str(path)) if (out / path).exists() else None
+
+
+def _rate(out: Path, name: str) -> float | None:
+    """Give the chips per second of a task, from its log; None if it did not come so far."""
+    path = out / "tasks" / name / "output" / "logs" / "out.log"
+    found = RATE.search(path.read_text(errors="replace")) if path.exists() else None
+    return float(found[1]) if found else None
+
+
+def _note(out: Path, name: str) -> str:
+    """Give the sentence that a task's status.json has, also after a success; "" if none."""
+    try:
+        status = json.loads((out / "tasks" / name / "status.json").read_text())
+    except (OSError, ValueError):
+        return ""
+    return status["reason"] or ""
