@@ -48,6 +48,11 @@ def usable_memory(root: Path = Path("/")) -> int:
     return min(limits)
 
 
+def allowed_bytes(most: int) -> int:
+    """Give `most` bytes, or an eighth of what the control group allows where that is less."""
+    return min(most, usable_memory() // 8)
+
+
 def _core_quotas(root: Path) -> Iterator[float]:
     """Yield the allowances of processor time, in cores, that hold for this process."""
     for folder in _control_groups(root, "cpu"):

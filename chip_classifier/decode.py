@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from chip_classifier.archive import UndecodableChip
+from chip_classifier.cores import allowed_bytes
 from chip_classifier.gdal import Unreadable, read_with_gdal
 from chip_classifier.image_header import Header, lean_png, png_chunk, read_header
 from chip_classifier.kinds import HEAD_BYTES, JP2, PNG, READ_KINDS, TIF, WEBP, kind_of
@@ -133,7 +134,7 @@ class ByteBudget:
             self._changed.notify_all()
 
 
-_memory = ByteBudget(MOST_DECODING_BYTES)
+_memory = ByteBudget(allowed_bytes(MOST_DECODING_BYTES))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 
 from chip_classifier.answers import Answers
 from chip_classifier.archive import Archive, Chip, UndecodableChip
-from chip_classifier.cores import give_way, usable_cores, usable_memory
+from chip_classifier.cores import allowed_bytes, give_way, usable_cores
 from chip_classifier.decode import BGR, ByteBudget, decode_into
 from chip_classifier.listing import Listing
 from chip_classifier.places import TIFF_SUFFIXES, Places
@@ -21,7 +21,6 @@ from chip_classifier.places import TIFF_SUFFIXES, Places
 # enough that memory stays flat and that most of it is left to the model.
 MOST_BATCHES_AHEAD = 2
 MOST_BYTES_AHEAD = 2**29
-MOST_OF_MEMORY_AHEAD = 1 / 8
 
 # Files that are read or wait for a decoder at a time, unless a single group of chips has more.
 MOST_FILE_BYTES = 2**29
@@ -81,8 +80,7 @@ def in_colors(pixels: np.ndarray) -> np.ndarray:
 
 def batches_ahead(batch_bytes: int) -> int:
     """Give how many batches of so many bytes may wait, decoded, for the model."""
-    most_bytes = min(MOST_BYTES_AHEAD, int(usable_memory() * MOST_OF_MEMORY_AHEAD))
-    return min(MOST_BATCHES_AHEAD, max(1, most_bytes // batch_bytes))
+    return min(MOST_BATCHES_AHEAD, max(1, allowed_bytes(MOST_BYTES_AHEAD) // batch_bytes))
 
 
 class Pipeline:
@@ -122,7 +120,7 @@ class Pipeline:
         self._decoders = ThreadPoolExecutor(threads, "decode", initializer=give_way)
         # Chips of a compressed archive wait for a decoder with their data.
         self._waiting = threading.Semaphore(4 * threads)
-        self._files = ByteBudget(MOST_FILE_BYTES)
+        self._files = ByteBudget(allowed_bytes(MOST_FILE_BYTES))
         self._group_size = 1
         if not listing.archive.is_compressed:
             self._group_size = min(MOST_CHIPS_OF_A_GROUP, max(1, batch_size // (4 * threads)))

@@ -127,7 +127,7 @@ def test_without_control_groups_all_is_allowed(tmp_path: Path) -> None:
 def test_what_waits_for_the_model_is_an_eighth_of_the_memory_at_most(
     memory: int, batch_bytes: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chip_classifier.pipeline.usable_memory", lambda: memory)
+    monkeypatch.setattr("chip_classifier.cores.usable_memory", lambda: memory)
     assert batches_ahead(batch_bytes) == expected
 
 
