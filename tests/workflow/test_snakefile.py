@@ -53,14 +53,14 @@ WORKFLOW = (
 
 
 def engine(
-    folder: Path, *options: str, cores: int = 2, retries: int = 1, **settings: object
+    folder: Path, *options: str, cores: int | None = 2, retries: int = 1, **settings: object
 ) -> list[str]:
     """Give the command line of the workflow for a folder that holds chips/ and model.h5.
 
     Args:
         folder: becomes the working directory of the command.
         options: further options of Snakemake.
-        cores: tasks at a time.
+        cores: of this machine, for its tasks; None on a cluster.
         retries: further tries of a failed task.
         settings: what goes behind --config besides archives and model; "snakefile" is the workflow,
             "interpreter" the Python that runs Snakemake.
@@ -69,8 +69,15 @@ def engine(
     interpreter = settings.pop("interpreter", sys.executable)
     named = {"archives": "chips", "model": "model.h5", **settings}
     command = [str(interpreter), "-m", "snakemake", "--snakefile", str(snakefile)]
-    command += ["--directory", str(folder), "--cores", str(cores), "--keep-going"]
-    command += ["--rerun-incomplete", "--retries", str(retries), *options, "--config"]
+    command += ["--directory", str(folder), *(["--cores", str(cores)] if cores else [])]
+    command += [
+        "--keep-going",
+        "--rerun-incomplete",
+        "--retries",
+        str(retries),
+        *options,
+        "--config",
+    ]
     return command + [f"{name}={value}" for name, value in named.items()]
 
 
@@ -230,6 +237,7 @@ order = json.loads(archive.read_text())
 note = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "start": time.time()}
 note["cores"] = os.environ.get("OMP_NUM_THREADS")
 (work_dir / "status.json").write_text('{"status": "failed", "reason": "killed"}')
+(work_dir / "output").mkdir(exist_ok=True)
 time.sleep(order.get("seconds", 0))
 with open(work_dir / "runs", "a") as runs:
     print(json.dumps({**note, "end": time.time()}), file=runs)
