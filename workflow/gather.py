@@ -95,7 +95,7 @@ def gather(
     write_map(out, done, complete)
     write_page(out, summary)
     first = f"{len(done):,} of {len(reasons):,} archives are done, {chips:,} chips of them"
-    first += f" ({unclassified.total():,} unclassified): {merged}"
+    first += f" ({unclassified.total():,} unclassified): {merged.name}"
     missing = [f"{name}: {reason}" for name, reason in reasons.items() if reason is not None]
     return "\n".join(map(printable, [first, *missing]))
 
@@ -122,23 +122,20 @@ def read_mark(out: Path, name: str) -> dict:
     return json.loads((out / "tasks" / name / "done").read_text())
 
 
-def progress_line(
-    out: Path, archives: int, finished: Collection[str], before: Collection[str], seconds: float
-) -> str:
+def progress_line(archives: int, finished: int, before: int, chips: int, seconds: float) -> str:
     """Say how far the tasks are.
 
     Args:
-        out: folder of the results.
         archives: their number.
-        finished: the names of those whose tasks have come to an end.
-        before: those of them that had so before this call.
-        seconds: the time since this call began.
+        finished: how many of them have come to an end.
+        before: how many of them had so before this call.
+        chips: those that were answered in this call.
+        seconds: the time since it began.
     """
-    new = set(finished) - set(before)
-    chips = sum(read_mark(out, name)["chips"] for name in new)
-    left = timedelta(seconds=round(seconds / len(new) * (archives - len(finished))))
-    rate = chips / seconds
-    return f"{len(finished):,} of {archives:,} archives done, {rate:,.1f} chips/s, {left} left"
+    left = timedelta(seconds=round(seconds / (finished - before) * (archives - finished)))
+    return (
+        f"{finished:,} of {archives:,} archives done, {chips / seconds:,.1f} chips/s, {left} left"
+    )
 
 
 def results_of(out: Path, name: str) -> Path:
