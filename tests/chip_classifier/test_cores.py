@@ -90,7 +90,9 @@ def test_cores_are_those_that_the_quota_allows(
     assert usable_cores(fake_root(tmp_path, groups, files)) == expected
 
 
-@pytest.mark.parametrize(("given", "expected"), [("1", 1), ("0", 1), ("99", 8), ("", 8), ("all", 8)])
+@pytest.mark.parametrize(
+    ("given", "expected"), [("1", 1), ("0", 1), ("99", 8), ("", 8), ("all", 8)]
+)
 def test_task_keeps_to_the_cores_that_its_scheduler_names(
     given: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
