@@ -28,7 +28,7 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parents[1] / "deploy-chip-classifier.py"
 MADE_FROM = "made_from.json"
-FINAL = 1  # the task's exit code if its input has to be changed (status.py)
+FINAL = 1  # the task's exit code if its input has to be changed (explain.py)
 
 
 def take_lock(path: Path, wait: bool) -> bool:

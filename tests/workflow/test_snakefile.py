@@ -21,7 +21,7 @@ import pytest
 import chip_files
 from chip_classifier.answers import write_json_object
 from chip_classifier.archive import ARCHIVE_SUFFIXES
-from chip_classifier.status import FINAL
+from chip_classifier.explain import FINAL
 from chip_files import (
     REPOSITORY,
     TIMEOUT_SECONDS,
@@ -44,11 +44,11 @@ WORKFLOW = (
     "workflow/gather.py",
     "workflow/summary.py",
     "workflow/summary.html.j2",
-    "chip_classifier/log.py",
     "chip_classifier/__init__.py",
     "chip_classifier/answers.py",
     "chip_classifier/files.py",
     "chip_classifier/log.py",
+    "chip_classifier/names.py",
 )
 
 
