@@ -187,5 +187,6 @@ def test_machines_that_share_nothing_but_a_store(
     assert json.loads(get("classified.json")) == assert_succeeded(run_task(work_dir)).classified
     listed = store.list_objects_v2(Bucket="bucket", Prefix="run/deployed/")["Contents"]
     merged = {item["Key"].removeprefix("run/deployed/") for item in listed}
-    assert {name for name in merged if "/" not in name} == {"classified.json", "summary.json"}
+    page = {"classified.json", "summary.json", "summary.html"}
+    assert {name for name in merged if "/" not in name} == page
     assert "</html>" in get("tasks/big.tar/output/logs/preview.html")
