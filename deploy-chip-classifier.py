@@ -44,7 +44,7 @@ from chip_classifier import VERSION
 from chip_classifier.answers import Answers
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
-from chip_classifier.explain import Stopped, explain
+from chip_classifier.explain import Stopped, exit_code, explain
 from chip_classifier.final_chips import final_chips
 from chip_classifier.geojson import CLASSIFIED
 from chip_classifier.inputs import Given, find_inputs
@@ -173,7 +173,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
 
 
 def main(start: Start) -> int:
-    """Run the task; returns the exit code: 0 for success, 1 for failure."""
+    """Run the task; returns the exit code: 0 for success, 1 or 75 for failure, see explain.py."""
     work_dir = start.work_dir
     stderr = os.fdopen(os.dup(2), "w", errors="backslashreplace")
 
@@ -185,7 +185,7 @@ def main(start: Start) -> int:
     results, logs, source = start.results, start.logs, work_dir / "input"
     if start.chips and start.model:
         source = Given(start.chips, start.model, start.ports)
-    status, reason = "success", None
+    status, reason, code = "success", None, 0
     try:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
@@ -195,7 +195,7 @@ def main(start: Start) -> int:
             warn(start.warning)
         reason = wait_for(functools.partial(run_task, source, results, logs, start.trained_with))
     except BaseException as error:  # noqa: BLE001, a status is written whatever happens
-        status, reason = "failed", explain(error, stderr)
+        status, reason, code = "failed", explain(error, stderr), exit_code(error)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if status == "failed":
@@ -207,7 +207,7 @@ def main(start: Start) -> int:
         if status == "success":
             (results / JOURNAL).unlink(missing_ok=True)
     except OSError as error:
-        status = "failed"
+        status, code = "failed", code or exit_code(error)
         reason = reason or f"status.json cannot be written ({error}): make {work_dir} writable."
     with contextlib.suppress(OSError):  # stderr may be full
         for warning in warnings:
@@ -217,7 +217,7 @@ def main(start: Start) -> int:
         with contextlib.suppress(OSError):
             print(reason, file=stderr, flush=True)
     release_lock(work_dir)
-    return int(status == "failed")
+    return code
 
 
 def prepare_output(results: Path, logs: Path) -> None:

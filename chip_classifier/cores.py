@@ -26,12 +26,15 @@ def usable_cores(root: Path = Path("/")) -> int:
     """Give the number of processor cores that this process may use.
 
     That is how many it may run on, but no more than it is allowed time for: 2 of 64 for a container
-    with an allowance of 1.5 cores.
+    with an allowance of 1.5 cores. OMP_NUM_THREADS, where it is a number, is how Snakemake and
+    other schedulers say how many of the machine's a task has.
 
     Args:
         root: of the file system.
     """
-    return math.ceil(min([cores_of_affinity(), *_core_quotas(root)]))
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    told = [max(1, int(given))] if given.isdecimal() else []
+    return math.ceil(min([cores_of_affinity(), *_core_quotas(root), *told]))
 
 
 def usable_memory(root: Path = Path("/")) -> int:

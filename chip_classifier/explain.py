@@ -10,9 +10,20 @@ from chip_classifier.log import log, printable
 from chip_classifier.ports import TaskError
 from keras_files.checked_file import ModelError
 
+# Exit codes of a failed task. Final: it would fail again, until somebody changes its input.
+FINAL = 1
+TRY_AGAIN = 75  # EX_TEMPFAIL in sysexits.h: a stop, too little memory, a full disk, a read error
+
+INPUT_ERRORS = (TaskError, BrokenArchive, ModelError)
+
 
 class Stopped(BaseException):
     """The task was asked to stop by a signal."""
+
+
+def exit_code(error: BaseException) -> int:
+    """Tell whether another try with the same input may mend a failure."""
+    return FINAL if isinstance(error, INPUT_ERRORS) else TRY_AGAIN
 
 
 def explain(error: BaseException, stderr: TextIO) -> str:
@@ -20,7 +31,7 @@ def explain(error: BaseException, stderr: TextIO) -> str:
 
     Where the sentence cannot say all, out.log has the traceback; stderr too where it is unexpected.
     """
-    if isinstance(error, TaskError | BrokenArchive | ModelError):
+    if isinstance(error, INPUT_ERRORS):
         return printable(str(error))
     if isinstance(error, Stopped):
         return f"The task was stopped by {error}: run it again to resume where it stopped."

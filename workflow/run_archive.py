@@ -1,18 +1,26 @@
 """Run the task on one of many archives, in a work directory of its own.
 
 The Snakefile calls this once per archive. It links the input files into the work directory, waits
-for a free GPU, and then becomes the task: the script, or `docker run` of the container image.
+for a free GPU, and then runs the task: the script, or `docker run` of the container image.
+
+A task that succeeded, and one whose input has to be changed first, has come to its end: `done` in
+the work directory tells which, and the exit code is 0. After any other end, such as that of a
+machine, the exit code is another one, and Snakemake tries again.
 
 Two locks make sure that a work directory and a GPU have one task at a time. They are held by the
-process of the task, and end with it, however it ends.
+process of the task too, and end with it, however it ends.
 """
 
 import argparse
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,10 +28,11 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parents[1] / "deploy-chip-classifier.py"
 MADE_FROM = "made_from.json"
+FINAL = 1  # the task's exit code if its input has to be changed (explain.py)
 
 
 def take_lock(path: Path, wait: bool) -> bool:
-    """Lock a file for this process and the program that it becomes.
+    """Lock a file for this process and the program that it runs.
 
     Args:
         path: a file, which is made if there is none.
@@ -92,15 +101,53 @@ def docker_command(image: str, work_dir: Path, files: Sequence[Path], gpu: str |
     # A container outlives a killed docker command. Its name keeps a second one off.
     name = f"chips-{hashlib.blake2b(os.fsencode(work_dir), digest_size=8).hexdigest()}"
     command = ["docker", "run", "--rm", "--name", name, "--user", f"{os.getuid()}:{os.getgid()}"]
+    command += ["--env", "OMP_NUM_THREADS"]  # the cores of a task, from Snakemake
     for file in files:
-        command += ["--mount", f"type=bind,source={file.resolve()},target={file},readonly"]
+        command += ["--mount", mount(file.resolve(), file, "readonly")]
+    command += ["--mount", mount(work_dir, Path("/mnt/work"))]
     if gpu is not None:
         command += ["--gpus", f"device={gpu}"]
-    return [*command, "-v", f"{work_dir}:/mnt/work", image, "python", f"/{SCRIPT.name}"]
+    return [*command, image, "python", f"/{SCRIPT.name}"]
+
+
+def mount(source: Path, target: Path, *options: str) -> str:
+    """Give what `docker run --mount` takes: a line of CSV, so that paths may have commas."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(
+        ["type=bind", f"source={source}", f"target={target}", *options]
+    )
+    return line.getvalue()
+
+
+def run(command: Sequence[str]) -> int:
+    """Run the task and give its exit code; signals that ask to stop are handed on to it."""
+    process = subprocess.Popen(command, close_fds=False)  # it holds the locks too
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: process.send_signal(number))
+    code = process.wait()
+    return code if code >= 0 else 128 - code  # as a shell reports a signal
+
+
+def mark_as_done(work_dir: Path) -> None:
+    """Write `done`: the reason if the task failed, and the number of chips that have an answer.
+
+    Raises OSError, ValueError if the task has left no status.
+    """
+    status = json.loads((work_dir / "status.json").read_text())
+    results = work_dir / "output" / "results"
+    chips = 0
+    if status["status"] == "success":
+        for file in filter(
+            Path.exists, (results / "classified.json", results / "unclassified.json")
+        ):
+            with file.open("rb") as lines:
+                chips += sum(1 for _ in lines) - 2  # one chip a line, between braces
+    reason = status["reason"] if status["status"] == "failed" else None
+    (work_dir / "done").write_text(json.dumps({"reason": reason, "chips": chips}) + "\n")
 
 
 def main() -> None:
-    """Prepare the work directory and become the task, unless it is done already."""
+    """Prepare the work directory and run the task, unless it is done already."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--archive", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
@@ -120,6 +167,7 @@ def main() -> None:
     description = made_from(files, arguments.trained_with)
     if is_done(work_dir, description):
         print("Done already, by an earlier call.")
+        mark_as_done(work_dir)
         return
     (work_dir / "status.json").unlink(missing_ok=True)
     (work_dir / MADE_FROM).write_text(description)
@@ -132,7 +180,10 @@ def main() -> None:
         command = [sys.executable, str(SCRIPT), "--work-dir", str(work_dir)]
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    os.execvp(command[0], [*command, "--trained-with", arguments.trained_with])
+    code = run([*command, "--trained-with", arguments.trained_with])
+    if code not in (0, FINAL):
+        sys.exit(code)
+    mark_as_done(work_dir)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def _features(out: Path, done: Iterable[str]) -> Iterator[str]:
     """Yield the features of the tasks, which are one a line (write_collection in geojson.py)."""
     for name in done:
         path = out / "tasks" / name / "output" / "results" / MAP
-        if not path.exists():
+        if not path.exists() or not path.stat().st_size:  # in a store, what there is not is empty
             continue
         with path.open(encoding="ascii") as file:
             next(file)  # the beginning of the collection

@@ -91,6 +91,17 @@ def test_cores_are_those_that_the_quota_allows(
 
 
 @pytest.mark.parametrize(
+    ("given", "expected"), [("1", 1), ("0", 1), ("99", 8), ("", 8), ("all", 8)]
+)
+def test_task_keeps_to_the_cores_that_its_scheduler_names(
+    given: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "cores_of_affinity", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert usable_cores(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
     ("groups", "files", "expected"),
     [
         ("", {}, sys.maxsize),

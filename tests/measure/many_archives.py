@@ -1,15 +1,21 @@
 """Measure the Snakemake workflow on this machine, for the figures in the README, "Many machines".
 
     python tests/measure/many_archives.py [--archives 100] [--chips 50] [--tasks 2] [--kill 5]
+    python tests/measure/many_archives.py --slurm [--archives 100] [--chips 50] [--kill 5]
 
 1. The engine alone: as many archives, with a program in the task's place that does nothing.
 2. The workflow as it is, undisturbed.
 3. The same with tasks killed at random moments and no further tries, and then the same call again.
 
+With --slurm, as root, the documentation's command runs on a Slurm of three nodes on this machine:
+with a program that does nothing on some archives, and then on all with tasks and nodes killed in
+turn, which one call is to get over.
+
 It ends with an error if a result is missing, differs, or was worked for twice.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -17,6 +23,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -26,7 +33,16 @@ import numpy as np
 # The repository, and what its tests share.
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]
 
-from chip_files import make_tar, png, read_json, save_dense_model
+from chip_files import (
+    assert_succeeded,
+    make_tar,
+    make_work_dir,
+    png,
+    read_json,
+    run_task,
+    save_dense_model,
+)
+from cluster import slurm
 from workflow.test_snakefile import (
     WORKFLOW,
     copy_workflow,
@@ -117,6 +133,103 @@ def kill_tasks(process: subprocess.Popen, tasks: Path, names: list[str], number:
     return killed
 
 
+def measure_slurm(folder: Path, chips: int, kills: int) -> None:
+    """Run the documentation's command on a Slurm of three nodes, and kill tasks and nodes."""
+    if reason := slurm.why_not():
+        sys.exit(reason)
+    (folder / "slurm").mkdir()
+    cluster = slurm.Slurm(folder / "slurm")
+    try:
+        cluster.start()
+        few = folder / "few"
+        (few / "chips").mkdir(parents=True)
+        for number in range(12):
+            (few / "chips" / f"{number}.tar").write_text("{}")
+        for file in ("model.h5", "ports.json"):
+            (few / file).write_text("")
+        copy_workflow(few)
+        started = time.monotonic()
+        run_on_slurm(few, few / WORKFLOW[0]).wait()
+        seconds = time.monotonic() - started
+        assert len(read_json(few / "deployed" / "classified.json")) == 12
+        print(f"The engine alone, 12 tasks that do nothing: {seconds:.1f} s")
+
+        started = time.monotonic()
+        process = run_on_slurm(folder)
+        killed, before = kill_on_slurm(cluster, process, folder, kills)
+        assert process.wait() == 0
+        seconds = time.monotonic() - started
+    finally:
+        cluster.stop()
+    archives = sorted(path.name for path in (folder / "chips").iterdir())
+    tasks = folder / "deployed" / "tasks"
+    assert {name: times_of_change(tasks / name / "output") for name in before} == before
+    merged = read_json(folder / "deployed" / "classified.json")
+    assert merged == undisturbed(folder, archives)
+    assert len(merged) == len(archives) * chips
+    in_tasks = seconds_in_tasks(folder / "deployed")
+    print(f"With {', '.join(killed)} killed: {seconds:.1f} s, all {len(archives)} archives done")
+    print(f"  a task took {sum(in_tasks) / len(archives):.2f} s; same results, nothing twice")
+
+
+def run_on_slurm(folder: Path, snakefile: Path = slurm.SNAKEFILE) -> subprocess.Popen:
+    """Start the documentation's command in a folder; its output goes to a file there."""
+    with (folder / "stdout").open("w") as output:
+        return subprocess.Popen(
+            slurm.documented_command(snakefile), cwd=folder, stderr=output, stdout=output
+        )
+
+
+def kill_on_slurm(
+    cluster: slurm.Slurm, process: subprocess.Popen, folder: Path, kills: int
+) -> tuple[list[str], dict[str, dict[str, int]]]:
+    """Kill tasks and nodes in turn, while archives get done; a node comes back after 15 seconds.
+
+    Returns:
+        What was killed, and the archives that were done before the last kill -> their results'
+        times of change.
+    """
+    tasks = folder / "deployed" / "tasks"
+    archives = len(list((folder / "chips").iterdir()))
+    killed, done = [], {}
+    while len(killed) < kills and process.poll() is None:
+        time.sleep(0.5)
+        finished = [path.parent for path in tasks.glob("*/done")]
+        if len(finished) < archives * (len(killed) + 1) // (kills + 2):
+            continue
+        done = {work_dir.name: times_of_change(work_dir / "output") for work_dir in finished}
+        if len(killed) % 2:
+            busy = [node for node, jobs in cluster.running().items() if jobs]
+            if not busy:
+                continue
+            cluster.kill_node(busy[0])
+            killed.append(f"node {busy[0]}")
+            time.sleep(15)
+            cluster.start_node(busy[0])
+            continue
+        for work_dir in tasks.iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid_of_task(work_dir), signal.SIGKILL)
+                killed.append(f"task {work_dir.name}")
+                break
+    return killed, done
+
+
+def undisturbed(folder: Path, archives: list[str]) -> dict:
+    """Classify the chips of all archives with one task; names begin with those of the archives."""
+    members = []
+    for name in archives:
+        with tarfile.open(folder / "chips" / name) as archive:
+            members += [
+                (f"{name}/{Path(member.name).name}", archive.extractfile(member).read())
+                for member in archive
+            ]
+    work_dir = make_work_dir(
+        folder / "undisturbed", make_tar(members), folder / "model.h5", {"deploy_batch": str(BATCH)}
+    )
+    return assert_succeeded(run_task(work_dir)).classified
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -124,10 +237,15 @@ def main() -> None:
     parser.add_argument("--chips", type=int, default=50)
     parser.add_argument("--tasks", type=int, default=2, help="tasks at a time")
     parser.add_argument("--kill", type=int, default=5, help="tasks to kill")
+    parser.add_argument("--slurm", action="store_true", help="on a Slurm of three nodes")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="many-archives-"))
     count, tasks = arguments.archives, arguments.tasks
     make_folder(folder, count, arguments.chips)
+    if arguments.slurm:
+        measure_slurm(folder, arguments.chips, arguments.kill)
+        shutil.rmtree(folder)
+        return
     print(f"{count} archives of {arguments.chips} chips, {tasks} tasks at a time")
 
     seconds = measure_engine(folder, tasks)

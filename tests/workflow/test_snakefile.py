@@ -1,6 +1,7 @@
 """The Snakemake workflow, run by the real engine: complete, with failures, killed, called again."""
 
 import contextlib
+import csv
 import itertools
 import json
 import os
@@ -20,42 +21,63 @@ import pytest
 import chip_files
 from chip_classifier.answers import write_json_object
 from chip_classifier.archive import ARCHIVE_SUFFIXES
-from chip_files import REPOSITORY, TIMEOUT_SECONDS, make_tar, read_json, run_task, uniform_png
-from workflow.gather import read_entries, why_not_done
+from chip_classifier.explain import FINAL
+from chip_files import (
+    REPOSITORY,
+    TIMEOUT_SECONDS,
+    TRY_AGAIN,
+    make_tar,
+    read_json,
+    run_task,
+    uniform_png,
+)
+from workflow import archives, run_archive
+from workflow.gather import read_entries, why_not_finished
 from workflow.run_archive import docker_command
 
 pytest.importorskip("snakemake", reason="needs snakemake: pip install -r tests/requirements.txt")
 
 WORKFLOW = (
     "workflow/Snakefile",
+    "workflow/archives.py",
     "workflow/run_archive.py",
     "workflow/gather.py",
     "workflow/summary.py",
     "workflow/summary.html.j2",
-    "chip_classifier/log.py",
     "chip_classifier/__init__.py",
     "chip_classifier/answers.py",
     "chip_classifier/files.py",
+    "chip_classifier/log.py",
+    "chip_classifier/names.py",
 )
 
 
 def engine(
-    folder: Path, *options: str, cores: int = 2, retries: int = 1, **settings: object
+    folder: Path, *options: str, cores: int | None = 2, retries: int = 1, **settings: object
 ) -> list[str]:
     """Give the command line of the workflow for a folder that holds chips/ and model.h5.
 
     Args:
         folder: becomes the working directory of the command.
         options: further options of Snakemake.
-        cores: tasks at a time.
+        cores: of this machine, for its tasks; None on a cluster.
         retries: further tries of a failed task.
-        settings: what goes behind --config besides archives and model; "snakefile" is the workflow.
+        settings: what goes behind --config besides archives and model; "snakefile" is the workflow,
+            "interpreter" the Python that runs Snakemake.
     """
     snakefile = settings.pop("snakefile", REPOSITORY / "workflow" / "Snakefile")
+    interpreter = settings.pop("interpreter", sys.executable)
     named = {"archives": "chips", "model": "model.h5", **settings}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
-    command += ["--directory", str(folder), "--cores", str(cores), "--keep-going"]
-    command += ["--rerun-incomplete", "--retries", str(retries), *options, "--config"]
+    command = [str(interpreter), "-m", "snakemake", "--snakefile", str(snakefile)]
+    command += ["--directory", str(folder), *(["--cores", str(cores)] if cores else [])]
+    command += [
+        "--keep-going",
+        "--rerun-incomplete",
+        "--retries",
+        str(retries),
+        *options,
+        "--config",
+    ]
     return command + [f"{name}={value}" for name, value in named.items()]
 
 
@@ -203,7 +225,8 @@ def single_run(folder: Path, name: str, data: bytes, model: Path, ports: Mapping
 
 # --------------------------------------------------------------------- the engine, with a stand-in
 
-# Reads its "archive", {"seconds": how long it takes, "fails": a reason}, and notes its runs.
+# Reads its "archive", {"seconds": how long it takes, "fails": a reason, "code": the exit code}, and
+# notes its runs.
 STAND_IN = """
 import json, os, sys, time
 from pathlib import Path
@@ -212,14 +235,16 @@ work_dir = Path(sys.argv[2])
 (archive,) = (work_dir / "input" / "chips").iterdir()
 order = json.loads(archive.read_text())
 note = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "start": time.time()}
+note["cores"] = os.environ.get("OMP_NUM_THREADS")
 (work_dir / "status.json").write_text('{"status": "failed", "reason": "killed"}')
+(work_dir / "output").mkdir(exist_ok=True)
 time.sleep(order.get("seconds", 0))
 with open(work_dir / "runs", "a") as runs:
     print(json.dumps({**note, "end": time.time()}), file=runs)
 if "fails" in order:
     failed = {"status": "failed", "reason": order["fails"]}
     (work_dir / "status.json").write_text(json.dumps(failed))
-    sys.exit(1)
+    sys.exit(order.get("code", 1))
 results = work_dir / "output" / "results"
 results.mkdir(parents=True, exist_ok=True)
 (results / "classified.json").write_text('{\\n"a": {"class": "0", "certainty": 1.0}\\n}\\n')
@@ -260,11 +285,22 @@ def runs_of(folder: Path, name: str) -> list[dict]:
     return [json.loads(line) for line in runs.read_text().splitlines()]
 
 
+def python_that_sees(folder: Path, gpus: int) -> Path:
+    """Make a Python whose TensorFlow, if it is asked for them, sees so many GPUs."""
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo {gpus} || exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
 def test_each_gpu_has_one_task_at_a_time(stand_in: Path) -> None:
     names = [f"{number}.tar" for number in range(6)]
     for name in names:
         order(stand_in, name, seconds=0.5)
-    done = call(stand_in_engine(stand_in, cores=4, gpus="3,5"))
+    python = python_that_sees(stand_in, 2)
+    done = call(
+        stand_in_engine(stand_in, "--set-threads", "classify=1", cores=4, gpus="3,5", python=python)
+    )
     assert done.returncode == 0, done.stdout
     runs = [run for name in names for run in runs_of(stand_in, name)]
     assert len(runs) == len(names)
@@ -275,20 +311,95 @@ def test_each_gpu_has_one_task_at_a_time(stand_in: Path) -> None:
             assert end <= start
 
 
+def test_gpus_that_tensorflow_does_not_see_are_told_before_any_task(stand_in: Path) -> None:
+    order(stand_in, "a.tar")
+    done = call(stand_in_engine(stand_in, gpus="0,1"))
+    assert done.returncode == 1
+    assert "gpus=0,1 names 2, but TensorFlow sees 0 of them" in done.stdout
+    assert not (stand_in / "deployed" / "tasks").exists()
+
+
+def test_a_task_has_all_cores_or_its_share_and_is_told_so(stand_in: Path) -> None:
+    names = ["a.tar", "b.tar"]
+    for name in names:
+        order(stand_in, name, seconds=3)
+    done = call(stand_in_engine(stand_in, cores=3))
+    assert done.returncode == 0, done.stdout
+    (first,), (second,) = sorted((runs_of(stand_in, n) for n in names), key=lambda r: r[0]["start"])
+    assert first["cores"] == second["cores"] == "3"
+    assert first["end"] <= second["start"]
+    assert re.search(r"1 of 2 archives done, 0\.\d chips/s, 0:00:\d\d left", done.stdout)
+
+
 def test_names_with_blanks_quotes_and_wildcards(stand_in: Path) -> None:
-    names = ["a b.tar", "a'b\"$HOME.TGZ", "[a]*?.tar.gz", "ä#%.tar.xz"]
+    names = ["a b.tar", "a'b\"$HOME.TGZ", "[a]*?.tar.gz", "ä#%.tar.xz", "a,b:c.tar"]
     for name in [*names, ".hidden.tar", "readme.txt"]:
         order(stand_in, name)
-    done = call(stand_in_engine(stand_in, out="out put"))
+    (stand_in / "its venv").symlink_to(sys.prefix)
+    interpreter = stand_in / "its venv" / "bin" / "python"
+    done = call(stand_in_engine(stand_in, out="out put", interpreter=interpreter))
     assert done.returncode == 0, done.stdout
     merged = read_json(stand_in / "out put" / "classified.json")
     assert set(merged) == {f"{name}/a" for name in names}
 
 
+def test_archive_that_no_task_can_be_made_of_costs_no_other(stand_in: Path) -> None:
+    chips = stand_in / "chips"
+    order(stand_in, "good.tar")
+    (chips / "dangling.tar").symlink_to("nowhere")
+    (chips / "itself.tar").symlink_to("itself.tar")
+    (chips / "{wild}.tar").write_text("{}")
+    Path(os.fsdecode(os.fsencode(chips) + b"/latin-\xe4.tar")).write_text("{}")
+    done = call(stand_in_engine(stand_in))
+    assert done.returncode == 1
+    first, *reasons = done.stdout.splitlines()[-5:]
+    assert first.startswith("1 of 5 archives are done, 1 chips of them (0 unclassified): ")
+    unreadable = "The archive cannot be read ({}): mend or remove the link.".format
+    assert dict(reason.split(": ", 1) for reason in reasons) == {
+        "dangling.tar": unreadable("No such file or directory"),
+        "itself.tar": unreadable("Too many levels of symbolic links"),
+        r"latin-\xe4.tar": "The name of the archive is not UTF-8: rename it.",
+        "{wild}.tar": "The name of the archive has a brace or a line break, which Snakemake takes "
+        "for a pattern: rename it.",
+    }
+    assert list(read_json(stand_in / "deployed" / "classified.partial.json")) == ["good.tar/a"]
+
+
+def test_final_failure_is_not_tried_again_any_other_is(stand_in: Path) -> None:
+    order(stand_in, "final.tar", fails="The archive is damaged.")
+    order(stand_in, "stopped.tar", fails="The task was stopped.", code=TRY_AGAIN)
+    order(stand_in, "well.tar")
+    done = call(stand_in_engine(stand_in, retries=2))
+    assert done.returncode == 1
+    assert [len(runs_of(stand_in, n)) for n in ("final.tar", "stopped.tar", "well.tar")] == [
+        1,
+        3,
+        1,
+    ]
+    assert done.stdout.splitlines()[-2:] == [
+        "final.tar: The archive is damaged.",
+        "stopped.tar: The task was stopped.",
+    ]
+
+    # When only final failures are left, the summary is told again, and then the mended one is done.
+    order(stand_in, "stopped.tar")
+    again = call(stand_in_engine(stand_in, retries=2))
+    assert again.returncode == 1
+    assert again.stdout.splitlines()[-1] == "final.tar: The archive is damaged."
+    assert [len(runs_of(stand_in, n)) for n in ("final.tar", "stopped.tar", "well.tar")] == [
+        1,
+        4,
+        1,
+    ]
+    order(stand_in, "final.tar")
+    assert call(stand_in_engine(stand_in)).returncode == 0
+    assert len(read_json(stand_in / "deployed" / "classified.json")) == 3
+
+
 def test_killed_engine_leaves_tasks_that_are_not_run_again(stand_in: Path) -> None:
     order(stand_in, "finishes-before.tar", seconds=1)
     order(stand_in, "still-runs.tar", seconds=8)
-    command = stand_in_engine(stand_in)
+    command = stand_in_engine(stand_in, "--set-threads", "classify=1")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     tasks = stand_in / "deployed" / "tasks"
     give_up = time.monotonic() + TIMEOUT_SECONDS
@@ -322,7 +433,7 @@ def test_changes_between_calls(stand_in: Path) -> None:
     assert "2 of 3 archives are done" in failed.stdout
     assert "new.tar: No such luck." in failed.stdout
     runs = [len(runs_of(stand_in, name)) for name in ("old.tar", "changed.tar", "new.tar")]
-    assert runs == [1, 2, 2]
+    assert runs == [1, 2, 1]
     assert not (out / "classified.json").exists()
     partial = read_json(out / "classified.partial.json")
     assert list(partial) == ["changed.tar/a", "old.tar/a"]
@@ -341,9 +452,10 @@ def test_changes_between_calls(stand_in: Path) -> None:
     assert [len(runs_of(stand_in, name)) for name in ("old.tar", "changed.tar")] == [2, 3]
 
     # Other GPUs change no answer, another backend does.
-    assert call(stand_in_engine(stand_in, model="other.h5", gpus=0)).returncode == 0
+    gpu = {"gpus": 0, "python": python_that_sees(stand_in, 1)}
+    assert call(stand_in_engine(stand_in, model="other.h5", **gpu)).returncode == 0
     assert [len(runs_of(stand_in, name)) for name in ("old.tar", "changed.tar")] == [2, 3]
-    theano = stand_in_engine(stand_in, model="other.h5", gpus=0, trained_with="theano")
+    theano = stand_in_engine(stand_in, model="other.h5", **gpu, trained_with="theano")
     assert call(theano).returncode == 0
     assert [len(runs_of(stand_in, name)) for name in ("old.tar", "changed.tar")] == [3, 4]
 
@@ -370,9 +482,8 @@ def test_wrong_settings_are_explained(
 
 
 def test_archives_are_told_as_the_task_tells_them() -> None:
-    text = (REPOSITORY / "workflow" / "Snakefile").read_text()
-    suffixes = re.search(r"ARCHIVE_SUFFIXES = \((.*)\)", text)[1]
-    assert tuple(json.loads(f"[{suffixes}]")) == ARCHIVE_SUFFIXES
+    assert archives.ARCHIVE_SUFFIXES == ARCHIVE_SUFFIXES
+    assert run_archive.FINAL == FINAL
 
 
 def test_entries_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -387,10 +498,10 @@ def test_entries_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_task_that_could_not_be_started_is_no_task_that_did_not_run_yet(tmp_path: Path) -> None:
-    archive = tmp_path / "a.tar"
-    assert why_not_done(tmp_path, [archive]) == "not run yet"
-    (tmp_path / "stdout.log").write_text("docker: command not found")
-    assert "could not be started" in why_not_done(tmp_path, [archive])
+    assert why_not_finished(tmp_path, "a.tar") == "not run yet"
+    (tmp_path / "tasks" / "a.tar").mkdir(parents=True)
+    (tmp_path / "tasks" / "a.tar" / "stdout.log").write_text("docker: command not found")
+    assert "could not be started" in why_not_finished(tmp_path, "a.tar")
 
 
 def test_container_gets_its_input_read_only_and_one_gpu(tmp_path: Path) -> None:
@@ -399,7 +510,18 @@ def test_container_gets_its_input_read_only_and_one_gpu(tmp_path: Path) -> None:
     archive.symlink_to("real.tar")
     command = docker_command("image", tmp_path / "w", [archive], "1")
     assert command[:3] == ["docker", "run", "--rm"]
-    mount = f"type=bind,source={tmp_path / 'real.tar'},target={archive},readonly"
-    assert mount in command
+    assert f"type=bind,source={tmp_path / 'real.tar'},target={archive},readonly" in command
+    assert f"type=bind,source={tmp_path / 'w'},target=/mnt/work" in command
     assert command[command.index("--gpus") + 1] == "device=1"
     assert "--gpus" not in docker_command("image", tmp_path / "w", [archive], None)
+
+
+def test_mounts_of_paths_with_commas_and_quotes() -> None:
+    archive, work_dir = Path('/a,b/"c".tar'), Path("/w,1:2")
+    command = docker_command("image", work_dir, [archive], None)
+    mounts = [command[n + 1] for n, argument in enumerate(command) if argument == "--mount"]
+    # Docker reads a line of CSV.
+    assert [next(csv.reader([mount])) for mount in mounts] == [
+        ["type=bind", f"source={archive}", f"target={archive}", "readonly"],
+        ["type=bind", f"source={work_dir}", "target=/mnt/work"],
+    ]

@@ -1,0 +1,53 @@
+"""Which files are archives that a task can be made of."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+WILD = "{}\n"  # Snakemake takes a name with braces for a pattern
+
+
+def choose_archives(
+    names: Iterable[str], folder: Path | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Choose the archives among files.
+
+    An archive is known by the whole name of its file: a.tar and a.tar.gz are two.
+
+    Args:
+        names: those of the files.
+        folder: where they are; None in a store.
+    Returns:
+        The names of those that a task can be made of, and name -> a sentence that says why not of
+        the others. Bytes of a name that are not UTF-8 are written as \\xNN there.
+    """
+    chosen, refused = [], {}
+    for name in sorted(names):
+        if name.startswith(".") or "/" in name or not name.lower().endswith(ARCHIVE_SUFFIXES):
+            continue
+        if folder and (folder / name).is_dir():
+            continue
+        if reason := why_refused(name, folder):
+            refused[os.fsencode(name).decode("utf-8", "backslashreplace")] = reason
+        else:
+            chosen.append(name)
+    return chosen, refused
+
+
+def why_refused(name: str, folder: Path | None) -> str | None:
+    """Say why no task can be made of an archive; None if one can."""
+    try:
+        name.encode()
+        if folder:
+            (folder / name).stat()
+    except UnicodeEncodeError:
+        return "The name of the archive is not UTF-8: rename it."
+    except OSError as error:
+        return f"The archive cannot be read ({error.strerror}): mend or remove the link."
+    if any(character in name for character in WILD):
+        return (
+            "The name of the archive has a brace or a line break, which Snakemake takes for a "
+            "pattern: rename it."
+        )
+    return None
