@@ -90,7 +90,6 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         TaskError, BrokenArchive, ModelError: the input is at fault; the message says how.
         OSError: a file cannot be read or written.
     """
-    warnings.clear()
     started, started_at = time.monotonic(), datetime.now().astimezone()
     inputs = find_inputs(source)
     ports, archive = inputs.ports, inputs.chips

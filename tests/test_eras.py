@@ -115,6 +115,7 @@ def classify(task: ModuleType, name: str, trained_with: str, folder: Path) -> di
     results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
     results.mkdir(parents=True)
     logs.mkdir()
+    task.warnings.clear()  # of the run before
     task.run_task(work_dir / "input", results, logs, trained_with)
     assert not (results / "unclassified.json").exists()
     return json.loads((results / "classified.json").read_text())

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from collections import Counter
@@ -579,10 +580,17 @@ def test_help_explains_the_work_directory() -> None:
 
 
 def test_work_directory_is_that_of_gbdx_without_arguments(
-    task: ModuleType, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["/deploy-chip-classifier.py"])
-    assert task.parse_arguments().work_dir == Path("/mnt/work")
+    done = subprocess.run(
+        [sys.executable, str(chip_files.SCRIPT)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "The work directory /mnt/work does not exist" in done.stderr
 
 
 # ------------------------------------------------------------------------- stopped and resumed

@@ -236,7 +236,7 @@ def test_reference_models_are_warned_about_only_where_they_scale_inside() -> Non
         "tf2121_tfop.h5",
         "tf234_ops.h5",
     }
-    assert warned - scaling == operations
+    assert {name for name in warned - scaling if "lambda" not in name} == operations
 
 
 # --------------------------------------------------------------------------------------- bands
