@@ -808,7 +808,7 @@ def test_disk_that_is_full_from_the_start_fails_with_the_reason(
     (work_dir / "status.json").write_text('{"status": "success", "reason": null}')
     fill(disk)
     run = run_with(work_dir)
-    assert run.code == 1
+    assert run.code == TRY_AGAIN
     assert run.status["status"] == "failed"
     assert re.search("full|No space left", run.status["reason"])
     assert run.stderr.splitlines()[-1] == run.status["reason"]
