@@ -157,10 +157,8 @@ def _as_text(port: str, value: object) -> str:
     if isinstance(value, bool):
         if port == "probabilities":
             return str(value)
-        raise PortError(
-            f"The port {port} cannot be {str(value).lower()}: write its value in quotation marks, "
-            "or leave it out."
-        )
+        none = ", or write 'None'" if port == "normalization_value" else ""
+        raise PortError(f"The port {port} cannot be {str(value).lower()}: leave it out{none}.")
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
