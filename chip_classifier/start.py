@@ -70,6 +70,7 @@ def begin(description: str) -> Start:
         warning = take_lock(work_dir)
         write_status(work_dir, "failed", KILLED)
         _require_descriptors(work_dir)
+        _require_proc(work_dir)
     except BlockingIOError:
         _give_up(
             f"Another run of the task is at work in {work_dir}: wait for its end, or give this one "
@@ -161,13 +162,24 @@ def _require_descriptors(work_dir: Path) -> None:
         return
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < LEAST_DESCRIPTORS:
-        reason = (
+        _fail(
+            work_dir,
             f"The task may open only {hard} files at a time: raise that limit (ulimit -n) to "
-            f"{LEAST_DESCRIPTORS} or more."
+            f"{LEAST_DESCRIPTORS} or more.",
         )
-        write_status(work_dir, "failed", reason)
-        release_lock(work_dir)
-        _give_up(reason)
+
+
+def _require_proc(work_dir: Path) -> None:
+    """End the program on a Linux without /proc: TensorFlow aborts there when it is loaded."""
+    if sys.platform == "linux" and not Path("/proc/self").exists():
+        _fail(work_dir, "There is no /proc, which TensorFlow needs: mount it there.")
+
+
+def _fail(work_dir: Path, reason: str) -> NoReturn:
+    """End the program with a sentence that is in status.json too."""
+    write_status(work_dir, "failed", reason)
+    release_lock(work_dir)
+    _give_up(reason)
 
 
 def _give_up(reason: str) -> NoReturn:

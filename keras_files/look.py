@@ -50,7 +50,9 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_HEADER = struct.Struct("<26xHH")  # of a member: the lengths of its name and of its extra field
 ZIP_HEADER_BYTES = 30
 
-codecs.lookup("cp437")  # zipfile needs it, and with the limits no more modules can be loaded
+# With the limits no more modules can be loaded: zipfile needs the first one, h5py the others.
+for encoding in ("cp437", "ascii", "latin-1", "utf-8"):
+    codecs.lookup(encoding)
 
 Found = dict[str, Any]
 

@@ -909,6 +909,23 @@ def test_help_touches_no_work_directory(bands_model: Path, tmp_path: Path) -> No
     assert (work_dir / "status.json").read_text() == OLD
 
 
+def test_machine_without_proc(bands_model: Path, tmp_path: Path) -> None:
+    """TensorFlow aborts there when it is loaded."""
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    without = ["unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$0" "$@"']
+    if subprocess.run([*without, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("/proc can be taken away by root only")
+    done = subprocess.run(
+        [*without, *chip_files.command(work_dir)],
+        check=False,
+        capture_output=True,
+        timeout=chip_files.TIMEOUT_SECONDS,
+    )
+    assert done.returncode == 1
+    assert b"no /proc" in done.stderr
+    assert "no /proc" in Run(work_dir, 1, "", "").status["reason"]
+
+
 def test_unexpected_error_is_explained_on_stderr_too(bands_model: Path, tmp_path: Path) -> None:
     work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
     program = (

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from chip_classifier.ports import read_ports
+from chip_classifier.ports import MODES, read_ports
+from chip_classifier.preprocessing import FAMILY_MODES
 
 REPOSITORY = Path(__file__).parents[1]
 README = REPOSITORY / "README.md"
@@ -229,6 +230,20 @@ def test_ports_json_in_the_readme_is_what_the_task_reads(tmp_path: Path) -> None
     ports = read_ports(tmp_path / "ports.json")
     assert ports.classes == ("No Buildings", "Buildings")
     assert ports.warnings == ()
+
+
+@pytest.mark.parametrize("document", [README, REPOSITORY / "docs" / "models.md"])
+def test_the_table_of_preprocessing_is_that_of_the_task(document: Path) -> None:
+    """test_preprocessing.py compares the task's own table with Keras."""
+    rows = {}
+    for line in read(document).splitlines():
+        found = re.search(r"^\| `(\w+)`|`(\w+)`(?:, the default)? \|$", line)
+        if found and (mode := found[1] or found[2]) in MODES:
+            rows[mode] = line
+    assert set(rows) == set(MODES)
+    for family, mode in FAMILY_MODES.items():
+        named = {m for m, row in rows.items() if re.search(rf"\b{family}\b", row)}
+        assert named == {mode}, family
 
 
 @each_document
