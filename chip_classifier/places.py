@@ -81,7 +81,7 @@ def read_place(data: bytes | bytearray) -> Place | None:
             return None
         keys = GeoKeys(tags[_KEYS], tags.get(_DOUBLES, b""), tags.get(_TEXT, b""))
         width, height = (int.from_bytes(tags[tag][:8], "little") for tag in (_WIDTH, _HEIGHT))
-    except (struct.error, KeyError):
+    except (struct.error, LookupError, ArithmeticError, ValueError):
         return None
     x, a, b, y, d, e = affine
     if len(keys.directory) <= MAX_KEY_BYTES and _is_point(keys.directory):
@@ -95,8 +95,8 @@ def read_place(data: bytes | bytearray) -> Place | None:
 def _read_tags(data: bytes | bytearray) -> dict[int, bytes]:
     """Read the values of _TAGS in a tif file's first directory, in the byte order of Intel.
 
-    Raises struct.error, KeyError: a tag does not lie within the file, or is of a type that it
-    cannot be of.
+    Raises struct.error, KeyError, OverflowError: a tag does not lie within the file, or is of a type
+    that it cannot be of.
     """
     is_intel, is_big = data[:2] == b"II", data[2:4] in (b"+\0", b"\0+")
     number, entry, offset, inline, at = _LAYOUTS[is_intel, is_big]

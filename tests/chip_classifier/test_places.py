@@ -119,6 +119,8 @@ def test_damaged_files_have_no_place_or_one_but_no_error() -> None:
         chips = Places()
         chips.add(0, bytes(damaged))
         assert corners_in_wgs84(chips.chips()).shape[1:] == (4, 2)
+    far = (2**64 - 1).to_bytes(8, "little")  # where a BigTIFF's directory would be
+    assert read_place(b"II+\0\x08\0\0\0" + far + bytes(100)) is None
 
 
 def test_the_smallest_tif_says_the_same_coordinate_system() -> None:
