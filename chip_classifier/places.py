@@ -95,8 +95,8 @@ def read_place(data: bytes | bytearray) -> Place | None:
 def _read_tags(data: bytes | bytearray) -> dict[int, bytes]:
     """Read the values of _TAGS in a tif file's first directory, in the byte order of Intel.
 
-    Raises struct.error, KeyError, OverflowError: a tag does not lie within the file, or is of a type
-    that it cannot be of.
+    Raises struct.error, KeyError, OverflowError: a tag does not lie within the file, or is of a
+    type that it cannot be of.
     """
     is_intel, is_big = data[:2] == b"II", data[2:4] in (b"+\0", b"\0+")
     number, entry, offset, inline, at = _LAYOUTS[is_intel, is_big]
