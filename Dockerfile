@@ -7,9 +7,9 @@ LABEL org.opencontainers.image.title="deploy-chip-classifier" \
       org.opencontainers.image.source="https://github.com/platformstories/deploy-chip-classifier" \
       org.opencontainers.image.documentation="https://github.com/platformstories/deploy-chip-classifier#readme"
 
-# tensorflow[and-cuda] brings the CUDA libraries, for a GPU: the image has 6.95 GB, a download of
-# 3.5 GB. For machines without one, build with --build-arg TENSORFLOW=tensorflow: it has 2.52 GB, a
-# download of 0.7 GB. The version is in requirements.txt.
+# tensorflow[and-cuda] brings the CUDA libraries, for a GPU, which are several GB. For machines
+# without one, build with --build-arg TENSORFLOW=tensorflow: the image has 2.8 GB. The version is in
+# requirements.txt.
 ARG TENSORFLOW=tensorflow[and-cuda]
 
 # What NVIDIA's container runtime hands to the container where it is not asked with --gpus.

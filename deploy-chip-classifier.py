@@ -134,14 +134,14 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         preview = Preview(len(classes))
         progress = Progress(listing, resumed)
         classifying = time.monotonic()
-        first = classify_chips(
-            pipeline, classifier, opened.head, answers, journal, preview, progress
+        values = classify_chips(
+            pipeline, classifier, preprocessing, opened.head, answers, journal, preview, progress
         )
         seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
     log.info("Total classification time: %.2f s, %.1f chips/s", seconds, rate)
     log_archive(archive, pipeline)
-    fed = log_fed(preprocessing, first)
+    fed = log_fed(preprocessing, values)
 
     counts, reasons = answers.write(results, classes)
     if not counts.total():

@@ -13,6 +13,7 @@ from chip_classifier.classifier import Classifier, class_values, interpret, warn
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log
 from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, in_colors, rows_of
+from chip_classifier.preprocessing import Preprocessing
 from chip_classifier.preview import Preview
 from chip_classifier.progress import Progress
 from keras_files.ends import Head
@@ -21,27 +22,29 @@ from keras_files.ends import Head
 def classify_chips(
     pipeline: Pipeline,
     classifier: Classifier,
+    preprocessing: Preprocessing,
     head: Head,
     answers: Answers,
     journal: Journal,
     preview: Preview,
     progress: Progress,
-) -> np.ndarray | None:
+) -> list[tuple[float, float, float]]:
     """Classify the chips that have no answers yet, and note the answers batch by batch.
 
     Args:
         pipeline: the batches, those that have answers among them.
         classifier: the model.
+        preprocessing: what it gets of the chips' pixels.
         head: what the model's outputs are.
         answers, journal, preview: receive each batch, in the order of the archive.
         progress: is told how many chips have answers.
     Returns:
-        The pixels of the first batch, uint8 (M, rows, columns, bands), None where there was none.
+        What the model was fed of the first batch, as Preprocessing.fed; empty where there was none.
     Raises:
         BrokenArchive: the archive is damaged or was changed.
         TaskError, OSError: the device or the disk cannot go on.
     """
-    first = None
+    fed: list[tuple[float, float, float]] = []
     batches = batches_to_compute(pipeline, answers)
     # A batch is noted while others are computed: the device need not wait for that.
     with ThreadPoolExecutor(1, "note") as noting:
@@ -50,13 +53,13 @@ def classify_chips(
             if noted:
                 noted.result()
             noted = noting.submit(note_batch, batch, outputs, head, answers, journal, preview)
-            if first is None and len(outputs.rows):
-                first = rows_of(batch, outputs.rows)
+            if not fed and len(outputs.rows):
+                fed = preprocessing.fed(rows_of(batch, outputs.rows))
             progress.show(len(answers))
         if noted:
             noted.result()
     progress.clear()
-    return first
+    return fed
 
 
 @dataclass(frozen=True)

@@ -89,17 +89,16 @@ def log_settings(
         )
 
 
-def log_fed(preprocessing: Preprocessing, first: np.ndarray | None) -> list[str]:
+def log_fed(preprocessing: Preprocessing, fed: Sequence[tuple[float, float, float]]) -> list[str]:
     """Log what the model was fed, and give it for the page: a line on all, one on each band.
 
     Args:
         preprocessing: what was done to the pixels.
-        first: the pixels of the first batch, uint8 (M, rows, columns, bands), or None.
+        fed: of each band the least, mean and largest value in the first batch.
     """
     lines = [preprocessing.description]
-    if first is not None:
-        for band, (least, mean, largest) in enumerate(preprocessing.fed(first), start=1):
-            lines.append(f"band {band}: least {least:.4g}, mean {mean:.4g}, largest {largest:.4g}")
+    for band, (least, mean, largest) in enumerate(fed, start=1):
+        lines.append(f"band {band}: least {least:.4g}, mean {mean:.4g}, largest {largest:.4g}")
     for line in lines:
         log.info("Fed to the model: %s", line)
     return lines
