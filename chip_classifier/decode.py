@@ -7,8 +7,7 @@ a gate of their own (tiff.py).
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -35,10 +34,13 @@ cv2.setNumThreads(1)
 # Bands 3, 2, 1 of a file are its blue, green and red: what cv2.imread gives.
 BGR = (3, 2, 1)
 
-# What may be taken for decoding at a time, however many cores there are, unless a single chip needs
-# more; and what a decoder takes on top of the bands: a second copy of them, and the result.
+# What may be taken for decoding large chips at a time, however many cores there are, unless a
+# single one needs more; and what a decoder takes on top of the bands: a second copy of them, and
+# the result. A chip that needs no more than SMALL_BYTES does not ask: to ask costs time, and 64
+# such chips need less than a large one.
 MOST_DECODING_BYTES = 2**30
 DECODING_BYTES = 2**20
+SMALL_BYTES = 2**23
 
 MOST_CHANNELS = 128  # of an image of OpenCV's (CV_CN_MAX)
 
@@ -47,8 +49,7 @@ MOST_CHANNELS = 128  # of an image of OpenCV's (CV_CN_MAX)
 _QUICK_REVERSALS = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGR}
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """An image file's content.
 
     pixels: (H, W, channels), of whatever type.
@@ -90,8 +91,7 @@ def decode_chip(
             that are not read, or lacks a band; the message is the reason.
         MemoryError: memory is short; the chip may be sound.
     """
-    with _read(data, bands, bit_depth) as picture:
-        return _develop(picture, bands, bit_depth)
+    return _decode(data, bands, bit_depth)[0]
 
 
 def decode_into(
@@ -106,9 +106,7 @@ def decode_into(
         Whether the file's values have 16 bits.
     Raises: as decode_chip does.
     """
-    with _read(data, bands, bit_depth) as picture:
-        warp(_develop(picture, bands, bit_depth), out)
-        return picture.file_bits == 16
+    return _decode(data, bands, bit_depth, out)[1] == 16
 
 
 class ByteBudget:
@@ -137,34 +135,22 @@ class ByteBudget:
 _memory = ByteBudget(allowed_bytes(MOST_DECODING_BYTES))
 
 
-@contextlib.contextmanager
-def _read(data: bytes, bands: tuple[int, ...] | None, bit_depth: int | None) -> Iterator[Picture]:
-    """Read an image file, and hold memory for it until it is no longer needed."""
-    if not data:
-        raise UndecodableChip("the file is empty")
-    kind = kind_of(data[:HEAD_BYTES])
-    if kind not in READ_KINDS:
-        what = f"is a {kind} image" if kind else "is no image"
-        raise UndecodableChip(
-            f"the file {what}, whatever its name says: chips are {', '.join(READ_KINDS)}"
-        )
-    if kind == TIF:
-        layout = read_layout(data)
-        if problem := why_unread(layout, bit_depth):
-            raise UndecodableChip(problem)
-        pixels, size = layout.width * layout.height, layout.decoded_bytes()
-    else:
-        header = read_header(data, kind)
-        pixels, size = header.width * header.height, header.decoded_bytes()
-    size = DECODING_BYTES + 2 * size + 3 * pixels
-    taken = _memory.take(size)
+def _decode(
+    data: bytes, bands: tuple[int, ...] | None, bit_depth: int | None, out: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
+    """Decode an image file, as decode_chip does, and warp it to the size of `out` if there is one.
+
+    Returns the pixels, and the bits of the file's values.
+    """
+    header = _look(data, bit_depth)
+    size = DECODING_BYTES + 2 * header.decoded_bytes + 3 * header.width * header.height
+    taken = _memory.take(size) if size > SMALL_BYTES else 0
     try:
-        if kind == TIF:
-            yield _read_tif(data, layout, bands)
-        elif kind == JP2:
-            yield _read_jp2(data, header, bands, bit_depth)
-        else:
-            yield _read_with_opencv(data, header, bands, bit_depth)
+        picture = _read(data, header, bands, bit_depth)
+        pixels = _develop(picture, bands, bit_depth)
+        if out is not None:
+            warp(pixels, out)
+        return pixels, picture.file_bits
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError(error.err) from error
@@ -175,10 +161,43 @@ def _read(data: bytes, bands: tuple[int, ...] | None, bit_depth: int | None) -> 
         np.empty(size, np.uint8)
         raise
     finally:
-        _memory.give_back(taken)
+        if taken:
+            _memory.give_back(taken)
+
+
+def _look(data: bytes, bit_depth: int | None) -> Header | TiffLayout:
+    """Read what an image file declares; raises UndecodableChip if that is not read."""
+    if not data:
+        raise UndecodableChip("the file is empty")
+    kind = kind_of(data[:HEAD_BYTES])
+    if kind not in READ_KINDS:
+        what = f"is a {kind} image" if kind else "is no image"
+        raise UndecodableChip(
+            f"the file {what}, whatever its name says: chips are {', '.join(READ_KINDS)}"
+        )
+    if kind != TIF:
+        return read_header(data, kind)
+    layout = read_layout(data)
+    if problem := why_unread(layout, bit_depth):
+        raise UndecodableChip(problem)
+    return layout
 
 
 # ---------------------------------------------------------------------------------------- readers
+
+
+def _read(
+    data: bytes,
+    header: Header | TiffLayout,
+    bands: tuple[int, ...] | None,
+    bit_depth: int | None,
+) -> Picture:
+    """Read an image file of which the header is known, with the reader for it."""
+    if isinstance(header, TiffLayout):
+        return _read_tif(data, header, bands)
+    if header.kind == JP2:
+        return _read_jp2(data, header, bands, bit_depth)
+    return _read_with_opencv(data, header, bands, bit_depth)
 
 
 def _read_with_opencv(
@@ -357,7 +376,7 @@ def _to_8_bits(pixels: np.ndarray, picture: Picture, bit_depth: int | None) -> n
     if picture.bits == 8 and not picture.is_signed:
         return pixels
     if picture.bits == 16 and not picture.is_signed and bit_depth is None:
-        return (pixels >> 8).astype(np.uint8)
+        return _upper_8_bits(pixels)
     depth = picture.bits if picture.bits < 8 or bit_depth is None else bit_depth
     if picture.is_signed:
         pixels = np.maximum(pixels, 0).view(pixels.dtype.str.replace("i", "u"))
@@ -365,6 +384,16 @@ def _to_8_bits(pixels: np.ndarray, picture: Picture, bit_depth: int | None) -> n
         top = 2**depth - 1
         return np.round(np.minimum(pixels, top) * (255 / top)).astype(np.uint8)
     return cv2.LUT(pixels, _table(pixels.dtype, depth)).reshape(pixels.shape)
+
+
+def _upper_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """Give value // 256 of contiguous uint16 (H, W, N), uint8.
+
+    As OpenCV computes it, which lets other threads run meanwhile: it rounds (value - 127.5) / 256,
+    which is never half way.
+    """
+    rows = pixels.reshape(len(pixels), -1)
+    return cv2.convertScaleAbs(rows, alpha=1 / 256, beta=-127.5 / 256).reshape(pixels.shape)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ ISO/IEC 15444-1, annexes A and I (JPEG 2000).
 
 import re
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_PIXELS
 from chip_classifier.archive import MAX_CHIP_BYTES, UndecodableChip
@@ -30,8 +30,7 @@ _LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF}
 _PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What an image file of another kind than tif declares.
 
     kind: JPEG, PNG, ...; width, height: pixels; bands, bits: samples a pixel, and bits a sample;
@@ -48,8 +47,9 @@ class Header:
     scans: int = 1
     problem: str | None = None
 
+    @property
     def decoded_bytes(self) -> int:
-        """Give the bytes of all bands."""
+        """Bytes of all bands."""
         return self.width * self.height * self.bands * (1 if self.bits <= 8 else 2)
 
 
@@ -74,14 +74,14 @@ def read_header(data: bytes, kind: str) -> Header:
             f"the image has {header.width} x {header.height} pixels, the limit is "
             f"{MAX_CHIP_PIXELS:,}"
         )
-    if header.scans * max(pixels, LEAST_SCAN_PIXELS) > MAX_SCANNED_PIXELS:
+    if header.scans > _affordable_scans(pixels):
         raise UndecodableChip(
             f"the jpeg has {header.scans:,} scans of {header.width} x {header.height} pixels, "
             "which would take too long"
         )
-    if header.bands > MAX_CHIP_BANDS or header.decoded_bytes() > MAX_CHIP_BYTES:
+    if header.bands > MAX_CHIP_BANDS or header.decoded_bytes > MAX_CHIP_BYTES:
         raise UndecodableChip(
-            f"the {kind} has {header.bands:,} band(s) and {header.decoded_bytes():,} bytes in all, "
+            f"the {kind} has {header.bands:,} band(s) and {header.decoded_bytes:,} bytes in all, "
             f"the limits are {MAX_CHIP_BANDS:,} and {MAX_CHIP_BYTES:,}"
         )
     if header.problem:
@@ -91,40 +91,44 @@ def read_header(data: bytes, kind: str) -> Header:
 
 def _jpeg(data: bytes) -> Header:
     """Read the segments of a jpeg up to its frame; count its scans where there may be many."""
-    at, frame = 2, None
+    at = 2
     for _ in range(MAX_JPEG_SEGMENTS):
         marker = _MARKER.search(data, at)
         if marker is None:
-            break
-        kind = marker[1][0]
-        at = marker.end()
+            raise UndecodableChip(DAMAGED)
+        kind, at = data[marker.end() - 1], marker.end()
         if kind in _FRAMES:
-            frame = kind, struct.unpack_from(">BHHB", data, at + 2)
-        if kind in (_START_OF_SCAN, _END_OF_IMAGE):
             break
+        if kind in (_START_OF_SCAN, _END_OF_IMAGE):
+            raise UndecodableChip(DAMAGED)
         at += int.from_bytes(data[at : at + 2])
-    if frame is None:
+    else:
         raise UndecodableChip(DAMAGED)
-    kind, (bits, height, width, bands) = frame
+    bits, height, width, bands = struct.unpack_from(">BHHB", data, at + 2)
     problem = None
     if bits != 8:
         problem = f"{bits}-bit jpeg is not supported"
     elif kind in _LOSSLESS_FRAMES:
         problem = "lossless jpeg is not supported"
-    most = 1 + len(data) // SCAN_BYTES
-    if most * max(width * height, LEAST_SCAN_PIXELS) > MAX_SCANNED_PIXELS:
-        most = data.count(b"\xff\xda", at) + 1
-    if most * max(width * height, LEAST_SCAN_PIXELS) > MAX_SCANNED_PIXELS:
+    most, affordable = len(data) // SCAN_BYTES, _affordable_scans(width * height)
+    if most > affordable:
+        most = data.count(b"\xff\xda", at)
+    if most > affordable:
         most = _count_scans(data, at)
     return Header(JPEG, width, height, bands, scans=most, problem=problem)
 
 
+def _affordable_scans(pixels: int) -> int:
+    """Give how many scans a jpeg of so many pixels may have."""
+    return MAX_SCANNED_PIXELS // max(pixels, LEAST_SCAN_PIXELS)
+
+
 def _count_scans(data: bytes, at: int) -> int:
-    """Count the scans of a jpeg of which the first one's marker ends at `at`.
+    """Count the scans of a jpeg of which the frame's marker ends at `at`.
 
     Thumbnails, and what follows the picture's end, are not among them.
     """
-    scans = 1
+    scans = 0
     for _ in range(MAX_JPEG_SEGMENTS):
         at += int.from_bytes(data[at : at + 2])
         marker = _MARKER.search(data, at)

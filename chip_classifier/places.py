@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+from chip_classifier.tiff_tags import Directory, read_directory
+
 TIFF_SUFFIXES = (".tif", ".tiff")
 
 # Real ones have some hundred bytes, and an archive has one set for each of its map projections.
@@ -26,19 +27,6 @@ _TAGS = {
     **{tag: {12: 8} for tag in (_PIXEL_SCALE, _TIEPOINT, _TRANSFORMATION, _DOUBLES)},
     _KEYS: {3: 2},
     _TEXT: {2: 1},
-}
-# (Byte order is Intel's, is BigTIFF) -> number of entries, entry, offset, most bytes of a value
-# that is in the entry itself, where the offset of the first directory is.
-_LAYOUTS = {
-    (order == "<", is_big): (
-        struct.Struct(order + ("Q" if is_big else "H")),
-        struct.Struct(order + ("HHQ8s" if is_big else "HHI4s")),
-        struct.Struct(order + ("Q" if is_big else "I")),
-        8 if is_big else 4,
-        8 if is_big else 4,
-    )
-    for order in "<>"
-    for is_big in (False, True)
 }
 _RASTER_TYPE, _PIXEL_IS_POINT = 1025, 2
 
@@ -66,18 +54,19 @@ class Place(NamedTuple):
     keys: GeoKeys
 
 
-def read_place(data: bytes | bytearray) -> Place | None:
+def read_place(data: bytes) -> Place | None:
     """Read where a tif file lies; None if it does not say so, or only by ground control points.
 
     As GDAL reads it: a matrix counts before a scale with its tiepoint; where a pixel is a point,
     the place is half a pixel off.
     """
-    if not data.startswith(TIFF_MAGIC):
-        return None
     try:
-        tags = _read_tags(data)
+        directory = read_directory(data)
+        if _KEYS not in directory.entries:
+            return None
+        tags = _values(data, directory)
         affine = _affine(tags)
-        if affine is None or _KEYS not in tags:
+        if affine is None:
             return None
         keys = GeoKeys(tags[_KEYS], tags.get(_DOUBLES, b""), tags.get(_TEXT, b""))
         width, height = (int.from_bytes(tags[tag][:8], "little") for tag in (_WIDTH, _HEIGHT))
@@ -92,30 +81,21 @@ def read_place(data: bytes | bytearray) -> Place | None:
     return place if is_sound and sum(map(len, keys)) <= MAX_KEY_BYTES else None
 
 
-def _read_tags(data: bytes | bytearray) -> dict[int, bytes]:
-    """Read the values of _TAGS in a tif file's first directory, in the byte order of Intel.
+def _values(data: bytes, directory: Directory) -> dict[int, bytes]:
+    """Give the values of _TAGS in a tif file, in the byte order of Intel.
 
-    Raises struct.error, KeyError, OverflowError: a tag does not lie within the file, or is of a
-    type that it cannot be of.
+    Raises struct.error, KeyError: a tag does not lie within the file, or is of a type that it
+    cannot be of.
     """
-    is_intel, is_big = data[:2] == b"II", data[2:4] in (b"+\0", b"\0+")
-    number, entry, offset, inline, at = _LAYOUTS[is_intel, is_big]
-    (start,) = offset.unpack_from(data, at)
-    (entries,) = number.unpack_from(data, start)
-    first = start + number.size
-    tags: dict[int, bytes] = {}
-    for tag, kind, count, value in entry.iter_unpack(data[first : first + entries * entry.size]):
-        if tag not in _TAGS or tag in tags:
-            continue
-        unit = _TAGS[tag][kind]
-        size = unit * count
-        if size > inline:
-            (place,) = offset.unpack(value)
-            value = bytes(data[place : place + size])
-            if len(value) < size:
-                raise struct.error("a tag lies outside the file")
-        else:
-            value = value[:size]
+    tags = {}
+    for tag in _TAGS.keys() & directory.entries.keys():
+        entry = directory.entries[tag]
+        unit = _TAGS[tag][entry.type]
+        place = directory.outside.get(tag)
+        value = data[place] if place else entry.value[: unit * entry.count]
+        if len(value) < unit * entry.count:
+            raise struct.error("a tag lies outside the file")
+        is_intel = directory.order == "<"
         tags[tag] = value if is_intel else np.frombuffer(value, f"u{unit}").byteswap().tobytes()
     return tags
 
@@ -171,7 +151,7 @@ class Places:
         self._numbers, self._places, self._key_indices = array("q"), array("d"), array("i")
         self._key_sets: dict[GeoKeys, int] = {}
 
-    def add(self, number: int, data: bytes | bytearray) -> None:
+    def add(self, number: int, data: bytes) -> None:
         """Note the place of chip `number`, if its file, `data`, tells one."""
         place = read_place(data)
         if place is None:

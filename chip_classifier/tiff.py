@@ -7,6 +7,7 @@ GTiff driver. Alpha, near infrared and further bands (ExtraSamples) are bands li
 makes a reader multiply the colours by them.
 """
 
+import functools
 import struct
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,7 @@ import numpy as np
 
 from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_PIXELS
 from chip_classifier.archive import MAX_CHIP_BYTES, UndecodableChip
+from chip_classifier.tiff_tags import MAX_KEPT_BYTES, Directory, read_directory
 
 DAMAGED = "the file is cut off or damaged"
 
@@ -24,7 +26,9 @@ MAX_BLOCKS = 2**18
 # By how much the strips or tiles of a sound file may be more than the file, because several are one
 # in the file. libtiff copies each.
 MAX_SHARED_BYTES = 2**20
-MAX_ENTRIES = 0xFFFF  # of a directory, as in libtiff
+
+# Different layouts that are kept: chips of one archive have few, but where they are compressed.
+KEPT_LAYOUTS = 64
 
 
 class Reader(Enum):
@@ -94,7 +98,7 @@ SAMPLE_FORMATS = {
     6: "complex",
 }
 
-# Tag -> attribute of _Tags, and its default in TIFF 6.0, None where it has none.
+# Tag -> its name here, and its default in TIFF 6.0, None where it has none.
 _TAGS = {
     256: ("width", None),
     257: ("height", None),
@@ -120,7 +124,7 @@ _TAGS = {
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TiffLayout:
     """What the first image of a tif file declares.
 
@@ -157,7 +161,7 @@ class TiffLayout:
         """Whether the reader makes R, G, B of another colour space."""
         return self.photometric in CONVERTED_BANDS
 
-    @property
+    @functools.cached_property
     def reader(self) -> Reader:
         """Who reads it; Reader.NONE where why_unread gives a reason."""
         readers = {
@@ -173,8 +177,9 @@ class TiffLayout:
         """Bytes of one value, once it is unpacked."""
         return next(size for size in (1, 2, 4, 8, 16) if self.bits <= 8 * size or size == 16)
 
+    @functools.cached_property
     def decoded_bytes(self) -> int:
-        """Give the bytes of all bands, with what the tiles stick out of the picture."""
+        """Bytes of all bands, with what the tiles stick out of the picture."""
         planes = self.bands if not self.is_planar else 1
         return self.blocks * self.block[0] * self.block[1] * planes * self.sample_bytes
 
@@ -185,52 +190,33 @@ def read_layout(data: bytes) -> TiffLayout:
     Raises UndecodableChip if it declares nothing sound.
     """
     try:
-        return _layout(_read_tags(data), len(data))
+        directory = read_directory(data)
+        places = [place for tag, place in directory.outside.items() if tag in _TAGS]
+        if sum(place.stop - place.start for place in places) <= MAX_KEPT_BYTES:
+            return _layout(directory, tuple(data[place] for place in places), len(data))
+        view = memoryview(data)
+        return _layout.__wrapped__(directory, tuple(view[place] for place in places), len(data))
     except (struct.error, LookupError, ArithmeticError, ValueError) as error:
         raise UndecodableChip(DAMAGED) from error
 
 
-def _read_tags(data: bytes) -> dict[str, tuple[int, ...] | np.ndarray]:
-    """Read those tags of a tif file's first directory that _TAGS names.
+@functools.lru_cache(KEPT_LAYOUTS)
+def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> TiffLayout:
+    """Make a TiffLayout.
 
-    Of a tag that is there twice the first one counts, as in libtiff. Raises struct.error, KeyError:
-    it does not lie within the file, or is no whole number.
+    Args:
+        directory: of the file.
+        outside: the values of those of _TAGS that do not stand in the directory, in its order.
+        size: of the file.
+    Raises: as read_layout does.
     """
-    order = "<" if data[:2] == b"II" else ">"
-    is_big = data[2:4] in (b"+\0", b"\0+")
-    number, entry, inline, place = ("Q", "HHQ8s", 8, 8) if is_big else ("H", "HHI4s", 4, 4)
-    offset = "Q" if is_big else "I"
-    (start,) = struct.unpack_from(order + offset, data, place)
-    (entries,) = struct.unpack_from(order + number, data, start)
-    if entries > MAX_ENTRIES:
-        raise struct.error("more entries than libtiff reads")
-    start += struct.calcsize(number)
-    size = struct.calcsize(order + entry)
-    if start + entries * size > len(data):
-        raise struct.error("the directory is cut off")
-    tags: dict[str, tuple[int, ...] | np.ndarray] = {}
-    for tag, kind, count, value in struct.iter_unpack(
-        order + entry, data[start : start + entries * size]
-    ):
-        if tag not in _TAGS or _TAGS[tag][0] in tags:
-            continue
-        code = order + _TYPES[kind]
-        at, source = 0, value
-        length = struct.calcsize(code) * count
-        if length > inline:
-            (at,) = struct.unpack(order + offset, value)
-            source = data
-        if at + length > len(source):
-            raise struct.error("a tag lies outside the file")
-        if count == 1:
-            tags[_TAGS[tag][0]] = struct.unpack_from(code, source, at)
-        else:
-            tags[_TAGS[tag][0]] = np.frombuffer(source, code, count, at)
-    return {name: tags.get(name, default) for name, default in _TAGS.values()}
-
-
-def _layout(tags: dict[str, tuple[int, ...] | np.ndarray], size: int) -> TiffLayout:
-    """Make a TiffLayout of the tags of a file of `size` bytes; raises as read_layout does."""
+    values = dict(zip((tag for tag in directory.outside if tag in _TAGS), outside, strict=True))
+    tags = {
+        name: directory.values(tag, _TYPES[directory.entries[tag].type], values.get(tag, b""))
+        if tag in directory.entries
+        else default
+        for tag, (name, default) in _TAGS.items()
+    }
     if tags["width"] is None or tags["height"] is None:
         raise UndecodableChip(DAMAGED)
     width, height, bands = (int(tags[name][0]) for name in ("width", "height", "bands"))
@@ -281,6 +267,7 @@ def _colormap(values: np.ndarray) -> np.ndarray | None:
     return np.ascontiguousarray(colors, np.uint8)
 
 
+@functools.lru_cache(KEPT_LAYOUTS)
 def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
     """Say why no reader takes a layout, by the property that stands in the way; None if one does.
 
@@ -288,7 +275,7 @@ def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
         layout: of the file.
         bit_depth: the port of that name.
     """
-    pixels, size = layout.width * layout.height, layout.decoded_bytes()
+    pixels, size = layout.width * layout.height, layout.decoded_bytes
     name, reader = COMPRESSIONS.get(layout.compression, ("unknown", Reader.NONE))
     space, _ = PHOTOMETRICS.get(layout.photometric, ("unknown", Reader.NONE))
     if pixels > MAX_CHIP_PIXELS:

@@ -94,6 +94,24 @@ def test_16_bit_chip_is_read_as_value_by_256(name: str) -> None:
     np.testing.assert_array_equal(pixels, np.broadcast_to(np.floor(expected), pixels.shape))
 
 
+def test_each_16_bit_value_is_read_as_value_by_256() -> None:
+    values = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    pixels = decode_chip(chip_files.tif(values, photometric="minisblack"))
+    np.testing.assert_array_equal(pixels, np.repeat(values[..., None] // 256, 3, axis=2))
+
+
+def test_tifs_that_differ_only_outside_of_their_directory_are_told_apart() -> None:
+    """What was made of one directory is kept for the next one like it."""
+    sound = chip_files.tif(scene(4, 24, 20, 3), photometric="rgb", byteorder="<", rowsperstrip=8)
+    counts = sound.index(np.full(3, 8 * 20 * 3, "<u2").tobytes())
+    beyond = bytearray(sound)
+    beyond[counts : counts + 2] = b"\xff\xff"
+    for _ in range(2):
+        np.testing.assert_array_equal(decode_chip(sound), scene(4, 24, 20, 3)[..., ::-1])
+        with pytest.raises(UndecodableChip, match="cut off or damaged"):
+            decode_chip(bytes(beyond))
+
+
 @pytest.mark.parametrize("name", READABLE)
 def test_16_bit_chips_are_told_from_others(name: str) -> None:
     out = np.empty((8, 8, 3), np.uint8)
