@@ -27,6 +27,8 @@ RUN pip install --no-cache-dir -r /requirements.txt "$TENSORFLOW"
 COPY deploy-chip-classifier.py /
 COPY chip_classifier /chip_classifier
 COPY keras_files /keras_files
+# A container that is read-only, or is another user's, could not keep what each run compiles.
+RUN python -m compileall -q /chip_classifier /keras_files
 
 # It runs as root, since GBDX mounts a work directory that root owns, and as any other user with
 # docker run --user. It has no HEALTHCHECK: it is a job, and its exit code and status.json tell all.

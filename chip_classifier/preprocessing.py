@@ -13,6 +13,7 @@ values x from 0 to 255 (each in one form, so that the ports can replace its numb
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from chip_classifier.ports import MODES, Ports, TaskError
@@ -109,11 +110,18 @@ class Preprocessing:
         Returns:
             (least, mean, largest) of each band, in the model's order.
         """
-        bands = pixels[..., ::-1] if self.flips else pixels
-        axes = (0, 1, 2)
-        facts = np.array([bands.min(axes), bands.mean(axes, np.float64), bands.max(axes)])
+        bands = np.moveaxis(pixels, 3, 0)[:: -1 if self.flips else 1]
+        facts = np.array([_least_mean_largest(band) for band in bands]).T
         facts = (facts - self.vector) / (self.value or 1)
         return [(min(a, c), b, max(a, c)) for a, b, c in facts.T.tolist()]
+
+
+def _least_mean_largest(band: np.ndarray) -> tuple[float, float, float]:
+    """Give these of a band, uint8 (M, rows, columns), counted by OpenCV: quicker than by NumPy."""
+    rows = np.ascontiguousarray(band).reshape(len(band), -1)
+    counts = cv2.calcHist([rows], [0], None, [256], [0, 256]).ravel().astype(np.float64)
+    seen = np.flatnonzero(counts)
+    return float(seen[0]), counts @ np.arange(256) / counts.sum(), float(seen[-1])
 
 
 def settle_preprocessing(ports: Ports, model_bands: int) -> Preprocessing:
