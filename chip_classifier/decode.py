@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from chip_classifier import MAX_CHIP_BANDS
 from chip_classifier.archive import UndecodableChip
 from chip_classifier.cores import allowed_bytes
 from chip_classifier.gdal import Unreadable, read_with_gdal
@@ -43,7 +44,10 @@ DECODING_BYTES = 2**20
 SMALL_BYTES = 2**23
 
 MOST_CHANNELS = 128  # of an image of OpenCV's (CV_CN_MAX)
+_CHANNELS_OF_OPENCV = {1: 2, 2: 1, 3: 0}  # where it has red, green and blue
 
+
+_IN_ORDER = tuple(range(MAX_CHIP_BANDS))
 
 # The first three channels of three or four, the other way round.
 _QUICK_REVERSALS = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGR}
@@ -222,9 +226,9 @@ def _read_with_opencv(
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise UndecodableChip(DAMAGED)
-    channels = {1: 2, 2: 1, 3: 0} if header.bands > 2 else {1: 0}
+    channels = _CHANNELS_OF_OPENCV if header.bands > 2 else {1: 0}
     if is_alpha_wanted and pixels.ndim == 3 and pixels.shape[2] == 4:
-        channels[header.bands] = 3
+        channels = {**channels, header.bands: 3}
     return Picture(
         pixels,
         len(channels),
@@ -344,7 +348,7 @@ def _channels(picture: Picture, bands: tuple[int, ...]) -> tuple[int, ...]:
     """
     number = picture.number
     if max(bands) <= number:
-        return tuple(picture.channels[band] for band in bands)
+        return tuple([picture.channels[band] for band in bands])
     if number <= 2 and len(bands) == 3 and max(bands) == 3:
         return picture.repeated
     raise UndecodableChip(
@@ -356,7 +360,7 @@ def _take(pixels: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
     """Give channels of an image, contiguous, (H, W, N) in their order."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    if channels == tuple(range(pixels.shape[2])):
+    if channels == _IN_ORDER[: pixels.shape[2]]:
         return np.ascontiguousarray(pixels)
     if not pixels.flags.c_contiguous or pixels.shape[2] > MOST_CHANNELS:
         return np.ascontiguousarray(pixels[..., channels])

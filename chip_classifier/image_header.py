@@ -21,6 +21,7 @@ LEAST_SCAN_PIXELS = 2**16  # a scan of fewer costs as much
 SCAN_BYTES = 10  # its header's, at least
 MAX_JPEG_SEGMENTS = 100_000
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
+_NO_SEGMENTS = {0x00, 0x01, *range(0xD0, 0xD8), 0xFF}  # what stands behind the other bytes 255
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF}
@@ -93,15 +94,16 @@ def _jpeg(data: bytes) -> Header:
     """Read the segments of a jpeg up to its frame; count its scans where there may be many."""
     at = 2
     for _ in range(MAX_JPEG_SEGMENTS):
-        marker = _MARKER.search(data, at)
-        if marker is None:
-            raise UndecodableChip(DAMAGED)
-        kind, at = data[marker.end() - 1], marker.end()
+        at = data.index(0xFF, at) + 2
+        kind = data[at - 1]
         if kind in _FRAMES:
             break
         if kind in (_START_OF_SCAN, _END_OF_IMAGE):
             raise UndecodableChip(DAMAGED)
-        at += int.from_bytes(data[at : at + 2])
+        if kind in _NO_SEGMENTS:
+            at -= 1
+        else:
+            at += data[at] << 8 | data[at + 1]
     else:
         raise UndecodableChip(DAMAGED)
     bits, height, width, bands = struct.unpack_from(">BHHB", data, at + 2)

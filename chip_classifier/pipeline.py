@@ -211,9 +211,10 @@ class Pipeline:
         """
         problems = {}
         try:
+            read = self.listing.archive.reader([chip for _, chip in group])
             for number, chip in group:
                 try:
-                    data = self.listing.archive.read(chip)
+                    data = read(chip)
                     if self._has_place(chip):
                         self._places.add(number, data)
                     if pixels is None:

@@ -6,7 +6,7 @@ import posixpath
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from chip_classifier.archive import (
@@ -65,6 +65,10 @@ class _Source:
         self.progress = 0.0
         self.passed_over: dict[str, int] = {}
         self.first_passed_over: str | None = None
+
+    def reader(self, chips: list[Chip]) -> Callable[[Chip], bytes]:
+        """Give what reads chips: each by itself."""
+        return self.read
 
     def _begin(self) -> None:
         self.passed_over, self.first_passed_over = {"hidden files": 0, "other files": 0}, None

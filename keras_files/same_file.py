@@ -46,11 +46,12 @@ class SameFile:
 
     def read(self, offset: int, size: int) -> bytes:
         """Read `size` bytes, or as many as there are behind `offset`."""
-        parts = []
-        while size and (part := os.pread(self.descriptor, size, offset)):
-            parts.append(part)
-            offset, size = offset + len(part), size - len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        data = os.pread(self.descriptor, size, offset)
+        while len(data) < size and (
+            part := os.pread(self.descriptor, size - len(data), offset + len(data))
+        ):
+            data += part
+        return data
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill a buffer of bytes from `offset` on; give how many there were."""
