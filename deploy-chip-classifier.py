@@ -140,7 +140,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
     log.info("Total classification time: %.2f s, %.1f chips/s", seconds, rate)
-    log_archive(archive, pipeline)
+    log_archive(archive)
     fed = log_fed(preprocessing, values)
 
     counts, reasons = answers.write(results, classes)

@@ -175,10 +175,6 @@ def class_values(outputs: np.ndarray, head: Head) -> np.ndarray:
     return np.hstack([-values if head.is_logit else 1 - values, values])
 
 
-def warn_about_values(values: np.ndarray) -> None:
-    """Warn if the values of the classes, (N, classes), are no probabilities."""
-    if ((values < 0) | (values > 1)).any():
-        warn(
-            "The model's outputs are no probabilities (values below 0 or above 1): the certainties "
-            "are its values as they are."
-        )
+def are_probabilities(values: np.ndarray) -> bool:
+    """Tell whether the values of the classes, (N, classes), are all from 0 to 1."""
+    return not ((values < 0) | (values > 1)).any()
