@@ -54,7 +54,11 @@ from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.places import Places
 from chip_classifier.ports import TaskError, chip_size, class_names
-from chip_classifier.preprocessing import contradictions, settle_preprocessing
+from chip_classifier.preprocessing import (
+    contradictions,
+    numbers_for_fractions,
+    settle_preprocessing,
+)
 from chip_classifier.preview import Preview, RunFacts
 from chip_classifier.progress import Progress, say
 from chip_classifier.report import (
@@ -103,6 +107,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
     log_settings(settings, archive, inputs.model, opened)
     for warning in (
         *ports.warnings,
+        *numbers_for_fractions(ports),
         *opened.warnings,
         *contradictions(opened, ports, preprocessing),
     ):
