@@ -7,7 +7,9 @@
     deploy-chip-classifier.py --work-dir DIR
 
 The first three leave all that they write in --out, and take a flag for each string port (the README
-explains them). The last one works in one directory, /mnt/work in the container, as GBDX lays it:
+explains them). The features that the chips were cut at may lie beside the tar, the zip or the
+folder as ref.geojson, or in the folder. The last one works in one directory, /mnt/work in the
+container, as GBDX lays it:
 
     input/ports.json      string ports, all optional: classes, size, deploy_batch, preprocessing,
                           normalization_vector, normalization_value, bands, bit_depth, probabilities

@@ -55,7 +55,7 @@ def review_answers(
 
     Args:
         results: directory of the results.
-        reference: the GeoJSON file beside the archive, or None.
+        reference: the GeoJSON file beside the chips, or None.
         places: of the tif chips; where there is a reference, they are not looked at.
         answers: of all chips.
         chips: those that count.

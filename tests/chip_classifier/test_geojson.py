@@ -193,7 +193,7 @@ def test_reference_beside_the_archive(tmp_path: Path) -> None:
     assert find_reference(tmp_path) == path
     assert list(read_features(path)) == []
     write(tmp_path / "b.geojson", [])
-    with pytest.raises(TaskError, match=r"holds 2: b\.geojson, ref\.GeoJSON: leave one of them"):
+    with pytest.raises(TaskError, match=r"are 2: \S+/b\.geojson, \S+/ref\.GeoJSON: leave one"):
         find_reference(tmp_path)
 
 
