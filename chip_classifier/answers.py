@@ -68,6 +68,12 @@ class Answers:
         self.problems.update(problems)
         self.noticed.update(noticed)
 
+    def chip_names(self) -> ChipNames:
+        """Give the names of the chips that count, once the paths of all chips are known."""
+        if self._named is None:
+            self._named = ChipNames(self.names)
+        return self._named
+
     def final(self) -> Iterator[tuple[int, str, int]]:
         """Yield (chip number, chip name, number of the chip that answers for it) in order.
 
@@ -76,13 +82,11 @@ class Answers:
         A chip that a later member of the same path replaces is left out. A link is answered by the
         chip that it points to; the last number is -1 where that is no chip of the archive.
         """
-        if self._named is None:
-            self._named = ChipNames(self.names)
         targets = set(self.links.values())
         latest = (
             {path: n for n, path in enumerate(self.names) if path in targets} if targets else {}
         )
-        for number, name in self._named:
+        for number, name in self.chip_names():
             answering = number
             for _ in range(40):  # as many links in a row as Linux follows
                 if answering not in self.links:

@@ -174,13 +174,13 @@ class Matcher:
     def __init__(self, chips: FinalChips, class_names: Sequence[str]) -> None:
         """Begin; arguments as elsewhere."""
         self._chips = chips
-        self._rows = {name: row for row, name in enumerate(chips.names)}
+        self._rows = {name: row for row, (_, name) in enumerate(chips.names)}
         self._class_index = {name: index for index, name in enumerate(class_names)}
         self._key: str | None = None
         self._features = self._lost = 0
-        self._is_matched = np.zeros(len(chips.names), bool)
-        self._truths = np.full(len(chips.names), NO_TRUTH, np.int32)
-        self._centres = np.full((len(chips.names), 2), np.nan)
+        self._is_matched = np.zeros(len(chips.numbers), bool)
+        self._truths = np.full(len(chips.numbers), NO_TRUTH, np.int32)
+        self._centres = np.full((len(chips.numbers), 2), np.nan)
         self._strange: Counter = Counter()
 
     def match(self, features: Iterable[Feature]) -> Iterator[tuple[Feature, int]]:

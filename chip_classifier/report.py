@@ -170,7 +170,7 @@ def write_preview(
                 review.scores,
                 review.source,
                 [
-                    Confused(truth, given, number, [chips.names[row] for row in rows])
+                    Confused(truth, given, number, [chips.name(row) for row in rows])
                     for truth, given, number, rows in wrong
                 ],
                 mistaken,
@@ -184,7 +184,7 @@ def _first_unclassified(answers: Answers, chips: FinalChips) -> list[tuple[str, 
     """Give the names and reasons of the first chips that have no class."""
     (rows,) = (chips.classes == NO_CLASS).nonzero()
     return [
-        (chips.names[row], answers.reason(int(chips.numbers[row]), int(chips.answering[row])))
+        (chips.name(row), answers.reason(int(chips.numbers[row]), int(chips.answering[row])))
         for row in rows[:MOST_UNCLASSIFIED].tolist()
     ]
 
@@ -210,7 +210,7 @@ def _known(numbers: set[int], chips: FinalChips, review: Review) -> dict[int, Kn
     (rows,) = np.isin(chips.numbers, list(numbers)).nonzero()
     return {
         int(chips.numbers[row]): KnownChip(
-            chips.names[row], int(review.truths[row]), tuple(review.centres[row].tolist())
+            chips.name(row), int(review.truths[row]), tuple(review.centres[row].tolist())
         )
         for row in rows.tolist()
         if chips.classes[row] != NO_CLASS
