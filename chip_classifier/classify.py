@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers
-from chip_classifier.classifier import Classifier, are_probabilities, class_values, interpret
+from chip_classifier.classifier import Classifier, are_probabilities, interpret
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log
 from chip_classifier.noticed import Noticed, warn_about
@@ -128,11 +128,11 @@ def note_batch(
     probabilities: list[float] = []
     noticed = {Noticed.SIXTEEN_BITS} if saw_16_bits else set()
     if len(rows):
-        found, certainty, finite = interpret(outputs.values, head)
+        finite = np.isfinite(outputs.values).all(axis=1)
         for row in rows[~finite]:
             batch.problems[batch.first + int(row)] = "the model gives no finite value for this chip"
-        rows, found, certainty = rows[finite], found[finite], certainty[finite]
-        values = class_values(outputs.values[finite], head)
+        rows = rows[finite]
+        found, certainty, values = interpret(outputs.values[finite], head)
         classes[rows], certainties[rows] = found, certainty
         if not are_probabilities(values):
             noticed.add(Noticed.NO_PROBABILITIES)
