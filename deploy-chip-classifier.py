@@ -47,6 +47,7 @@ from chip_classifier.answers import Answers
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
 from chip_classifier.explain import Stopped, exit_code, explain
+from chip_classifier.files import obstacle
 from chip_classifier.final_chips import final_chips
 from chip_classifier.geojson import CLASSIFIED
 from chip_classifier.inputs import Given, find_inputs
@@ -232,6 +233,9 @@ def prepare_output(results: Path, logs: Path) -> None:
     Raises TaskError if they cannot be written to.
     """
     try:
+        for folder in (results, logs):
+            if found := obstacle(folder):
+                raise TaskError(f"{found}, where the task needs a directory: take it away.")
         results.mkdir(parents=True, exist_ok=True)
         logs.mkdir(parents=True, exist_ok=True)
         for stale in ("classified.json", "unclassified.json", CLASSIFIED):

@@ -1010,7 +1010,7 @@ def test_low_limit_of_descriptors_that_can_be_raised_is(bands_model: Path, tmp_p
 
 ODD_PLACES = {
     "output/logs/out.log": [os.mkfifo, os.mkdir, "link"],
-    "output/results": [os.mkfifo, "dangling"],
+    "output/results": [os.mkfifo, "dangling", "link", Path.touch],
     "output/logs": [os.mkfifo, "dangling"],
     "output": [os.mkfifo, "dangling"],
     "status.json": [os.mkdir],
@@ -1043,6 +1043,10 @@ def test_odd_file_in_the_way_is_named_at_once(
     assert run.code == 1
     reason = run.stderr.splitlines()[-1]
     assert str(path) in reason and "Traceback" not in run.stderr
+    if place in ("output/results", "output/logs", "output"):
+        kinds = {os.mkfifo: "a FIFO", Path.touch: "a file"}
+        kind = kinds.get(make, "a link that leads to no directory")
+        assert reason == f"{path} is {kind}, where the task needs a directory: take it away."
     assert place == "status.json" or run.status == {"status": "failed", "reason": reason}
     assert precious.read_text() == "precious"
     assert not (tmp_path / "nowhere").exists()
