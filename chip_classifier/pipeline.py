@@ -225,7 +225,8 @@ class Pipeline:
                 except UndecodableChip as error:
                     problems[number] = str(error)
                 else:
-                    self.saw_16_bits |= has_16_bits and self._bit_depth is None
+                    if has_16_bits and self._bit_depth is None:  # only ever set: by any thread
+                        self.saw_16_bits = True
         finally:
             self._files.give_back(files)
             self._waiting.release()
