@@ -7,7 +7,9 @@
     deploy-chip-classifier.py --work-dir DIR
 
 The first three leave all that they write in --out, and take a flag for each string port (the README
-explains them). The last one works in one directory, /mnt/work in the container, as GBDX lays it:
+explains them). The features that the chips were cut at may lie beside the tar, the zip or the
+folder as ref.geojson, or in the folder. The last one works in one directory, /mnt/work in the
+container, as GBDX lays it:
 
     input/ports.json      string ports, all optional: classes, size, deploy_batch, preprocessing,
                           normalization_vector, normalization_value, bands, bit_depth, probabilities
@@ -45,6 +47,7 @@ from chip_classifier.answers import Answers
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
 from chip_classifier.explain import Stopped, exit_code, explain
+from chip_classifier.files import obstacle
 from chip_classifier.final_chips import final_chips
 from chip_classifier.geojson import CLASSIFIED
 from chip_classifier.inputs import Given, find_inputs
@@ -54,7 +57,11 @@ from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.places import Places
 from chip_classifier.ports import TaskError, chip_size, class_names
-from chip_classifier.preprocessing import contradictions, settle_preprocessing
+from chip_classifier.preprocessing import (
+    contradictions,
+    numbers_for_fractions,
+    settle_preprocessing,
+)
 from chip_classifier.preview import Preview, RunFacts
 from chip_classifier.progress import Progress, say
 from chip_classifier.report import (
@@ -103,6 +110,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
     log_settings(settings, archive, inputs.model, opened)
     for warning in (
         *ports.warnings,
+        *numbers_for_fractions(ports),
         *opened.warnings,
         *contradictions(opened, ports, preprocessing),
     ):
@@ -140,7 +148,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
     log.info("Total classification time: %.2f s, %.1f chips/s", seconds, rate)
-    log_archive(archive, pipeline)
+    log_archive(archive)
     fed = log_fed(preprocessing, values)
 
     counts, reasons = answers.write(results, classes)
@@ -225,6 +233,9 @@ def prepare_output(results: Path, logs: Path) -> None:
     Raises TaskError if they cannot be written to.
     """
     try:
+        for folder in (results, logs):
+            if found := obstacle(folder):
+                raise TaskError(f"{found}, where the task needs a directory: take it away.")
         results.mkdir(parents=True, exist_ok=True)
         logs.mkdir(parents=True, exist_ok=True)
         for stale in ("classified.json", "unclassified.json", CLASSIFIED):

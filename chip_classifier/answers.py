@@ -9,7 +9,7 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import TextIO
@@ -34,6 +34,7 @@ class Answers:
         class; empty unless they are wanted.
     problems: chip number -> why the chip could not be classified.
     links: chip number -> path of the member that a link in the archive points to.
+    noticed: what may be wrong with the chips or the model's outputs; see Noticed.
     """
 
     def __init__(self, probabilities: bool = False) -> None:
@@ -46,6 +47,7 @@ class Answers:
         self.certainties = array("d")
         self.problems: dict[int, str] = {}
         self.links: dict[int, str] = {}
+        self.noticed: set[str] = set()
 
     def __len__(self) -> int:
         """Give the number of chips that have been answered."""
@@ -57,12 +59,20 @@ class Answers:
         certainties: Sequence[float],
         problems: Mapping[int, str],
         probabilities: Sequence[float] = (),
+        noticed: Collection[str] = (),
     ) -> None:
         """Append the answers of one batch; arguments as in the attributes of this class."""
         self.classes.extend(classes)
         self.certainties.extend(certainties)
         self.probabilities.extend(probabilities)
         self.problems.update(problems)
+        self.noticed.update(noticed)
+
+    def chip_names(self) -> ChipNames:
+        """Give the names of the chips that count, once the paths of all chips are known."""
+        if self._named is None:
+            self._named = ChipNames(self.names)
+        return self._named
 
     def final(self) -> Iterator[tuple[int, str, int]]:
         """Yield (chip number, chip name, number of the chip that answers for it) in order.
@@ -72,13 +82,11 @@ class Answers:
         A chip that a later member of the same path replaces is left out. A link is answered by the
         chip that it points to; the last number is -1 where that is no chip of the archive.
         """
-        if self._named is None:
-            self._named = ChipNames(self.names)
         targets = set(self.links.values())
         latest = (
             {path: n for n, path in enumerate(self.names) if path in targets} if targets else {}
         )
-        for number, name in self._named:
+        for number, name in self.chip_names():
             answering = number
             for _ in range(40):  # as many links in a row as Linux follows
                 if answering not in self.links:

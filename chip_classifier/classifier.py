@@ -134,26 +134,20 @@ def missing_cuda(root: Path = Path("/")) -> bool:
 def interpret(outputs: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turn a model's outputs into classes and certainties.
 
-    Several outputs: the class of the largest one, and its value. One output: the second class if it
-    is above 0.5 (above 0 for a tanh or a logit), and the value of the class chosen (for a logit,
-    its value as it is).
+    The class of the largest value, and that value. One output: the second class if it is above 0.5
+    (above 0 for a tanh or a logit); the certainty of a logit is its value as it is.
 
     Args:
-        outputs: float32 (N, K).
+        outputs: float32 (N, K), finite.
         head: what they are.
     Returns:
-        Classes int (N,), certainties float64 (N,), and whether each chip's outputs are finite (N,).
+        Classes int (N,), certainties float64 (N,), and the values of all classes, as class_values.
     """
-    finite = np.isfinite(outputs).all(axis=1)
-    values = class_values(np.where(finite[:, None], outputs, 0), head)
-    if outputs.shape[1] > 1:
-        classes = values.argmax(axis=1)
-    else:
-        threshold = 0.0 if head.is_logit else 0.5
-        classes = (values[:, 1] > threshold).astype(int)
-        if head.is_logit:
-            return classes, values[:, 1], finite
-    return classes, values[np.arange(len(values)), classes], finite
+    values = class_values(outputs, head)
+    classes = values.argmax(axis=1)
+    if outputs.shape[1] == 1 and head.is_logit:
+        return classes, values[:, 1], values
+    return classes, values[np.arange(len(values)), classes], values
 
 
 def class_values(outputs: np.ndarray, head: Head) -> np.ndarray:
@@ -175,10 +169,6 @@ def class_values(outputs: np.ndarray, head: Head) -> np.ndarray:
     return np.hstack([-values if head.is_logit else 1 - values, values])
 
 
-def warn_about_values(values: np.ndarray) -> None:
-    """Warn if the values of the classes, (N, classes), are no probabilities."""
-    if ((values < 0) | (values > 1)).any():
-        warn(
-            "The model's outputs are no probabilities (values below 0 or above 1): the certainties "
-            "are its values as they are."
-        )
+def are_probabilities(values: np.ndarray) -> bool:
+    """Tell whether the values of the classes, (N, classes), are all from 0 to 1."""
+    return not ((values < 0) | (values > 1)).any()

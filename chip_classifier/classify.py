@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers
-from chip_classifier.classifier import Classifier, class_values, interpret, warn_about_values
+from chip_classifier.classifier import Classifier, are_probabilities, interpret
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log
+from chip_classifier.noticed import Noticed, warn_about
 from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, in_colors, rows_of
 from chip_classifier.preprocessing import Preprocessing
 from chip_classifier.preview import Preview
@@ -52,7 +53,9 @@ def classify_chips(
         for batch, outputs in compute_batches(batches, classifier):
             if noted:
                 noted.result()
-            noted = noting.submit(note_batch, batch, outputs, head, answers, journal, preview)
+            noted = noting.submit(
+                note_batch, batch, outputs, head, answers, journal, preview, pipeline.saw_16_bits
+            )
             if not fed and len(outputs.rows):
                 fed = preprocessing.fed(rows_of(batch, outputs.rows))
             progress.show(len(answers))
@@ -112,23 +115,27 @@ def note_batch(
     answers: Answers,
     journal: Journal,
     preview: Preview,
+    saw_16_bits: bool,
 ) -> None:
     """Note the answers of a batch, write them to the journal, show them to the preview.
 
-    A chip for which the model gives no finite value is not classified.
+    A chip for which the model gives no finite value is not classified. What may be wrong with the
+    chips or the outputs is warned about; `saw_16_bits`: as Pipeline has it, with this batch.
     """
     rows = outputs.rows
     classes = np.full(len(batch.names), NO_CLASS)
     certainties = np.zeros(len(batch.names))
     probabilities: list[float] = []
+    noticed = {Noticed.SIXTEEN_BITS} if saw_16_bits else set()
     if len(rows):
-        found, certainty, finite = interpret(outputs.values, head)
+        finite = np.isfinite(outputs.values).all(axis=1)
         for row in rows[~finite]:
             batch.problems[batch.first + int(row)] = "the model gives no finite value for this chip"
-        rows, found, certainty = rows[finite], found[finite], certainty[finite]
-        values = class_values(outputs.values[finite], head)
+        rows = rows[finite]
+        found, certainty, values = interpret(outputs.values[finite], head)
         classes[rows], certainties[rows] = found, certainty
-        warn_about_values(values)
+        if not are_probabilities(values):
+            noticed.add(Noticed.NO_PROBABILITIES)
         with harmless("the preview"):
             pixels = in_colors(rows_of(batch, rows))
             preview.add(batch.first + rows, pixels, found, certainty)
@@ -139,8 +146,9 @@ def note_batch(
         probabilities = of_chips.ravel().tolist()
     for number, problem in batch.problems.items():
         log.warning("Chip '%s' is not classified: %s", batch.names[number - batch.first], problem)
+    warn_about(noticed)
     noted = (classes.tolist(), certainties.tolist(), batch.problems)
-    journal.add(batch.first, *noted, batch.links, probabilities)
-    answers.add(*noted, probabilities)
+    journal.add(batch.first, *noted, batch.links, probabilities, noticed)
+    answers.add(*noted, probabilities, noticed)
     last = batch.first + len(batch.names) - 1
     log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)

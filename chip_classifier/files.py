@@ -24,6 +24,16 @@ def odd_kind(path: Path) -> str | None:
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), None)
 
 
+def obstacle(path: Path) -> str | None:
+    """Say what lies in the way of a directory, at its path or above; None if nothing does."""
+    for place in (*reversed(path.parents), path):
+        if place.is_symlink() and not place.is_dir():
+            return f"{place} is a link that leads to no directory"
+        if place.exists() and not place.is_dir():
+            return f"{place} is {odd_kind(place) or 'a file'}"
+    return None
+
+
 def create(path: Path, encoding: str = "utf-8") -> TextIO:
     """Make a new file to write to; one that is there, or a link, is taken away before.
 

@@ -1,11 +1,12 @@
 """Features with the chips' answers: GeoJSON (RFC 7946) in and out, one feature at a time.
 
-A reference file lies beside the archive, as the task chip-from-vrt writes it: the features that the
+A reference file lies beside the chips, as the task chip-from-vrt writes it: the features that the
 chips were cut at, some with their true class. It may have millions of features; it is read as a
 stream.
 """
 
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from chip_classifier.ports import TaskError
 from chip_classifier.truth import NO_TRUTH
 
 CLASSIFIED = "classified.geojson"
-REFERENCE_SUFFIX = ".geojson"
+REFERENCE, REFERENCE_SUFFIX = "ref.geojson", ".geojson"
 TRUE_CLASS = "class_name"
 # Where a feature may say which chip was cut at it, in this order.
 KEYS = ("feature_id", "id", "name")
@@ -35,20 +36,42 @@ Feature: TypeAlias = dict[str, object]
 
 
 def find_reference(folder: Path) -> Path | None:
-    """Find the GeoJSON file beside the archive; None if there is none.
+    """Find the GeoJSON file beside the archive of a work directory; None if there is none.
 
     Raises TaskError if there are several, or if it is no collection of features.
     """
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.name.lower().endswith(REFERENCE_SUFFIX) and path.name[0] != "." and path.is_file()
-    )
+    return _the_only_one(_references_in(folder))
+
+
+def find_reference_of(chips: Path) -> Path | None:
+    """Find the GeoJSON file of a folder, a zip or a tar of chips; None if there is none.
+
+    It lies in the folder, or as ref.geojson beside the folder, zip or tar, where files with other
+    names may have to do with other things.
+
+    Raises TaskError as find_reference does.
+    """
+    found = _references_in(chips) if chips.is_dir() else []
+    beside = Path(os.path.abspath(chips)).parent / REFERENCE
+    return _the_only_one([*found, beside] if beside.is_file() else found)
+
+
+def _references_in(folder: Path) -> list[Path]:
+    """List the GeoJSON files in a folder."""
+    return sorted(path for path in folder.iterdir() if is_reference(path.name) and path.is_file())
+
+
+def is_reference(name: str) -> bool:
+    """Tell whether a file beside chips is one of features, by its name."""
+    return name.lower().endswith(REFERENCE_SUFFIX) and not name.startswith(".")
+
+
+def _the_only_one(found: Sequence[Path]) -> Path | None:
+    """Give the only one of some GeoJSON files; None if there is none."""
     if len(found) > 1:
-        names = ", ".join(path.name for path in found[:10])
         raise TaskError(
-            f"{folder} may hold one {REFERENCE_SUFFIX} file beside the archive, but holds "
-            f"{len(found)}: {names}: leave one of them there."
+            f"There may be one {REFERENCE_SUFFIX} file with the chips, but there are "
+            f"{len(found)}: {', '.join(map(str, found[:10]))}: leave one of them there."
         )
     for path in found:
         _require_collection(path)
@@ -68,7 +91,7 @@ def _require_collection(path: Path) -> None:
         problem = " ".join(str(error).split())[:200]
     raise TaskError(
         f"{path.name} is no GeoJSON FeatureCollection in UTF-8 ({problem}): mend it, or take it "
-        "out of the directory of the chips."
+        "away from the chips."
     )
 
 
@@ -151,13 +174,13 @@ class Matcher:
     def __init__(self, chips: FinalChips, class_names: Sequence[str]) -> None:
         """Begin; arguments as elsewhere."""
         self._chips = chips
-        self._rows = {name: row for row, name in enumerate(chips.names)}
+        self._rows = {name: row for row, (_, name) in enumerate(chips.names)}
         self._class_index = {name: index for index, name in enumerate(class_names)}
         self._key: str | None = None
         self._features = self._lost = 0
-        self._is_matched = np.zeros(len(chips.names), bool)
-        self._truths = np.full(len(chips.names), NO_TRUTH, np.int32)
-        self._centres = np.full((len(chips.names), 2), np.nan)
+        self._is_matched = np.zeros(len(chips.numbers), bool)
+        self._truths = np.full(len(chips.numbers), NO_TRUTH, np.int32)
+        self._centres = np.full((len(chips.numbers), 2), np.nan)
         self._strange: Counter = Counter()
 
     def match(self, features: Iterable[Feature]) -> Iterator[tuple[Feature, int]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chip_classifier.archive import ARCHIVE_SUFFIXES, Archive
-from chip_classifier.geojson import find_reference
+from chip_classifier.geojson import find_reference, find_reference_of
 from chip_classifier.ports import Ports, TaskError, find_input, find_model, parse_ports, read_ports
 from chip_classifier.sources import Folder, Zip, open_chips
 
@@ -27,7 +27,7 @@ class Given:
 class Inputs:
     """The ports, the chips, the model file, and the .json files beside that.
 
-    reference: the GeoJSON file beside the archive of a work directory, if there is one.
+    reference: the GeoJSON file beside the chips, if there is one.
     """
 
     ports: Ports
@@ -51,10 +51,10 @@ def find_inputs(source: Path | Given) -> Inputs:
         reference = find_reference(source / "chips")
         return Inputs(ports, archive, *find_model(source / "model"), reference)
     ports = parse_ports(source.ports)
-    chips = open_chips(source.chips)
+    chips, reference = open_chips(source.chips), find_reference_of(source.chips)
     if source.model.is_dir():
-        return Inputs(ports, chips, *find_model(source.model))
+        return Inputs(ports, chips, *find_model(source.model), reference)
     if not source.model.is_file():
         raise TaskError(f"The model {source.model} is no file: give the path of a model file.")
     beside = sorted(source.model.parent.glob("*.json"))
-    return Inputs(ports, chips, source.model, beside)
+    return Inputs(ports, chips, source.model, beside, reference)

@@ -7,9 +7,10 @@ task goes on from it.
 
 The first line is the task's fingerprint (what must be the same for a resume to be right), each
 further line a batch: {"first": number of its first chip, "classes": [...], "certainties": [...],
-"problems": {number: reason}, "links": [number, ...]}; where they are wanted, also "probabilities":
-[...], those of all classes of a chip behind each other. A class of -1 stands for a chip that has
-none, because it has a problem or is a link to another chip.
+"problems": {number: reason}, "links": [number, ...], "noticed": [values of Noticed, sorted]};
+where they are wanted, also "probabilities": [...], those of all classes of a chip behind each
+other. A class of -1 stands for a chip that has none, because it has a problem or is a link to
+another chip.
 
 A journal may be damaged like any file. Each field of a line is checked; from the first line that
 does not hold, the run goes on as if the journal ended there.
@@ -29,6 +30,7 @@ from typing import Any
 from chip_classifier import VERSION
 from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.files import create, odd_kind
+from chip_classifier.noticed import Noticed
 from keras_files.same_file import SameFile
 
 JOURNAL = "resume.jsonl"
@@ -122,6 +124,7 @@ class Journal:
         problems: Mapping[int, str],
         links: Collection[int],
         probabilities: Sequence[float] = (),
+        noticed: Collection[str] = (),
     ) -> None:
         """Write one batch; arguments as in the lines of the journal.
 
@@ -133,6 +136,7 @@ class Journal:
             "certainties": list(certainties),
             "problems": dict(problems),
             "links": list(links),
+            "noticed": sorted(noticed),
         }
         if len(probabilities):
             batch["probabilities"] = list(probabilities)
@@ -168,14 +172,17 @@ class Journal:
 
 def _parse_batch(
     line: bytes, first: int, expected: Expected
-) -> tuple[list[int], list[float], dict[int, str], list[float]] | None:
-    """Parse a line of the journal; None if it is not the batch that begins with chip `first`."""
+) -> tuple[list[int], list[float], dict[int, str], list[float], list[str]] | None:
+    """Parse a line of the journal, for Answers.add.
+
+    None if it is not the batch that begins with chip `first`.
+    """
     try:
         batch = json.loads(line, object_pairs_hook=_without_repetition)
         classes, certainties = batch["classes"], batch["certainties"]
         problems = {int(number): reason for number, reason in batch["problems"].items()}
         has_none = sorted([*problems, *batch["links"]])
-        probabilities = batch.get("probabilities", [])
+        probabilities, noticed = batch.get("probabilities", []), batch["noticed"]
         size = len(classes)
         holds = (
             line.endswith(b"\n")
@@ -183,6 +190,7 @@ def _parse_batch(
             and _is_size_of_batch(first, size, expected)
             and all(type(part) is list for part in (classes, certainties, probabilities))
             and type(batch["links"]) is list
+            and noticed == sorted({*noticed} & {*Noticed})
             and all(type(n) is int and NO_CLASS <= n < expected.classes for n in classes)
             and len(certainties) == size
             and len(probabilities) == size * expected.probabilities
@@ -196,7 +204,7 @@ def _parse_batch(
         )
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
-    return (classes, certainties, problems, probabilities) if holds else None
+    return (classes, certainties, problems, probabilities, noticed) if holds else None
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

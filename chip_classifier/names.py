@@ -4,7 +4,7 @@ import itertools
 import operator
 import pickle
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -12,12 +12,13 @@ import numpy as np
 _OF_A_PACK = 1024
 
 
-class Names(Collection[str]):
+class Names(Sequence[str]):
     """Strings in their order, each in a few bytes more than its own."""
 
     def __init__(self) -> None:
         self._packs: list[bytes] = []
         self._last: list[str] = []
+        self._unpacked: tuple[int, list[str]] = -1, []  # the pack that was asked for last
 
     def extend(self, names: Iterable[str]) -> None:
         """Append strings."""
@@ -34,8 +35,13 @@ class Names(Collection[str]):
             yield from pickle.loads(pack)
         yield from self._last
 
-    def __contains__(self, name: object) -> bool:
-        return any(other == name for other in self)
+    def __getitem__(self, number: int) -> str:
+        pack, place = divmod(range(len(self))[number], _OF_A_PACK)
+        if pack == len(self._packs):
+            return self._last[place]
+        if pack != self._unpacked[0]:
+            self._unpacked = pack, pickle.loads(self._packs[pack])
+        return self._unpacked[1][place]
 
 
 class ChipNames:
@@ -48,7 +54,7 @@ class ChipNames:
     replaced: numbers of the chips whose path a later one has too.
     """
 
-    def __init__(self, paths: Collection[str]) -> None:
+    def __init__(self, paths: Sequence[str]) -> None:
         """Find what must be known of all paths in the archive to name each of them.
 
         Args:
@@ -71,8 +77,15 @@ class ChipNames:
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         """Yield the number and the name of each chip that no other one replaces, in order."""
+        return self._named(enumerate(self._paths))
+
+    def __getitem__(self, number: int) -> str:
+        """Give the name of a chip that no other one replaces."""
+        return next(self._named([(number, self._paths[number])]))[1]
+
+    def _named(self, paths: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         top, replaced, whole = self._top, self.replaced, self._whole
-        for number, path in enumerate(self._paths):
+        for number, path in paths:
             if number not in replaced:
                 dot = path.rfind(".")
                 if number in whole or dot <= path.rfind("/") + 1:

@@ -134,11 +134,13 @@ class Pipeline:
         next one if it is changed.
         """
         while (batch := self._batches.get()) is not None:
-            if isinstance(batch, Exception):
-                raise batch
-            for problems in batch.preparing:
-                batch.problems |= problems.result()
-            self.listing.archive.require_unchanged()
+            try:
+                if isinstance(batch, Exception):
+                    raise batch
+                for problems in batch.preparing:
+                    batch.problems |= problems.result()
+            finally:  # what went wrong may be due to a change
+                self.listing.archive.require_unchanged()
             yield batch
 
     def _read(self) -> None:
@@ -224,7 +226,8 @@ class Pipeline:
                 except UndecodableChip as error:
                     problems[number] = str(error)
                 else:
-                    self.saw_16_bits |= has_16_bits and self._bit_depth is None
+                    if has_16_bits and self._bit_depth is None:  # only ever set: by any thread
+                        self.saw_16_bits = True
         finally:
             self._files.give_back(files)
             self._waiting.release()
@@ -240,6 +243,7 @@ def batches_to_compute(pipeline: Pipeline, answers: Answers) -> Iterator[Batch]:
     answered = len(answers)
     for batch in pipeline:
         if pipeline.listing.error:
+            pipeline.listing.archive.require_unchanged()
             raise pipeline.listing.error
         answers.names.extend(batch.names)
         answers.links |= batch.links

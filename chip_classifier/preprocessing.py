@@ -173,6 +173,25 @@ def _fit(
     )
 
 
+def numbers_for_fractions(ports: Ports) -> Iterator[str]:
+    """Yield warnings on numbers that seem to be for values from 0 to 1, such as 0.485,0.456,0.406.
+
+    In every mode the pixels have values from 0 to 255 when the numbers are used. To subtract 0, or
+    to divide by 1, changes nothing.
+    """
+    for port, numbers, idle in (
+        ("normalization_vector", ports.normalization_vector, 0),
+        ("normalization_value", ports.normalization_value, 1),
+    ):
+        if numbers and set(numbers) != {idle} and all(0 <= number <= 1 for number in numbers):
+            given, larger = (",".join(f"{by * n:.6g}" for n in numbers) for by in (1, 255))
+            yield (
+                f"The port {port} is {given}, as for values from 0 to 1, but it is used on values "
+                f"from 0 to 255: if it is for 0 to 1, set it to {larger}, or leave it out and set "
+                "the port preprocessing as the model was trained."
+            )
+
+
 def contradictions(opened: OpenedModel, ports: Ports, in_force: Preprocessing) -> Iterator[str]:
     """Yield warnings where a model's own configuration contradicts the preprocessing.
 

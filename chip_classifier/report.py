@@ -16,6 +16,7 @@ from chip_classifier.chip_map import draw_map
 from chip_classifier.final_chips import FinalChips
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log, warn
+from chip_classifier.noticed import warn_about
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import Preprocessing
@@ -105,16 +106,17 @@ def log_fed(preprocessing: Preprocessing, fed: Sequence[tuple[float, float, floa
 
 
 def log_resume(journal: Journal, answers: Answers) -> None:
-    """Log and print what the journal of an earlier run meant for this one."""
+    """Log and print what the journal of an earlier run meant for this one; warn as that one did."""
     if journal.note:
         log.info(journal.note)
         say(journal.note)
     for number, problem in answers.problems.items():
         log.warning("Chip number %d was not classified by the earlier run: %s", number, problem)
+    warn_about(answers.noticed)
 
 
-def log_archive(archive: Archive, pipeline: Pipeline) -> None:
-    """Log what was noticed about the archive and its chips while they were read."""
+def log_archive(archive: Archive) -> None:
+    """Log what was noticed about the archive while it was read."""
     for what, number in archive.passed_over.items():
         log.info("Passed over in the archive: %d %s", number, what)
     if archive.first_passed_over is not None:
@@ -126,12 +128,6 @@ def log_archive(archive: Archive, pipeline: Pipeline) -> None:
         warn(
             f"Data follows the end of the archive {archive.path.name} and was not read: if "
             "archives were joined with cat, join them with 'tar --concatenate' instead."
-        )
-    if pipeline.saw_16_bits:
-        warn(
-            "Some chips have 16-bit bands, which are read as value / 256: chips with 11 "
-            "significant bits, as of most satellites, turn almost black: set the port bit_depth to "
-            "11, or to what they have."
         )
 
 
@@ -174,7 +170,7 @@ def write_preview(
                 review.scores,
                 review.source,
                 [
-                    Confused(truth, given, number, [chips.names[row] for row in rows])
+                    Confused(truth, given, number, [chips.name(row) for row in rows])
                     for truth, given, number, rows in wrong
                 ],
                 mistaken,
@@ -188,7 +184,7 @@ def _first_unclassified(answers: Answers, chips: FinalChips) -> list[tuple[str, 
     """Give the names and reasons of the first chips that have no class."""
     (rows,) = (chips.classes == NO_CLASS).nonzero()
     return [
-        (chips.names[row], answers.reason(int(chips.numbers[row]), int(chips.answering[row])))
+        (chips.name(row), answers.reason(int(chips.numbers[row]), int(chips.answering[row])))
         for row in rows[:MOST_UNCLASSIFIED].tolist()
     ]
 
@@ -214,7 +210,7 @@ def _known(numbers: set[int], chips: FinalChips, review: Review) -> dict[int, Kn
     (rows,) = np.isin(chips.numbers, list(numbers)).nonzero()
     return {
         int(chips.numbers[row]): KnownChip(
-            chips.names[row], int(review.truths[row]), tuple(review.centres[row].tolist())
+            chips.name(row), int(review.truths[row]), tuple(review.centres[row].tolist())
         )
         for row in rows.tolist()
         if chips.classes[row] != NO_CLASS

@@ -55,21 +55,22 @@ def review_answers(
 
     Args:
         results: directory of the results.
-        reference: the GeoJSON file beside the archive, or None.
+        reference: the GeoJSON file beside the chips, or None.
         places: of the tif chips; where there is a reference, they are not looked at.
         answers: of all chips.
         chips: those that count.
         class_names: the name of each class.
     """
-    truths = np.full(len(chips.names), NO_TRUTH, np.int32)
-    centres = np.full((len(chips.names), 2), np.nan)
+    truths = np.full(len(chips.numbers), NO_TRUTH, np.int32)
+    centres = np.full((len(chips.numbers), 2), np.nan)
     source = reference.name if reference else "the folders' names"
     with harmless(CLASSIFIED):
         if reference is None:
             counts = np.zeros(len(answers.names), bool)
             counts[chips.numbers] = True
-            paths = list(itertools.compress(answers.names, counts))
-            if (of_folders := truths_of_folders(paths, class_names)) is not None:
+            paths = itertools.compress(answers.names, counts)
+            of_folders = truths_of_folders(paths, len(chips.numbers), class_names)
+            if of_folders is not None:
                 truths = of_folders
             centres = _place(results, places, answers, chips, class_names)
         else:
@@ -134,7 +135,7 @@ def _place(
 
     Returns the chips' middles, as Review has them.
     """
-    centres = np.full((len(chips.names), 2), np.nan)
+    centres = np.full((len(chips.numbers), 2), np.nan)
     placed = places.chips()
     if not len(placed.numbers):
         return centres
@@ -158,7 +159,7 @@ def _place(
     def features() -> Iterator[str]:
         for row, geometry in zip(rows.tolist(), footprints(corners), strict=True):
             entry = answers.entry(int(chips.answering[row]), class_names)
-            properties = encode_json({"name": chips.names[row], **entry})
+            properties = encode_json({"name": chips.name(row), **entry})
             yield f'{{"type": "Feature", "properties": {properties}, "geometry": {geometry}}}'
 
     write_collection(results / CLASSIFIED, features())

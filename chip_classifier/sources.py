@@ -19,6 +19,7 @@ from chip_classifier.archive import (
     UndecodableChip,
     member_path,
 )
+from chip_classifier.geojson import is_reference
 from chip_classifier.kinds import HEAD_BYTES, kind_of
 from chip_classifier.ports import TaskError
 from keras_files.same_file import SameFile
@@ -102,7 +103,8 @@ class Folder(_Source):
     """The chips in a folder and in the folders in it, in the order of their paths.
 
     Hidden folders are passed over, links to folders are not followed. A chip's path begins with the
-    folder's own name, as in a tar that was made of it.
+    folder's own name, as in a tar that was made of it. A GeoJSON file beside the chips is none of
+    the files: it may be added between two runs.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,6 +114,8 @@ class Folder(_Source):
         self._files: list[tuple[str, int, int]] = []
         for folder, folders, names in os.walk(path, onerror=_raise):
             folders[:] = [name for name in folders if not name.startswith(".")]
+            if folder == str(path):
+                names = [name for name in names if not is_reference(name)]
             self._files += [
                 (os.path.relpath(place, path), size, changed)
                 for name in names

@@ -6,7 +6,7 @@ scikit-learn's precision_recall_fscore_support).
 """
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -126,17 +126,20 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
-def truths_of_folders(paths: Sequence[str], class_names: Sequence[str]) -> np.ndarray | None:
+def truths_of_folders(
+    paths: Iterable[str], chips: int, class_names: Sequence[str]
+) -> np.ndarray | None:
     """Take the true classes from the chips' folders: chips/<class>/x.jpg.
 
     Args:
-        paths: of the chips in the archive.
+        paths: of the N chips in the archive.
+        chips: N.
         class_names: in the order of the model's outputs, all different.
     Returns:
         Class indices, int32 (N,), or None unless the folders' names are exactly the classes.
     """
     index = {name: number for number, name in enumerate(class_names)}
-    truths = np.full(len(paths), NO_TRUTH, np.int32)
+    truths = np.full(chips, NO_TRUTH, np.int32)
     for number, path in enumerate(paths):
         truth = index.get(posixpath.basename(posixpath.dirname(path)))
         if truth is None:

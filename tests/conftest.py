@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +20,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 importlib.import_module("chip_classifier")
 
 import chip_files
+from browser import CHROMIUM, Browser
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,3 +57,24 @@ def softmax_model(models: Path) -> Path:
     """A model for 4 x 4 chips with two classes: more blue than red, or the other way round."""
     kernel = [[0.1, 0], [0, 0], [0, 0.1]]
     return chip_files.save_dense_model(models / "softmax.h5", kernel, [0, 0], "softmax")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A browser for all tests; they are skipped where Chromium is not installed."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """The browser, which must have had no trouble, and asked for nothing but the test's page."""
+    chromium.problems.clear()
+    chromium.requests.clear()
+    yield chromium
+    assert chromium.problems == []
+    asked = [url for url in chromium.requests if not url.startswith(("data:", "blob:null/"))]
+    assert all(re.match(r"file:///.*/p\.html(#\w+)?$", url) for url in asked), asked
+    assert chromium.evaluate("document.scripts.length") == 1

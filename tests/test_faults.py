@@ -4,6 +4,7 @@ kill_run.py, load_run.py and fuzz.py try the same at length.
 """
 
 import gzip
+import html
 import json
 import multiprocessing
 import os
@@ -114,6 +115,34 @@ def killed(bands_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kill_after(work_dir, lines=50)
     assert chip_files.read_json(work_dir / "status.json")["status"] == "failed"
     return work_dir
+
+
+def test_resumed_run_warns_of_what_only_the_killed_one_saw(
+    bands_model: Path, tmp_path: Path
+) -> None:
+    bright, black = chip_files.png(np.full((4, 4, 3), 50_000, np.uint16)), uniform_png(0, 0, 0)
+    members = [(f"chips/{n}.png", bright if n < 3 else black) for n in range(1500)]
+    ports = {"deploy_batch": "1", **UNIT_PORTS}
+    work_dir = make_work_dir(tmp_path / "w", make_tar(members), bands_model, ports)
+    kill_after(work_dir, lines=50)
+    killed = shutil.copytree(work_dir, tmp_path / "killed")
+    run = chip_files.assert_succeeded(run_task(work_dir))  # its warnings are in status.json
+    assert kill_run.logged_batches(work_dir)[0][0] >= 49
+    told = [line.partition(" WARNING ")[2] for line in run.warnings()]
+    assert len(told) == 2
+    assert told[0].startswith("Some chips have 16-bit bands")
+    assert told[1].startswith("The model's outputs are no probabilities")
+    page = html.unescape((work_dir / "output" / "logs" / "preview.html").read_text())
+    assert all(warning in page for warning in told)
+
+    # A journal that does not say what was noticed, as earlier ones, is not gone on from.
+    lines = journal_of(killed).read_text().splitlines(keepends=True)
+    lines[1:] = [re.sub(r',"noticed":\[[^]]*\]', "", line) for line in lines[1:]]
+    journal_of(killed).write_text("".join(lines))
+    again = chip_files.assert_succeeded(run_task(killed))
+    assert kill_run.logged_batches(killed)[0] == (0, 0)
+    assert again.status == run.status
+    assert again.classified == run.classified
 
 
 @pytest.mark.parametrize("changed", ["archive", "model", "classes"])
@@ -981,7 +1010,7 @@ def test_low_limit_of_descriptors_that_can_be_raised_is(bands_model: Path, tmp_p
 
 ODD_PLACES = {
     "output/logs/out.log": [os.mkfifo, os.mkdir, "link"],
-    "output/results": [os.mkfifo, "dangling"],
+    "output/results": [os.mkfifo, "dangling", "link", Path.touch],
     "output/logs": [os.mkfifo, "dangling"],
     "output": [os.mkfifo, "dangling"],
     "status.json": [os.mkdir],
@@ -1014,6 +1043,10 @@ def test_odd_file_in_the_way_is_named_at_once(
     assert run.code == 1
     reason = run.stderr.splitlines()[-1]
     assert str(path) in reason and "Traceback" not in run.stderr
+    if place in ("output/results", "output/logs", "output"):
+        kinds = {os.mkfifo: "a FIFO", Path.touch: "a file"}
+        kind = kinds.get(make, "a link that leads to no directory")
+        assert reason == f"{path} is {kind}, where the task needs a directory: take it away."
     assert place == "status.json" or run.status == {"status": "failed", "reason": reason}
     assert precious.read_text() == "precious"
     assert not (tmp_path / "nowhere").exists()

@@ -63,7 +63,7 @@ def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(chips: Path, way: str, model: Path, out: Path, *ports: str) -> list[str]:
     """Give the command line for one of the WAYS."""
-    path = chips / {"folder": "chips", "zip": "chips.zip", "tar": "chips.tar"}[way]
+    path = chips / {"folder": "chips", "zip": "chips.zip", "tar": "chips.tar"}.get(way, way)
     return ["--chips", str(path), "--model", str(model), "--out", str(out), *ports]
 
 
@@ -98,6 +98,59 @@ def test_three_ways_give_the_same_results(undisturbed: dict[str, Path]) -> None:
             "status.json",
             "unclassified.json",
         ]
+
+
+@pytest.fixture
+def referenced(chips: Path, tmp_path: Path) -> Path:
+    """The chips in three ways and, beside them, features for 000 and east/b.png."""
+    for way in ("chips", "chips.zip", "chips.tar"):
+        (tmp_path / way).symlink_to(chips / way)
+    ring = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"feature_id": name, "class_name": truth},
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+        }
+        for name, truth in (("000", "2"), ("east/b.png", "1"))
+    ]
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    (tmp_path / "ref.geojson").write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_features_beside_the_chips_get_the_answers(
+    way: str, referenced: Path, bands_model: Path, undisturbed: dict[str, Path]
+) -> None:
+    out = referenced / "out"
+    done = run(referenced, *arguments(Path(), way, bands_model, out))
+    assert done.returncode == 0, done.stderr
+    check_features(out, undisturbed[way])
+
+
+def test_features_in_the_folder_get_the_answers(
+    referenced: Path, chips: Path, bands_model: Path, undisturbed: dict[str, Path]
+) -> None:
+    shutil.copytree(chips / "chips", referenced / "copy" / "chips")
+    (referenced / "ref.geojson").rename(referenced / "copy" / "chips" / "truth.geojson")
+    out = referenced / "out"
+    done = run(referenced / "copy" / "chips", *arguments(Path(), ".", bands_model, out))
+    assert done.returncode == 0, done.stderr
+    check_features(out, undisturbed["folder"])
+    assert "1 file(s) of the archive are no chips" in done.stderr  # the note, not the features
+
+
+def check_features(out: Path, undisturbed: Path) -> None:
+    """Check the map and the accuracy of a run with the features of `referenced`."""
+    classified = json.loads((out / "classified.json").read_text())
+    assert classified == json.loads((undisturbed / "classified.json").read_text())
+    features = json.loads((out / "classified.geojson").read_text())["features"]
+    written = [feature["properties"] for feature in features]
+    assert [one["feature_id"] for one in written] == ["000", "east/b.png"]
+    assert all(one.items() >= classified[one["feature_id"]].items() for one in written)
+    right = sum(one["class"] == one["class_name"] for one in written)
+    assert f"{right} of 2 chips are right" in (out / "out.log").read_text()
 
 
 @pytest.mark.parametrize("way", ["folder", "zip"])
@@ -149,6 +202,8 @@ def test_every_port_has_a_flag_and_help_begins_with_examples(
         ("--chips m.h5 --model m.h5 --out o", "m.h5 is not a tar archive"),
         ("--chips empty --model m.h5 --out o", "empty holds no"),
         ("--chips cut.zip --model m.h5 --out o", "not a tar archive"),
+        ("--chips two/chips --model m.h5 --out o", "two/ref.geojson: leave one of them there"),
+        ("--chips bad/chips.tar --model m.h5 --out o", "ref.geojson is no GeoJSON"),
         ("--chips chips.tar --model m.h5 --out o --size big", "positive whole number, not 'big'"),
     ],
 )
@@ -158,7 +213,12 @@ def test_nonsense_is_refused_in_a_sentence(
     for name in ("chips", "chips.tar"):
         (tmp_path / name).symlink_to(chips / name)
     shutil.copy(bands_model, tmp_path / "m.h5")
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "two/chips", "bad"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("two/ref.geojson", "two/chips/a.geojson"):
+        (tmp_path / name).write_text('{"type": "FeatureCollection", "features": []}')
+    (tmp_path / "bad" / "chips.tar").symlink_to(chips / "chips.tar")
+    (tmp_path / "bad" / "ref.geojson").write_text("{}")
     (tmp_path / "cut.zip").write_bytes((chips / "chips.zip").read_bytes()[:5000])
     done = run(tmp_path, *line.split())
     assert done.returncode != 0
@@ -187,6 +247,8 @@ def test_folder_follows_links_to_files_only(tmp_path: Path) -> None:
     assert source.read(chips["f/a.png"]) == b"outside"
     assert "target is missing" in chips["f/dangling.png"].problem
     before = source.fingerprint()
+    (folder / "ref.geojson").write_bytes(b"features")
+    assert Folder(folder).fingerprint() == before
     (folder / "sub" / "b.png").write_bytes(b"longer")
     assert Folder(folder).fingerprint() != before
     with pytest.raises(BrokenArchive, match="was changed"):

@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.classifier import Classifier, interpret
-from chip_classifier.classify import compute_batches
+from chip_classifier.classify import Outputs, compute_batches, note_batch
+from chip_classifier.journal import Expected, Journal
 from chip_classifier.pipeline import Batch
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import settle_preprocessing
+from chip_classifier.preview import Preview
 from chip_files import (
     assert_succeeded,
     command,
@@ -162,19 +165,33 @@ def test_outputs_are_interpreted(
     classes: list[int],
     certainties: list[float],
 ) -> None:
-    found, certainty, finite = interpret(
-        np.array(outputs, np.float32), Head("linear" if is_logit else None)
-    )
+    outputs = np.array(outputs, np.float32)
+    found, certainty, values = interpret(outputs, Head("linear" if is_logit else None))
     assert found.tolist() == classes
     assert certainty.tolist() == certainties
-    assert finite.all()
+    assert values[:, -1].tolist() == outputs[:, -1].tolist()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_outputs_that_are_not_finite_are_marked(bad: float, outputs: int) -> None:
+def test_a_chip_without_finite_outputs_is_not_classified(
+    bad: float, outputs: int, tmp_path: Path
+) -> None:
     values = np.full((3, outputs), 0.25, np.float32)
     values[1, outputs - 1] = bad
-    _, certainty, finite = interpret(values, Head())
-    assert finite.tolist() == [True, False, True]
-    assert np.isfinite(certainty).all()
+    batch = Batch(0, ["a.png", "b.png", "c.png"], pixels=np.zeros((3, 2, 2, 3), np.uint8))
+    classes = max(outputs, 2)
+    answers, expected = Answers(probabilities=True), Expected(classes, 3, 3, classes)
+    journal = Journal(tmp_path / "j", {}, expected, Answers(probabilities=True))
+    preview, of_batch = Preview(classes), Outputs(np.arange(3), values, 0.0)
+    note_batch(batch, of_batch, Head(), answers, journal, preview, saw_16_bits=False)
+    journal.close()
+    resumed = Answers(probabilities=True)
+    Journal(tmp_path / "j", {}, expected, resumed).close()
+    certainty = 0.75 if outputs == 1 else 0.25
+    for found in (answers, resumed):
+        assert found.classes.tolist() == [0, NO_CLASS, 0]
+        assert found.certainties.tolist() == [certainty, 0, certainty]
+        assert found.problems == {1: "the model gives no finite value for this chip"}
+        of_chip = [0.75, 0.25] if outputs == 1 else [0.25] * 3
+        assert found.probabilities.tolist() == [*of_chip, *[0] * classes, *of_chip]

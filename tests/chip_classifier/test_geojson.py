@@ -20,6 +20,7 @@ from chip_classifier.geojson import (
     with_answers,
     write_collection,
 )
+from chip_classifier.names import ChipNames
 from chip_classifier.ports import TaskError
 
 
@@ -42,8 +43,8 @@ def write(path: Path, features: list[dict], **members: object) -> Path:
 
 def chips_named(*names: str) -> FinalChips:
     """Make chips of class 0."""
-    number = np.arange(len(names))
-    return FinalChips(number, list(names), number, np.zeros(len(names), int), np.ones(len(names)))
+    number, named = np.arange(len(names)), ChipNames([f"{name}.png" for name in names])
+    return FinalChips(number, named, number, np.zeros(len(names), int), np.ones(len(names)))
 
 
 def match(features: list[dict], *names: str) -> tuple[list[int], Matches]:
@@ -193,7 +194,7 @@ def test_reference_beside_the_archive(tmp_path: Path) -> None:
     assert find_reference(tmp_path) == path
     assert list(read_features(path)) == []
     write(tmp_path / "b.geojson", [])
-    with pytest.raises(TaskError, match=r"holds 2: b\.geojson, ref\.GeoJSON: leave one of them"):
+    with pytest.raises(TaskError, match=r"are 2: \S+/b\.geojson, \S+/ref\.GeoJSON: leave one"):
         find_reference(tmp_path)
 
 

@@ -12,13 +12,14 @@ import pytest
 from chip_classifier import journal as journal_module
 from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.journal import SYNC_SECONDS, Expected, Journal
+from chip_classifier.noticed import Noticed
 
 FINGERPRINT = {"archive": "1-2-3", "size": "4 x 4"}
 EXPECTED = Expected(classes=3, batch_size=2, chips=5)
 BATCHES = (
-    (0, [1, NO_CLASS], [0.1 + 0.2, 0.0], {1: "bad"}, []),
+    (0, [1, NO_CLASS], [0.1 + 0.2, 0.0], {1: "bad"}, [], (), {Noticed.SIXTEEN_BITS}),
     (2, [0, NO_CLASS], [1e-30, 1 / 3], {}, [3]),
-    (4, [2], [-5.5], {}, []),
+    (4, [2], [-5.5], {}, [], (), set(Noticed)),
 )
 CLASSES = [1, NO_CLASS, 0, NO_CLASS, 2]
 
@@ -48,6 +49,7 @@ def test_journal_gives_all_answers_back_exactly(tmp_path: Path) -> None:
     assert list(answers.classes) == CLASSES
     assert list(answers.certainties) == [0.1 + 0.2, 0.0, 1e-30, 1 / 3, -5.5]
     assert answers.problems == {1: "bad"}
+    assert answers.noticed == set(Noticed)
     assert "5 chips" in note
 
 
@@ -120,7 +122,14 @@ def test_garbage_in_place_of_a_journal_starts_anew(garbage: bytes, tmp_path: Pat
     assert not (tmp_path / "j").exists()  # closed before its first batch
 
 
-SOUND = {"first": 2, "classes": [0, 1], "certainties": [0.5, 1], "problems": {}, "links": []}
+SOUND = {
+    "first": 2,
+    "classes": [0, 1],
+    "certainties": [0.5, 1],
+    "problems": {},
+    "links": [],
+    "noticed": ["no probabilities"],
+}
 NONE = {"classes": [-1, 1], "problems": {"2": "bad"}}
 LINES = {
     "null": b"null",
@@ -178,6 +187,14 @@ LINES = {
             ("links", ["2"]),
             ("links", {}),
             ("links", None),
+            ("noticed", ["something else"]),
+            ("noticed", ["16 bits", "16 bits"]),
+            ("noticed", ["no probabilities", "16 bits"]),
+            ("noticed", [["16 bits"]]),
+            ("noticed", [16]),
+            ("noticed", "16 bits"),
+            ("noticed", {"16 bits": 1}),
+            ("noticed", None),
         )
     },
     **{
@@ -201,9 +218,16 @@ LINES = {
 
 def test_line_that_the_others_were_made_from_holds(tmp_path: Path) -> None:
     first = write_journal(tmp_path / "j").splitlines(keepends=True)[:2]
-    for sound in (SOUND, {**SOUND, **NONE}, {**SOUND, **NONE, "problems": {}, "links": [2]}):
+    for sound in (
+        SOUND,
+        {**SOUND, **NONE},
+        {**SOUND, **NONE, "problems": {}, "links": [2]},
+        {**SOUND, "noticed": []},
+    ):
         (tmp_path / "j").write_bytes(b"".join(first) + json.dumps(sound).encode() + b"\n")
-        assert list(resume(tmp_path / "j")[0].classes)[2:] == sound["classes"]
+        answers, _ = resume(tmp_path / "j")
+        assert list(answers.classes)[2:] == sound["classes"]
+        assert answers.noticed == {"16 bits", *sound["noticed"]}
 
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
@@ -214,6 +238,7 @@ def test_journal_ends_before_a_line_that_does_not_hold(line: bytes, tmp_path: Pa
     assert list(answers.classes) == list(BATCHES[0][1])
     assert list(answers.certainties) == list(BATCHES[0][2])
     assert answers.problems == BATCHES[0][3]
+    assert answers.noticed == BATCHES[0][6]
     assert (tmp_path / "j").read_bytes() == b"".join(lines[:2])
 
 
@@ -244,9 +269,9 @@ def test_only_the_last_batch_of_the_archive_may_be_short(
 def test_probabilities_are_those_of_all_classes(
     probabilities: object, holds: bool, tmp_path: Path
 ) -> None:
-    (first, *batch), expected = BATCHES[0], Expected(3, 2, 5, probabilities=3)
+    batch, expected = BATCHES[0][:5], Expected(3, 2, 5, probabilities=3)
     journal = Journal(tmp_path / "j", FINGERPRINT, expected, Answers(True))
-    journal.add(first, *batch, [0.1] * 6)
+    journal.add(*batch, [0.1] * 6)
     journal.close()
     header, line = (tmp_path / "j").read_bytes().splitlines()
     line = json.dumps({**json.loads(line), "probabilities": probabilities}).encode()

@@ -12,7 +12,9 @@ from chip_classifier.names import ChipNames, Names
 
 def chip_names(paths: list[str]) -> list[str]:
     """Name the chips of an archive."""
-    return [name for _, name in ChipNames(paths)]
+    names = ChipNames(paths)
+    assert all(names[number] == name for number, name in names)
+    return [name for _, name in names]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,7 @@ def test_of_members_of_one_path_the_last_one_counts() -> None:
     paths = ["t/a.jpg", "t/b.jpg", "t/a.jpg", "t/a.png", "t/c.jpg", "t/b.jpg"]
     names = ChipNames(paths)
     assert list(names) == [(2, "a.jpg"), (3, "a.png"), (4, "c"), (5, "b")]
+    assert [names[n] for n in (2, 3, 4, 5)] == ["a.jpg", "a.png", "c", "b"]
     assert names.replaced == {0, 1}
 
 
@@ -92,6 +95,10 @@ def test_names_come_back_as_they_are(count: int) -> None:
         names.extend(expected[first : first + 100])
     assert list(names) == list(names) == expected
     assert len(names) == count
+    assert [names[n] for n in (*range(count), *range(-count, 0))] == 2 * expected
+    for beyond in (count, -count - 1):
+        with pytest.raises(IndexError):
+            names[beyond]
     assert all(name in names for name in expected[:1000:100])
     assert "other" not in names
 

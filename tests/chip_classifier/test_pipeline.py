@@ -1,6 +1,8 @@
 """Batches hold each chip at its place, whatever the threads do."""
 
 import tarfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -9,7 +11,7 @@ import pytest
 
 import chip_files
 from chip_classifier import pipeline
-from chip_classifier.archive import Archive, BrokenArchive
+from chip_classifier.archive import Archive, BrokenArchive, Chip
 from chip_classifier.listing import Listing
 from chip_classifier.pipeline import Batch, Pipeline
 from chip_files import make_tar, scene
@@ -69,6 +71,46 @@ def test_pipeline_gives_nothing_of_an_archive_that_was_written_to(tmp_path: Path
     path.write_bytes(make_tar(members[::-1]))  # as long, the chips at other places
     with pytest.raises(BrokenArchive, match=r"a\.tar was changed while it was read"):
         next(batches)
+
+
+class WaitingArchive(Archive):
+    """An archive of which no chip but the first ones is listed, or read, until that is allowed."""
+
+    def __init__(self, path: Path, waits_to: str) -> None:
+        super().__init__(path)
+        self._waits_to, self.allowed = waits_to, threading.Event()
+
+    def _wait(self, to: str) -> None:
+        if self._waits_to == to:
+            assert self.allowed.wait(timeout=60)
+
+    def chips(self) -> Iterator[Chip]:
+        """Yield the chips, as Archive does."""
+        for number, chip in enumerate(super().chips()):
+            if number > 1:
+                self._wait("list")
+            yield chip
+
+    def read(self, chip: Chip) -> bytes:
+        """Read a chip, as Archive does."""
+        if chip.name != "0.png":
+            self._wait("read")
+        return super().read(chip)
+
+
+@pytest.mark.parametrize("waits_to", ["list", "read"])
+def test_what_is_missing_because_the_archive_was_written_to_is_not_called_damage(
+    waits_to: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(make_tar([(f"{n}.png", PIXELS) for n in range(40)]))
+    archive = WaitingArchive(path, waits_to)
+    batches = iter(Pipeline(Listing(archive), 1, (5, 6), 0))
+    next(batches)
+    path.write_bytes(b"")  # the moment in which it is written anew
+    archive.allowed.set()
+    with pytest.raises(BrokenArchive, match=r"a\.tar was changed while it was read"):
+        list(batches)
 
 
 def test_archive_is_read_to_its_end_whatever_takes_its_place(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from chip_classifier.preprocessing import (
     FAMILY_MODES,
     Preprocessing,
     contradictions,
+    numbers_for_fractions,
     settle_preprocessing,
 )
 from chip_files import Run, assert_succeeded, make_tar, make_work_dir, png, run_task, scene
@@ -117,6 +118,44 @@ def test_three_numbers_take_the_place_of_the_modes_own(rgb: np.ndarray, tmp_path
     }
     run = classify(tmp_path / "w", rgb, tmp_path / "m.h5", ports)
     check(run, model.predict((rgb - vector) / value, verbose=0))
+
+
+def test_numbers_for_fractions_are_warned_about(rgb: np.ndarray, tmp_path: Path) -> None:
+    model = save_cnn(tmp_path / "m.h5")
+    ports = {"preprocessing": "torch", "normalization_vector": "0.485,0.456,0.406"}
+    run = classify(tmp_path / "w", rgb, tmp_path / "m.h5", ports)  # the warning is in status.json
+    (warning,) = run.warnings()
+    assert "normalization_vector is 0.485,0.456,0.406, as for values from 0 to 1" in warning
+    assert "set it to 123.675,116.28,103.53, or leave it out" in warning
+    # It is computed as documented: subtracted from 0 to 255.
+    vector, value = np.float32([0.485, 0.456, 0.406]), 255 * np.float32([0.229, 0.224, 0.225])
+    check(run, model.predict((rgb - vector) / value, verbose=0))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("vector", "value", "warned"),
+    [
+        (None, None, []),
+        ((0, 0, 0), (1,), []),
+        ((0, 0, 0), (), []),
+        ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), []),
+        ((0.5, 0.5, 127), (-0.5,), []),
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ["123.675,116.28,103.53", "58.395,57.12"]),
+        ((0.5, 0, 1), (1, 1, 0.5), ["127.5,0,255", "255,255,127.5"]),
+        (None, (0.5,), ["set it to 127.5,"]),
+    ],
+)
+def test_only_numbers_for_fractions_are_warned_about(
+    mode: str,
+    vector: tuple[float, ...] | None,
+    value: tuple[float, ...] | None,
+    warned: list[str],
+) -> None:
+    ports = Ports(preprocessing=mode, normalization_vector=vector, normalization_value=value)
+    warnings = list(numbers_for_fractions(ports))
+    assert len(warnings) == len(warned)
+    assert all(part in warning for part, warning in zip(warned, warnings, strict=True))
 
 
 @pytest.mark.parametrize("inside", ["rescaling", "operations"])

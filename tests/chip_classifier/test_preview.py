@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from browser import CHROMIUM, Browser
+from browser import Browser
 from chip_classifier import preview, sample
 from chip_classifier.chip_map import draw_map
 from chip_classifier.preview import Confused, Findings, KnownChip, MistakenChip, Preview, RunFacts
@@ -470,30 +470,6 @@ def test_the_page_needs_a_folder(tmp_path: Path) -> None:
         write_page(tmp_path / "none" / "p.html", np.zeros(1, int), np.ones(1), classes=["a"])
 
 
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)"
-)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A browser for all tests of this file."""
-    with Browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def browser(chromium: Browser) -> Iterator[Browser]:
-    """The browser, which must have had no trouble with the test's pages at the end."""
-    chromium.problems.clear()
-    chromium.requests.clear()
-    yield chromium
-    assert chromium.problems == []
-    asked = [url for url in chromium.requests if not url.startswith("data:")]
-    assert all(re.match(r"file:///.*/p\.html(#\w+)?$", url) for url in asked), asked
-    assert chromium.evaluate("document.scripts.length") == 1
-
-
 def texts(browser: Browser, selector: str) -> list[str]:
     """The visible texts of the elements that a CSS selector finds."""
     script = f"Array.from(document.querySelectorAll({selector!r}), e => e.innerText)"
@@ -530,7 +506,6 @@ IMAGES = """Promise.all(Array.from(document.images, image => image.decode().then
   error => [String(error)])))"""
 
 
-@needs_chromium
 def test_a_small_run_in_the_browser(tmp_path: Path, browser: Browser) -> None:
     class_indices = np.repeat([1, 0, 2], [700, 300, 1])
     no_buildings = np.append(np.linspace(0.5, 0.94, 300), np.linspace(0.951, 0.999, 400))
@@ -607,7 +582,6 @@ def test_a_small_run_in_the_browser(tmp_path: Path, browser: Browser) -> None:
     assert browser.evaluate(f"{links!r}.every(id => document.getElementById(id))")
 
 
-@needs_chromium
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [320, 390, 1200])
 def test_hostile_names_in_the_browser(
@@ -656,7 +630,6 @@ def test_hostile_names_in_the_browser(
     assert (sum(map(int, re.findall(r"\d+", lightness))) < 200) == dark
 
 
-@needs_chromium
 def test_100_classes_in_the_browser(tmp_path: Path, browser: Browser) -> None:
     rng = np.random.default_rng(0)
     class_indices = np.repeat(np.arange(100), np.arange(1, 101))
@@ -702,7 +675,6 @@ def test_100_classes_in_the_browser(tmp_path: Path, browser: Browser) -> None:
     assert browser.evaluate("document.querySelector('#c5').getBoundingClientRect().top") < 900
 
 
-@needs_chromium
 def test_logits_in_the_browser(tmp_path: Path, browser: Browser) -> None:
     path = tmp_path / "p.html"
     write_page(
@@ -715,7 +687,6 @@ def test_logits_in_the_browser(tmp_path: Path, browser: Browser) -> None:
     assert texts(browser, "figcaption")[0] == "-3.000 n"
 
 
-@needs_chromium
 @pytest.mark.parametrize("skip", [600, 1000])
 def test_a_resumed_run_in_the_browser(tmp_path: Path, browser: Browser, skip: int) -> None:
     path = tmp_path / "p.html"
@@ -727,7 +698,6 @@ def test_a_resumed_run_in_the_browser(tmp_path: Path, browser: Browser, skip: in
     assert len(browser.evaluate(IMAGES)) == (32 if skip == 600 else 0)
 
 
-@needs_chromium
 def test_the_browser_notices_trouble(tmp_path: Path, chromium: Browser) -> None:
     chromium.problems.clear()
     page = tmp_path / "p.html"

@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_preview import HOSTILE, LOW_CONTRAST, noise, texts, write_page
 
-from browser import CHROMIUM, Browser
+from browser import Browser
 from chip_classifier.chip_map import draw_map
 from chip_classifier.preview import Confused, Findings
 from chip_classifier.truth import mistakes, score
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)"
-)
 
 # Names of the chips in sight, in the order of the page.
 IN_SIGHT = """Array.from(document.querySelectorAll("#chips li")).filter(e => e.checkVisibility())
@@ -27,24 +22,6 @@ IN_SIGHT = """Array.from(document.querySelectorAll("#chips li")).filter(e => e.c
 # Of these chips: index of the class, of the true class, and certainty.
 FACTS = """Array.from(document.querySelectorAll("#sheets li")).filter(e => e.checkVisibility())
   .map(e => [Number(e.closest(".sheet").id.slice(1)), Number(e.dataset.t), Number(e.dataset.v)])"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A browser for all tests of this file."""
-    with Browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def browser(chromium: Browser) -> Iterator[Browser]:
-    """The browser, which must have had no trouble, and asked for nothing but the test's page."""
-    chromium.problems.clear()
-    chromium.requests.clear()
-    yield chromium
-    assert chromium.problems == []
-    asked = [url for url in chromium.requests if not url.startswith(("data:", "blob:null/"))]
-    assert all(re.match(r"file:///.*/p\.html(#\w+)?$", url) for url in asked), asked
 
 
 class Chips:

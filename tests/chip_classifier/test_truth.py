@@ -95,5 +95,5 @@ def test_memory_does_not_grow_with_the_square_of_the_classes() -> None:
     ],
 )
 def test_truth_of_folders(paths: list[str], truths: list[int] | None) -> None:
-    found = truths_of_folders(paths, ["a", "b"])
+    found = truths_of_folders(iter(paths), len(paths), ["a", "b"])
     assert (found if found is None else found.tolist()) == truths
