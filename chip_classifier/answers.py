@@ -21,6 +21,7 @@ from chip_classifier.names import ChipNames, Names
 
 NO_CLASS = -1
 UNKNOWN = "an earlier run left no answer for this chip: run the task again"
+ENTRIES_AT_A_TIME = 1000  # are written
 encode_json = json.JSONEncoder(allow_nan=False).encode
 
 
@@ -86,15 +87,22 @@ class Answers:
         latest = (
             {path: n for n, path in enumerate(self.names) if path in targets} if targets else {}
         )
+        links = self.links
         for number, name in self.chip_names():
-            answering = number
-            for _ in range(40):  # as many links in a row as Linux follows
-                if answering not in self.links:
-                    break
-                answering = latest.get(self.links[answering], -1)
-            else:
-                answering = -1  # a circle of links
-            yield number, name, answering
+            yield number, name, self._follow(number, latest) if number in links else number
+
+    def _follow(self, number: int, latest: Mapping[str, int]) -> int:
+        """Give the number of the chip that answers for a link; -1 if none of the archive does.
+
+        Args:
+            number: of the link.
+            latest: path of each link's target -> number of the last member of that path.
+        """
+        for _ in range(40):  # as many links in a row as Linux follows
+            number = latest.get(self.links[number], -1)
+            if number not in self.links:
+                return number
+        return -1  # a circle of links
 
     def entry(self, answering: int, class_names: Sequence[str]) -> dict[str, object]:
         """Give the answer of a chip that has a class, as the results hold it.
@@ -210,10 +218,11 @@ def write_json_entries(path: Path, entries: Iterable[str]) -> None:
     """
     with whole_file(path) as file:
         entries = iter(entries)
-        first = next(entries, None)
-        file.write("{" if first is None else f"{{\n{first}")
-        file.writelines(map(",\n".__add__, entries))
-        file.write("}\n" if first is None else "\n}\n")
+        between, end = "{\n", "{}\n"
+        while some := list(itertools.islice(entries, ENTRIES_AT_A_TIME)):
+            file.write(between + ",\n".join(some))
+            between, end = ",\n", "\n}\n"
+        file.write(end)
 
 
 @contextlib.contextmanager
