@@ -235,7 +235,10 @@ def prepare_output(results: Path, logs: Path) -> None:
     try:
         for folder in (results, logs):
             if found := obstacle(folder):
-                raise TaskError(f"{found}, where the task needs a directory: take it away.")
+                raise TaskError(
+                    f"The output directory cannot be written to: {found}, where the task needs a "
+                    "directory; take it away."
+                )
         results.mkdir(parents=True, exist_ok=True)
         logs.mkdir(parents=True, exist_ok=True)
         for stale in ("classified.json", "unclassified.json", CLASSIFIED):

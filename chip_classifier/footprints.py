@@ -17,6 +17,8 @@ from chip_classifier.places import GeoKeys, PlacedChips
 
 WGS84 = "OGC:CRS84"  # WGS 84 with longitude first
 DECIMALS = 8  # of a degree: a millimetre
+_POSITION = f"[%.{DECIMALS}f, %.{DECIMALS}f]"
+_POLYGON = f'{{"type": "Polygon", "coordinates": [[{", ".join([_POSITION] * 5)}]]}}'
 CHIPS_AT_ONCE = 20_000  # enough to be quick, few enough to take little memory
 MOST_BAD = 1000  # chips outside of their map projection, after which no others are looked for
 
@@ -136,10 +138,10 @@ def footprints(corners: np.ndarray) -> Iterator[str]:
         longitudes = part[..., 0]
         # The others may cross the antimeridian, or lie over a pole.
         is_simple = (abs(longitudes) <= 180).all(axis=1) & (np.ptp(longitudes, axis=1) < 180)
-        for ring, corner, simple in zip(_rings(part).tolist(), part, is_simple, strict=True):
+        rings = _rings(part).reshape(len(part), -1).tolist()
+        for ring, corner, simple in zip(rings, part, is_simple.tolist(), strict=True):
             if simple:
-                # As json writes lists of floats, only faster.
-                yield f'{{"type": "Polygon", "coordinates": [{ring}]}}'
+                yield _POLYGON % tuple(ring)
             else:
                 yield encode_json(_cut_footprint(corner))
 

@@ -157,9 +157,10 @@ def _place(
     centres[rows] = centres_of(corners)
 
     def features() -> Iterator[str]:
-        for row, geometry in zip(rows.tolist(), footprints(corners), strict=True):
-            entry = answers.entry(int(chips.answering[row]), class_names)
-            properties = encode_json({"name": chips.name(row), **entry})
+        entry, answering = answers.entry_writer(class_names), chips.answering[rows].tolist()
+        names = chips.names.of(chips.numbers[rows].tolist())
+        for name, number, geometry in zip(names, answering, footprints(corners), strict=True):
+            properties = f'{{"name": {encode_json(name)}, {entry(number)}}}'
             yield f'{{"type": "Feature", "properties": {properties}, "geometry": {geometry}}}'
 
     write_collection(results / CLASSIFIED, features())

@@ -1046,7 +1046,10 @@ def test_odd_file_in_the_way_is_named_at_once(
     if place in ("output/results", "output/logs", "output"):
         kinds = {os.mkfifo: "a FIFO", Path.touch: "a file"}
         kind = kinds.get(make, "a link that leads to no directory")
-        assert reason == f"{path} is {kind}, where the task needs a directory: take it away."
+        assert reason == (
+            f"The output directory cannot be written to: {path} is {kind}, where the task needs a "
+            "directory; take it away."
+        )
     assert place == "status.json" or run.status == {"status": "failed", "reason": reason}
     assert precious.read_text() == "precious"
     assert not (tmp_path / "nowhere").exists()
