@@ -331,6 +331,9 @@ def _read_jp2(
 
 def _develop(picture: Picture, bands: tuple[int, ...] | None, bit_depth: int | None) -> np.ndarray:
     """Make the result of decode_chip, uint8 (H, W, N), of a file's content."""
+    if _loses_8_bits(picture, bit_depth) and picture.pixels.shape[-1] <= 4:
+        # Before bands are taken: what follows has half the bytes to go through.
+        picture = picture._replace(pixels=_upper_8_bits(picture.pixels), bits=8)
     if bands is not None:
         channels = _channels(picture, bands)
     else:
@@ -379,7 +382,7 @@ def _to_8_bits(pixels: np.ndarray, picture: Picture, bit_depth: int | None) -> n
     """Scale the values of a picture, as decode_chip says, to uint8."""
     if picture.bits == 8 and not picture.is_signed:
         return pixels
-    if picture.bits == 16 and not picture.is_signed and bit_depth is None:
+    if _loses_8_bits(picture, bit_depth):
         return _upper_8_bits(pixels)
     depth = picture.bits if picture.bits < 8 or bit_depth is None else bit_depth
     if picture.is_signed:
@@ -390,8 +393,13 @@ def _to_8_bits(pixels: np.ndarray, picture: Picture, bit_depth: int | None) -> n
     return cv2.LUT(pixels, _table(pixels.dtype, depth)).reshape(pixels.shape)
 
 
+def _loses_8_bits(picture: Picture, bit_depth: int | None) -> bool:
+    """Tell whether of 16 bits the upper 8 are taken."""
+    return picture.bits == 16 and not picture.is_signed and bit_depth is None
+
+
 def _upper_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """Give value // 256 of contiguous uint16 (H, W, N), uint8.
+    """Give value // 256 of uint16 (H, W, N), uint8.
 
     As OpenCV computes it, which lets other threads run meanwhile: it rounds (value - 127.5) / 256,
     which is never half way.
