@@ -20,6 +20,21 @@ MAP, PARTIAL_MAP, PAGE = "classified.geojson", "classified.partial.geojson", "su
 RATE = re.compile(r" INFO Total classification time: .* s, ([\d.]+) chips/s$", re.MULTILINE)
 
 
+def read_mark(out: Path, name: str) -> dict:
+    """Read how a task ended.
+
+    Args:
+        out: folder of the results.
+        name: of the archive.
+    Returns:
+        "reason": a sentence if it failed, else None; "warning": a sentence if it succeeded and
+        warns of something, else None; "chips": how many have an answer.
+    Raises:
+        OSError, ValueError: it has not ended.
+    """
+    return json.loads((out / "tasks" / name / "done").read_text())
+
+
 def write_map(out: Path, done: Iterable[str], complete: bool) -> None:
     """Merge the tasks' classified.geojson, if there are any; each feature gets its `archive`.
 
@@ -80,7 +95,7 @@ def write_page(out: Path, summary: Mapping) -> None:
         summary=summary,
         link=partial(_link, out),
         rate=partial(_rate, out),
-        note=partial(_note, out),
+        warning=lambda name: read_mark(out, name)["warning"] or "",
     )
     with whole_file(out / PAGE) as file:
         file.write(page.encode("ascii", "xmlcharrefreplace").decode())
@@ -97,12 +112,3 @@ def _rate(out: Path, name: str) -> float | None:
     path = out / "tasks" / name / "output" / "logs" / "out.log"
     found = RATE.search(path.read_text(errors="replace")) if path.exists() else None
     return float(found[1]) if found else None
-
-
-def _note(out: Path, name: str) -> str:
-    """Give the sentence that a task's status.json has, also after a success; "" if none."""
-    try:
-        status = json.loads((out / "tasks" / name / "status.json").read_text())
-    except (OSError, ValueError):
-        return ""
-    return status["reason"] or ""

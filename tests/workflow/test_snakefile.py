@@ -163,6 +163,10 @@ def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Pat
         (tmp_path / "chips" / name).write_bytes(data)
     (tmp_path / "chips" / "truncated.tar").write_bytes(archives["truncated.tar"][:9000])
     (tmp_path / "ports.json").write_text(json.dumps(ports))
+    place = {"type": "Point", "coordinates": [1, 2]}
+    feature = {"type": "Feature", "properties": {"feature_id": "0"}, "geometry": place}
+    reference = {"type": "FeatureCollection", "features": [feature]}
+    (tmp_path / "chips" / "east.geojson").write_text(json.dumps(reference))
     out = tmp_path / "deployed"
     killed = out / "tasks" / "killed.tar"
     command = engine(tmp_path, model=softmax_model, ports="ports.json")
@@ -203,6 +207,12 @@ def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Pat
             for name, single in singles.items()
             for chip, answer in read_json(single.result() / file).items()
         }
+    features = read_json(out / "classified.geojson")["features"]
+    answers = read_json(out / "classified.json")
+    assert [feature["properties"] for feature in features] == [
+        {"archive": name, "feature_id": "0", **answers[f"{name}/0"]}
+        for name in ("east.tar", "east.tar.gz")
+    ]
     summary = read_json(out / "summary.json")
     counts = summary["tasks"]["killed.tar"]
     assert (counts["status"], counts["chips"], counts["unclassified"]) == ("done", 1500, 1)
@@ -225,16 +235,21 @@ def single_run(folder: Path, name: str, data: bytes, model: Path, ports: Mapping
 
 # --------------------------------------------------------------------- the engine, with a stand-in
 
-# Reads its "archive", {"seconds": how long it takes, "fails": a reason, "code": the exit code}, and
-# notes its runs.
+# Reads its "archive", {"seconds": how long it takes, "fails": a reason, "code": the exit code,
+# "dies": as its machine does}, and notes its runs.
 STAND_IN = """
 import json, os, sys, time
 from pathlib import Path
 
 work_dir = Path(sys.argv[2])
-(archive,) = (work_dir / "input" / "chips").iterdir()
+chips = (work_dir / "input" / "chips").iterdir()
+archive, *beside = sorted(chips, key=lambda path: path.suffix == ".geojson")
 order = json.loads(archive.read_text())
+if "dies" in order:
+    os.kill(os.getppid(), 9)
+    sys.exit()
 note = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "start": time.time()}
+note["beside"] = [path.name for path in beside]
 note["cores"] = os.environ.get("OMP_NUM_THREADS")
 (work_dir / "status.json").write_text('{"status": "failed", "reason": "killed"}')
 (work_dir / "output").mkdir(exist_ok=True)
@@ -346,18 +361,21 @@ def test_names_with_blanks_quotes_and_wildcards(stand_in: Path) -> None:
 def test_archive_that_no_task_can_be_made_of_costs_no_other(stand_in: Path) -> None:
     chips = stand_in / "chips"
     order(stand_in, "good.tar")
-    (chips / "dangling.tar").symlink_to("nowhere")
+    order(stand_in, "beside.tar")
+    for name in ("beside.geojson", "dangling.tar"):
+        (chips / name).symlink_to("nowhere")
     (chips / "itself.tar").symlink_to("itself.tar")
     (chips / "{wild}.tar").write_text("{}")
     Path(os.fsdecode(os.fsencode(chips) + b"/latin-\xe4.tar")).write_text("{}")
     done = call(stand_in_engine(stand_in))
     assert done.returncode == 1
-    first, *reasons = done.stdout.splitlines()[-5:]
-    assert first.startswith("1 of 5 archives are done, 1 chips of them (0 unclassified): ")
-    unreadable = "The archive cannot be read ({}): mend or remove the link.".format
+    first, *reasons = done.stdout.splitlines()[-6:]
+    assert first.startswith("1 of 6 archives are done, 1 chips of them (0 unclassified): ")
+    unreadable = "{} cannot be read ({}): mend or remove the link.".format
     assert dict(reason.split(": ", 1) for reason in reasons) == {
-        "dangling.tar": unreadable("No such file or directory"),
-        "itself.tar": unreadable("Too many levels of symbolic links"),
+        "beside.tar": unreadable("beside.geojson", "No such file or directory"),
+        "dangling.tar": unreadable("dangling.tar", "No such file or directory"),
+        "itself.tar": unreadable("itself.tar", "Too many levels of symbolic links"),
         r"latin-\xe4.tar": "The name of the archive is not UTF-8: rename it.",
         "{wild}.tar": "The name of the archive has a brace or a line break, which Snakemake takes "
         "for a pattern: rename it.",
@@ -369,6 +387,7 @@ def test_final_failure_is_not_tried_again_any_other_is(stand_in: Path) -> None:
     order(stand_in, "final.tar", fails="The archive is damaged.")
     order(stand_in, "stopped.tar", fails="The task was stopped.", code=TRY_AGAIN)
     order(stand_in, "well.tar")
+    order(stand_in, "lost.tar", dies=True)
     done = call(stand_in_engine(stand_in, retries=2))
     assert done.returncode == 1
     assert [len(runs_of(stand_in, n)) for n in ("final.tar", "stopped.tar", "well.tar")] == [
@@ -376,13 +395,14 @@ def test_final_failure_is_not_tried_again_any_other_is(stand_in: Path) -> None:
         3,
         1,
     ]
-    assert done.stdout.splitlines()[-2:] == [
-        "final.tar: The archive is damaged.",
-        "stopped.tar: The task was stopped.",
-    ]
+    final, lost, stopped = done.stdout.splitlines()[-3:]
+    assert final == "final.tar: The archive is damaged."
+    assert lost.startswith("lost.tar: Tries of the task that ended without a word: 3.")
+    assert stopped == "stopped.tar: The task was stopped."
 
     # When only final failures are left, the summary is told again, and then the mended one is done.
     order(stand_in, "stopped.tar")
+    order(stand_in, "lost.tar")
     again = call(stand_in_engine(stand_in, retries=2))
     assert again.returncode == 1
     assert again.stdout.splitlines()[-1] == "final.tar: The archive is damaged."
@@ -393,7 +413,28 @@ def test_final_failure_is_not_tried_again_any_other_is(stand_in: Path) -> None:
     ]
     order(stand_in, "final.tar")
     assert call(stand_in_engine(stand_in)).returncode == 0
-    assert len(read_json(stand_in / "deployed" / "classified.json")) == 3
+    assert len(read_json(stand_in / "deployed" / "classified.json")) == 4
+
+
+def test_features_lie_beside_their_archive_and_belong_to_its_input(stand_in: Path) -> None:
+    names = ["a.tar", "b.TAR.gz", "c.tar"]
+    for name in names:
+        order(stand_in, name)
+    for name in ("a.geojson", "b.geojson", "ref.geojson"):
+        (stand_in / "chips" / name).write_text("{}")
+    done = call(stand_in_engine(stand_in))
+    assert done.returncode == 0, done.stdout
+    assert [runs_of(stand_in, name)[0]["beside"] for name in names] == [
+        ["a.geojson"],
+        ["b.geojson"],
+        [],
+    ]
+    assert re.findall(r"(\S+) is not used", done.stdout) == ["ref.geojson"]
+
+    (stand_in / "chips" / "c.geojson").write_text("{}")
+    (stand_in / "chips" / "a.geojson").write_text("{ }")
+    assert call(stand_in_engine(stand_in)).returncode == 0
+    assert [len(runs_of(stand_in, name)) for name in names] == [2, 1, 2]
 
 
 def test_killed_engine_leaves_tasks_that_are_not_run_again(stand_in: Path) -> None:
@@ -498,10 +539,11 @@ def test_entries_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_task_that_could_not_be_started_is_no_task_that_did_not_run_yet(tmp_path: Path) -> None:
-    assert why_not_finished(tmp_path, "a.tar") == "not run yet"
+    assert why_not_finished(tmp_path, "a.tar", 0) == "not run yet"
+    assert "without a word: 3. Its machine" in why_not_finished(tmp_path, "a.tar", 3)
     (tmp_path / "tasks" / "a.tar").mkdir(parents=True)
     (tmp_path / "tasks" / "a.tar" / "stdout.log").write_text("docker: command not found")
-    assert "could not be started" in why_not_finished(tmp_path, "a.tar")
+    assert "started: see tasks/a.tar/stdout.log" in why_not_finished(tmp_path, "a.tar", 3)
 
 
 def test_container_gets_its_input_read_only_and_one_gpu(tmp_path: Path) -> None:
