@@ -114,6 +114,11 @@ def make_clone(folder: Path) -> None:
         else:
             folder.mkdir(exist_ok=True)
             shutil.copy(source, folder / name)
+    track(folder)
+
+
+def track(folder: Path) -> None:
+    """Let Git know of all files in a folder."""
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], cwd=folder, check=True)
 

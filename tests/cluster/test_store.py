@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chip_files import assert_succeeded, make_tar, make_work_dir, run_task, uniform_png
+from chip_files import assert_succeeded, make_tar, make_work_dir, read_json, run_task, uniform_png
 from cluster import store
+from workflow.test_snakefile import WORKFLOW, call, copy_workflow, engine
 
 PORTS = {"deploy_batch": "1"}
 PLACE = {
@@ -21,12 +22,12 @@ PLACE = {
 SECONDS = 600
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[object]:
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """A store, as a client of boto3."""
     if reason := store.why_not():
         pytest.skip(reason)
-    with store.running(tmp_path / "weed") as running:
+    with store.running(tmp_path_factory.mktemp("store") / "weed") as running:
         yield running
 
 
@@ -63,12 +64,12 @@ def test_machines_that_share_nothing_but_a_store(
     clone, pods = tmp_path / "clone", tmp_path / "pods"
     store.make_clone(clone)
     pods.mkdir()
-    call = {"cwd": clone, "env": store.environment(pods), "stderr": subprocess.STDOUT}
+    options = {"cwd": clone, "env": store.environment(pods), "stderr": subprocess.STDOUT}
     command = store.documented_command("run")
 
     # A machine dies on the way, and one archive is cut off.
     with (tmp_path / "first").open("w") as output:
-        process = subprocess.Popen(command, stdout=output, **call)
+        process = subprocess.Popen(command, stdout=output, **options)
     give_up = time.monotonic() + SECONDS
     while not any(
         journal.read_bytes().count(b"\n") > 100
@@ -91,7 +92,7 @@ def test_machines_that_share_nothing_but_a_store(
     assert json.loads(get("tasks/cut.tar/status.json"))["status"] == "failed"
 
     put("chips/cut.tar", whole["cut.tar"])
-    again = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, **call)
+    again = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, **options)
     assert again.returncode == 0, again.stdout
     assert len(list(pods.iterdir())) == len(archives) + 2
     everything = [
@@ -107,3 +108,22 @@ def test_machines_that_share_nothing_but_a_store(
     assert feature["properties"]["archive"] == "small b.tar.gz"
     assert "notes.txt" in get("summary.html")  # the warning of a task that succeeded
     assert "</html>" in get("tasks/big.tar/output/logs/preview.html")
+
+
+def test_archives_in_a_store_and_results_in_a_folder(
+    client: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("chips/a.tar", "chips/b.tar", "model.h5"):
+        client.put_object(Bucket=store.BUCKET, Key=f"mixed/{name}", Body=b"{}")
+    copy_workflow(tmp_path)  # with a stand-in for the task
+    for name, value in store.environment(tmp_path / "pods").items():
+        monkeypatch.setenv(name, value)
+    inputs = {
+        name: f"s3://{store.BUCKET}/mixed/{file}"
+        for name, file in (("archives", "chips"), ("model", "model.h5"))
+    }
+    endpoint = ("--storage-s3-endpoint-url", store.ENDPOINT)
+    done = call(engine(tmp_path, *endpoint, snakefile=tmp_path / WORKFLOW[0], **inputs))
+    assert done.returncode == 0, done.stdout
+    merged = read_json(tmp_path / "deployed" / "classified.json")
+    assert set(merged) == {"a.tar/a", "b.tar/a"}

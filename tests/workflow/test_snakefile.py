@@ -507,6 +507,7 @@ def test_changes_between_calls(stand_in: Path) -> None:
         ({"model": ""}, "model"),
         ({"archives": "empty"}, "holds no archive"),
         ({"out": "{}"}, "Rename"),
+        ({"out": "s3://bucket/run/deployed"}, "--default-storage-prefix"),
     ],
 )
 def test_wrong_settings_are_explained(
