@@ -62,7 +62,7 @@ def _features(out: Path, done: Iterable[str]) -> Iterator[str]:
     """Yield the features of the tasks, which are one a line (write_collection in geojson.py)."""
     for name in done:
         path = out / "tasks" / name / "output" / "results" / MAP
-        if not path.exists() or not path.stat().st_size:  # in a store, what there is not is empty
+        if not _is_there(path):
             continue
         with path.open(encoding="ascii") as file:
             next(file)  # the beginning of the collection
@@ -71,6 +71,11 @@ def _features(out: Path, done: Iterable[str]) -> Iterator[str]:
                     feature = json.loads(line.rstrip(",\n"))
                     properties = feature.get("properties") or {}
                     yield encode_json({**feature, "properties": {"archive": name, **properties}})
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a task has left a file; in a store, one that it has not left is empty."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def write_page(out: Path, summary: Mapping) -> None:
@@ -104,7 +109,7 @@ def write_page(out: Path, summary: Mapping) -> None:
 def _link(out: Path, name: str) -> str | None:
     """Give the address of a task's page, None if there is none."""
     path = Path("tasks", name, "output", "logs", "preview.html")
-    return quote(str(path)) if (out / path).exists() else None
+    return quote(str(path)) if _is_there(out / path) else None
 
 
 def _rate(out: Path, name: str) -> float | None:
