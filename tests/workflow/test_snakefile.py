@@ -11,8 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from chip_files import (
     TIMEOUT_SECONDS,
     TRY_AGAIN,
     make_tar,
+    make_work_dir,
     read_json,
     run_task,
     uniform_png,
@@ -106,11 +105,11 @@ def times_of_change(folder: Path) -> dict[str, int]:
 # ------------------------------------------------------------------------------- the task itself
 
 
-def colours_tar(seed: int, chips: int, mode: str = "w") -> bytes:
-    """Make an archive of chips of one colour, the last of them broken."""
+def coloured(seed: int, chips: int) -> list[tuple[str, bytes]]:
+    """Make chips of one colour, the last of them broken: their names and bytes."""
     colours = np.random.default_rng(seed).integers(0, 256, (chips - 1, 3)).tolist()
-    members = [(f"chips/{n}.png", uniform_png(*colour)) for n, colour in enumerate(colours)]
-    return make_tar([*members, ("chips/broken.jpg", b"")], mode)
+    members = [(f"{n}.png", uniform_png(*colour)) for n, colour in enumerate(colours)]
+    return [*members, ("broken.jpg", b"")]
 
 
 def pid_of_task(work_dir: Path) -> int:
@@ -151,11 +150,11 @@ def first_chip(work_dir: Path) -> int | None:
 
 
 def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Path) -> None:
+    counts = {"east.tar": 20, "east.tar.gz": 20, "killed.tar": 1500, "truncated.tar": 20}
+    chips = {name: coloured(seed, count) for seed, (name, count) in enumerate(counts.items())}
     archives = {
-        "east.tar": colours_tar(1, 20),
-        "east.tar.gz": colours_tar(2, 20, "w:gz"),
-        "killed.tar": colours_tar(3, 1500),
-        "truncated.tar": colours_tar(1, 20),
+        name: make_tar(members, "w:gz" if name.endswith("gz") else "w")
+        for name, members in chips.items()
     }
     ports = {"classes": "blue, red", "deploy_batch": "1"}
     (tmp_path / "chips").mkdir()
@@ -189,24 +188,18 @@ def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Pat
     (tmp_path / "chips" / "truncated.tar").write_bytes(archives["truncated.tar"])
     finished = [out / "tasks" / name for name in ("east.tar", "east.tar.gz")]
     before = [times_of_change(work_dir) for work_dir in finished]
-    with ThreadPoolExecutor(1) as single_runs:
-        singles = {
-            name: single_runs.submit(single_run, tmp_path, name, data, softmax_model, ports)
-            for name, data in archives.items()
-            if name != "truncated.tar"
-        }
-        singles["truncated.tar"] = singles["east.tar"]  # when it is whole, it has the same chips
-        second = call(command)
+    second = call(command)
     assert second.returncode == 0, second.stdout
     assert [times_of_change(work_dir) for work_dir in finished] == before
     assert first_chip(killed) == second_try
     assert not (out / "classified.partial.json").exists()
-    for file in ("classified.json", "unclassified.json"):
-        assert read_json(out / file) == {
-            f"{name}/{chip}": answer
-            for name, single in singles.items()
-            for chip, answer in read_json(single.result() / file).items()
-        }
+    # One task on all chips, whose names begin with those of their archives.
+    everything = make_tar([(f"{a}/{chip}", data) for a in chips for chip, data in chips[a]])
+    work_dir = make_work_dir(tmp_path / "whole", everything, softmax_model, ports)
+    undisturbed = run_task(work_dir)
+    assert undisturbed.code == 0, undisturbed.stderr
+    assert read_json(out / "classified.json") == undisturbed.classified
+    assert read_json(out / "unclassified.json") == undisturbed.unclassified
     features = read_json(out / "classified.geojson")["features"]
     answers = read_json(out / "classified.json")
     assert [feature["properties"] for feature in features] == [
@@ -223,14 +216,6 @@ def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Pat
     assert third.returncode == 0
     assert "Nothing to be done" in third.stdout
     assert times_of_change(out) == before
-
-
-def single_run(folder: Path, name: str, data: bytes, model: Path, ports: Mapping[str, str]) -> Path:
-    """Run the task by itself; give the directory of its results."""
-    work_dir = folder / "singles" / name
-    run = run_task(chip_files.make_work_dir(work_dir, data, model, ports, name))
-    assert run.code == 0, run.stderr
-    return work_dir / "output" / "results"
 
 
 # --------------------------------------------------------------------- the engine, with a stand-in
