@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from chip_classifier.log import printable
+
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 REFERENCE_SUFFIX = ".geojson"
 WILD = "{}\n"  # Snakemake takes a name with braces for a pattern
@@ -47,9 +49,9 @@ def lonely_references(names: Iterable[str], archives: Iterable[str]) -> list[str
     """Give the names of the files that look like features, but lie beside no archive."""
     wanted = set(map(reference_of, archives))
     return sorted(
-        name
-        for name in names
-        if name.lower().endswith(REFERENCE_SUFFIX) and name[0] != "." and name not in wanted
+        printable(name)
+        for name in set(names) - wanted
+        if name.lower().endswith(REFERENCE_SUFFIX) and name[0] != "." and "/" not in name
     )
 
 

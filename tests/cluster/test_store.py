@@ -39,7 +39,6 @@ def test_machines_that_share_nothing_but_a_store(
         name: [(f"{n}.png", uniform_png(n % 256, 40 * seed, 255 - n % 251)) for n in range(chips)]
         for seed, (name, chips) in enumerate(counts.items())
     }
-
     archives["small a.tar"].append(("notes.txt", b"no chip"))
 
     def put(name: str, data: bytes) -> None:
