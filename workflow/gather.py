@@ -15,16 +15,24 @@ from pathlib import Path
 
 from chip_classifier.answers import write_json_object
 from chip_classifier.log import printable
-from workflow.summary import MAP, PAGE, PARTIAL_MAP, write_map, write_page
+from workflow.summary import MAP, PAGE, PARTIAL_MAP, read_mark, write_map, write_page
 
 NOT_RUN = "not run yet"
+LOST = (
+    "Tries of the task that ended without a word: {}. Its machine may have died, or lacked memory: "
+    "see Snakemake's messages, and run the same command again."
+)
 RESULTS = ("classified.json", "classified.partial.json", "unclassified.json", "summary.json")
 RESULTS += (MAP, PARTIAL_MAP, PAGE)
 ORDER = ".archives.json"
 
 
 def gather(
-    out: Path, archives: Collection[str], refused: Mapping[str, str], finished: Collection[str]
+    out: Path,
+    archives: Collection[str],
+    refused: Mapping[str, str],
+    finished: Collection[str],
+    tries: Mapping[str, int],
 ) -> str:
     """Merge what the tasks have written, and write a summary.
 
@@ -33,13 +41,16 @@ def gather(
         archives: the names of the archives that have tasks.
         refused: name -> reason of those that have none.
         finished: the names of those whose tasks have come to an end, successfully or not.
+        tries: name -> how often the task was started, of those that came to no end all the same.
     Returns:
         The summary as text: how many are done, and a line for each archive that is not.
     Raises:
         OSError, ValueError: results cannot be read or written.
     """
     reasons = {
-        name: why_failed(out, name) if name in finished else why_not_finished(out, name)
+        name: why_failed(out, name)
+        if name in finished
+        else why_not_finished(out, name, tries.get(name, 0))
         for name in archives
     }
     reasons = dict(sorted((reasons | refused).items()))
@@ -105,21 +116,19 @@ def why_failed(out: Path, name: str) -> str | None:
     return read_mark(out, name)["reason"]
 
 
-def why_not_finished(out: Path, name: str) -> str:
-    """Say why a task has not come to its end, in one sentence."""
+def why_not_finished(out: Path, name: str, tries: int) -> str:
+    """Say why a task that was started so many times has not come to its end, in one sentence."""
     work_dir = out / "tasks" / name
     try:
         status = json.loads((work_dir / "status.json").read_text())
     except (OSError, ValueError):
         log = work_dir / "stdout.log"
-        began = log.exists() and log.stat().st_size > 0
-        return f"The task could not be started: see {log}." if began else NOT_RUN
-    return status["reason"] if status["status"] == "failed" else NOT_RUN
-
-
-def read_mark(out: Path, name: str) -> dict:
-    """Read how a task ended: {"reason": a sentence if it failed, else null, "chips": number}."""
-    return json.loads((out / "tasks" / name / "done").read_text())
+        if log.exists() and log.stat().st_size:
+            return f"The task could not be started: see {log.relative_to(out)}."
+    else:
+        if status["status"] == "failed":
+            return status["reason"]
+    return LOST.format(tries) if tries else NOT_RUN
 
 
 def progress_line(archives: int, finished: int, before: int, chips: int, seconds: float) -> str:
@@ -175,7 +184,7 @@ def main() -> None:
     archives, refused = order["archives"], order["refused"]
     if refused or any(why_failed(out, name) for name in archives):
         sys.exit("Some archives are not done.")
-    print(gather(out, archives, refused, archives))
+    print(gather(out, archives, refused, archives, {}))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ MADE_FROM = "made_from.json"
 FINAL = 1  # the task's exit code if its input has to be changed (explain.py)
 
 
+def absolute(path: str) -> Path:
+    """Give a path that holds in any directory."""
+    return Path(path).absolute()
+
+
 def take_lock(path: Path, wait: bool) -> bool:
     """Lock a file for this process and the program that it runs.
 
@@ -77,12 +82,12 @@ def is_done(work_dir: Path, description: str) -> bool:
     return status["status"] == "success" and found == description and classified.exists()
 
 
-def link_input(input_dir: Path, archive: Path, model: Path, ports: Path | None) -> None:
-    """Make the input directory of a task out of links."""
+def link_input(input_dir: Path, chips: Sequence[Path], model: Path, ports: Path | None) -> None:
+    """Make the input directory of a task out of links; chips are what lies in one directory."""
     if input_dir.exists():
         shutil.rmtree(input_dir)
-    for name, file in (("chips", archive), ("model", model)):
-        (input_dir / name).mkdir(parents=True)
+    for name, file in (*(("chips", file) for file in chips), ("model", model)):
+        (input_dir / name).mkdir(parents=True, exist_ok=True)
         (input_dir / name / file.name).symlink_to(file)
     if ports:
         (input_dir / "ports.json").symlink_to(ports)
@@ -129,7 +134,7 @@ def run(command: Sequence[str]) -> int:
 
 
 def mark_as_done(work_dir: Path) -> None:
-    """Write `done`: the reason if the task failed, and the number of chips that have an answer.
+    """Write `done`: why the task failed, or what it warns of, and how many chips have an answer.
 
     Raises OSError, ValueError if the task has left no status.
     """
@@ -142,24 +147,26 @@ def mark_as_done(work_dir: Path) -> None:
         ):
             with file.open("rb") as lines:
                 chips += sum(1 for _ in lines) - 2  # one chip a line, between braces
-    reason = status["reason"] if status["status"] == "failed" else None
-    (work_dir / "done").write_text(json.dumps({"reason": reason, "chips": chips}) + "\n")
+    about = "reason" if status["status"] == "failed" else "warning"
+    mark = {"reason": None, "warning": None, about: status["reason"], "chips": chips}
+    (work_dir / "done").write_text(json.dumps(mark) + "\n")
 
 
 def main() -> None:
     """Prepare the work directory and run the task, unless it is done already."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--archive", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--ports", type=Path, help="ports.json")
-    parser.add_argument("--work-dir", type=Path, required=True)
+    parser.add_argument("--archive", type=absolute, required=True)
+    parser.add_argument("--reference", type=absolute, help="features of the chips: a .geojson file")
+    parser.add_argument("--model", type=absolute, required=True)
+    parser.add_argument("--ports", type=absolute, help="ports.json")
+    parser.add_argument("--work-dir", type=absolute, required=True)
     parser.add_argument("--trained-with", default="tensorflow")
     parser.add_argument("--gpus", default="", help="numbers of the GPUs to choose one of: 0,1")
     parser.add_argument("--image", help="container image to run instead of the script")
     arguments = parser.parse_args()
-    work_dir = arguments.work_dir.absolute()
-    files = [arguments.archive, arguments.model, *filter(None, [arguments.ports])]
-    files = [file.absolute() for file in files]
+    work_dir = arguments.work_dir
+    chips = [arguments.archive, *filter(None, [arguments.reference])]
+    files = [*chips, arguments.model, *filter(None, [arguments.ports])]
 
     work_dir.mkdir(parents=True, exist_ok=True)
     # If the workflow was killed, its tasks went on: such a one is waited for, and not repeated.
@@ -171,7 +178,7 @@ def main() -> None:
         return
     (work_dir / "status.json").unlink(missing_ok=True)
     (work_dir / MADE_FROM).write_text(description)
-    link_input(work_dir / "input", *files[:2], files[2] if arguments.ports else None)
+    link_input(work_dir / "input", chips, arguments.model, arguments.ports)
 
     gpu = take_gpu([gpu for gpu in arguments.gpus.split(",") if gpu], work_dir.parent)
     if arguments.image:

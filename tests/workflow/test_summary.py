@@ -10,7 +10,9 @@ from workflow.summary import write_map, write_page
 HOSTILE = "<script>x</script>\"'&.tar"
 
 
-def make_task(out: Path, name: str, features: list[dict] | None, note: str | None = None) -> None:
+def make_task(
+    out: Path, name: str, features: list[dict] | None, warning: str | None = None
+) -> None:
     """Make what a task leaves behind, as far as the summary reads it."""
     output = out / "tasks" / name / "output"
     (output / "results").mkdir(parents=True)
@@ -18,8 +20,8 @@ def make_task(out: Path, name: str, features: list[dict] | None, note: str | Non
     (output / "logs" / "preview.html").write_text("a page")
     line = "2026-01-01 00:00:00,000 INFO Total classification time: 2.00 s, 1234.5 chips/s\n"
     (output / "logs" / "out.log").write_text(line)
-    status = {"status": "success", "reason": note}
-    (out / "tasks" / name / "status.json").write_text(json.dumps(status))
+    mark = {"reason": None, "warning": warning, "chips": 1}
+    (out / "tasks" / name / "done").write_text(json.dumps(mark))
     if features is not None:
         lines = ",\n".join(map(json.dumps, features))
         text = f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n'
@@ -77,6 +79,9 @@ def test_the_page_has_every_archive(tmp_path: Path) -> None:
             "new.tar": {"status": "not run yet", "reason": "not run yet"},
         },
     }
+    logs = tmp_path / "tasks" / "broken.tar" / "output" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "preview.html").touch()  # as in a store, where a task has left none
     write_page(tmp_path, summary)
     page = (tmp_path / "summary.html").read_text()
     assert page.isascii()
