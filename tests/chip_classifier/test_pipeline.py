@@ -93,7 +93,7 @@ class WaitingArchive(Archive):
 
     def read(self, chip: Chip) -> bytes:
         """Read a chip, as Archive does."""
-        if chip.name != "0.png":
+        if chip.offset > tarfile.BLOCKSIZE:  # it is not the first one
             self._wait("read")
         return super().read(chip)
 
