@@ -1,4 +1,4 @@
-"""The processor cores and the memory that the task may use, and who goes first on the cores.
+"""The processor cores and the memory that the task may use.
 
 A container has its share as a control group of Linux's, version 1 or 2: an allowance of processor
 time (docker run --cpus) and of memory (--memory). The names of its files are those of the kernel's
@@ -10,7 +10,6 @@ import math
 import os
 import posixpath
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,16 +86,3 @@ def _control_groups(root: Path, controller: str) -> Iterator[Path]:
         parts = posixpath.normpath(path).strip("/").split("/")
         for depth in range(len(parts), -1, -1):
             yield top.joinpath(controller if controllers else "", *parts[:depth])
-
-
-def give_way() -> None:
-    """Let the model's threads go first on the cores (Linux has a priority for each thread).
-
-    The model waits for the slowest of its threads at each step; one that has to share its core with
-    a decoder delays all.
-    """
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        with contextlib.suppress(OSError):
-            niceness = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, min(niceness + 10, 19))

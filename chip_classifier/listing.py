@@ -21,7 +21,6 @@ from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
 from chip_classifier.archive import Archive, BrokenArchive, Chip
-from chip_classifier.cores import give_way
 from chip_classifier.ports import TaskError
 
 # For how long chips are listed before TensorFlow is loaded: long enough for thousands, so that a
@@ -59,7 +58,7 @@ def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Con
     # Thread.start would wait for ever for a thread for whose first step there is no memory.
     _thread.start_new_thread(end_with_parent, ())
     receiver.close()
-    give_way()
+    os.nice(10)  # the task, which loads TensorFlow meanwhile, goes first
     part: list[Chip] = []
     error = None
     sent = time.monotonic()

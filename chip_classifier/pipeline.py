@@ -12,7 +12,7 @@ import numpy as np
 
 from chip_classifier.answers import Answers
 from chip_classifier.archive import Archive, Chip, UndecodableChip
-from chip_classifier.cores import allowed_bytes, give_way, usable_cores
+from chip_classifier.cores import allowed_bytes, usable_cores
 from chip_classifier.decode import BGR, ByteBudget, decode_into
 from chip_classifier.listing import Listing
 from chip_classifier.places import TIFF_SUFFIXES, Places
@@ -117,7 +117,7 @@ class Pipeline:
         # Offset and size of each chip, 0 where it cannot be decoded again by these.
         self._where = array("q")
         threads = usable_cores()
-        self._decoders = ThreadPoolExecutor(threads, "decode", initializer=give_way)
+        self._decoders = ThreadPoolExecutor(threads, "decode")
         # Chips of a compressed archive wait for a decoder with their data.
         self._waiting = threading.Semaphore(4 * threads)
         self._files = ByteBudget(allowed_bytes(MOST_FILE_BYTES))
