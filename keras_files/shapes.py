@@ -130,6 +130,8 @@ def _highway(c: Config, channels: int | None, inputs: list[Shape]) -> Declared:
 
 def _locally_connected(rank: int) -> Callable[..., Declared]:
     def declared(c: Config, channels: int | None, inputs: list[Shape]) -> Declared:
+        if c.get("implementation", 1) != 1:
+            return {}  # not computed: its formula says so
         window = 1
         for size in _sizes(c, "kernel_size", rank):
             window *= size

@@ -168,7 +168,10 @@ def separable(d: Draw, shape: Shape) -> Arguments:
 
 def local(d: Draw, shape: Shape) -> Arguments:
     drawn = windows(d, shape, "kernel_size", dilate=0) | _finish(d) | {"padding": "valid"}
-    return drawn | {"filters": d.randint(1, 3), "implementation": d.choices([1, 2, 3], [8, 1, 1])[0]}
+    return drawn | {
+        "filters": d.randint(1, 3),
+        "implementation": d.choices([1, 2, 3], [8, 1, 1])[0],
+    }
 
 
 def pool(d: Draw, shape: Shape) -> Arguments:
@@ -201,7 +204,9 @@ def margins(d: Draw, shape: Shape, key: str, most: Callable[[int], int]) -> Argu
     else:
         value = tuple((d.randint(0, side), d.randint(0, side)) for side in sides)
     if len(sides) == 1:  # a pair is (before, after)
-        value = value if isinstance(value, int) else (d.randint(0, sides[0]), d.randint(0, sides[0]))
+        value = (
+            value if isinstance(value, int) else (d.randint(0, sides[0]), d.randint(0, sides[0]))
+        )
         return {key: value}
     return {key: value, "data_format": data_format}
 
@@ -289,9 +294,10 @@ def normalization(d: Draw, shape: Shape) -> Arguments:
     """With statistics of its own, which random_models draws, or given ones."""
     channels = shape[-1] or 3
     if d.chance(0.5):
-        given: Any = [d.number(-1, 1) for _ in range(channels)], [
-            d.number(0.2, 2) for _ in range(channels)
-        ]
+        given: Any = (
+            [d.number(-1, 1) for _ in range(channels)],
+            [d.number(0.2, 2) for _ in range(channels)],
+        )
         given = given if d.chance(0.6) else (d.number(-1, 1), d.number(0.2, 2))
         return {"mean": given[0], "variance": given[1], "invert": d.chance(0.3)}
     axis = d.choice([-1, None, d.axis(shape), tuple(range(1, len(shape) + 1))])

@@ -40,7 +40,8 @@ import numpy as np
 import random_layers as layers
 from random_layers import Draw
 
-from keras_files.open_model import ModelError, open_model
+from keras_files.checked_file import ModelError, naming
+from keras_files.open_model import open_model
 
 LIBRARIES = ("keras", "tf_keras")
 TOLERANCE = 1e-4
@@ -123,7 +124,7 @@ class Network:
 
     def _merge(self) -> tuple[list[Any], list[Any]]:
         kind = self.draw.choice(layers.MERGES)
-        x = self._pick(*layers.ANY)
+        x = self._pick(*layers.ANY[: 2 if kind == "Dot" else 5])
         parts = [x, *(self._like(x) for _ in range(self.draw.choice([1, 1, 2])))]
         if kind != "Concatenate" and len(x.shape) > 2 and self.draw.chance(0.2):
             pooled = getattr(self.draw.layers, f"GlobalMaxPooling{len(x.shape) - 2}D")
@@ -281,7 +282,9 @@ def make(library: str, seed: int, number: int, folder: Path) -> tuple[Path, dict
         try:
             model = make_model(draw)
             set_weights(model, rng)
-            shape = [draw.randint(6, 20) if size is None else size for size in model.input_shape[1:]]
+            shape = [
+                draw.randint(6, 20) if size is None else size for size in model.input_shape[1:]
+            ]
             chips = rng.normal(size=(3, *shape)).astype(np.float32)
             y = predictions(model, chips)
             near = predictions(model, chips * np.float32(1 + 1e-6))
@@ -290,7 +293,8 @@ def make(library: str, seed: int, number: int, folder: Path) -> tuple[Path, dict
             model.save(path)
         except Exception:  # noqa: BLE001 the library cannot make, compute or save it: another one
             continue
-        if len(y.shape) != 2 or not np.isfinite(y).all() or not y.any():
+        whole = model.output_shape[1:] == y.shape[1:]  # of a number of classes that it fixes
+        if not whole or not np.isfinite(y).all() or not y.any():
             continue
         chips = chips.transpose(0, 2, 3, 1) if shape[-1] != 3 else chips
         kinds = sorted(set(layers_of(model)))
@@ -301,9 +305,16 @@ def make(library: str, seed: int, number: int, folder: Path) -> tuple[Path, dict
 
 def outcome(path: Path, made: dict[str, Any]) -> str:
     """Open a network and say what came of it."""
+    import tensorflow as tf
+
     y = made["y"]
     try:
-        computed = np.asarray(open_model(path).build()(made["chips"]))
+        model = open_model(path).build()
+        try:
+            computed = np.asarray(tf.function(model, autograph=False)(tf.constant(made["chips"])))
+        except (tf.errors.OpError, ValueError) as error:
+            with naming(path):
+                raise model.failure(error) from error
     except ModelError as error:
         text = str(error).partition(": ")[2]
         if "\n" in text or "Traceback" in text:
