@@ -245,8 +245,8 @@ def _spread(kernel: Array, axis: int, dilation: int) -> Array:
 def _locally_connected(c: Config, w: Weights, x: Array) -> Array:
     """A kernel of its own for each place, (places, rows * columns * in, filters); also on a line.
 
-    Channels first, a window's values stand channel by channel, and a bias of images has its
-    filters before the places.
+    Channels first, a window's values stand channel by channel, and the values of the bias are read
+    as (filters, ...), whatever its shape: see bias_add in the backends of Keras.
     """
     if c.get("implementation", 1) != 1 or c["padding"] != "valid":
         raise ModelError("another implementation than 1 of this layer cannot be computed")
@@ -263,7 +263,9 @@ def _locally_connected(c: Config, w: Weights, x: Array) -> Array:
     if c["data_format"] == "channels_first":
         parts = tf.reshape(kernel, [kernel.shape[0], -1, math.prod(sizes), kernel.shape[2]])
         kernel = tf.reshape(tf.transpose(parts, [0, 2, 1, 3]), kernel.shape)
-        bias = bias if bias is None or line else tf.transpose(bias, [1, 2, 0])
+        if bias is not None:
+            bias = tf.reshape(bias, [kernel.shape[2], *windows.shape[1:-1]])
+            bias = tf.transpose(bias, [*range(1, rank + 1), 0])
     kernel = tf.reshape(kernel, [*windows.shape[1:-1], *kernel.shape[1:]])
     y = tf.einsum("nli,lio->nlo" if line else "nhwi,hwio->nhwo", windows, kernel)
     return _finish(c, {} if bias is None else {"bias": bias}, y)

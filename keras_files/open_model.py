@@ -99,7 +99,8 @@ KNOWN_REGISTERED = {"Custom>CustomScaleLayer": "CustomScaleLayer"}  # as tf.kera
 NOT_COMPUTED = words(
     "AbstractRNNCell AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
     "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D AutoContrast "
-    "CategoryEncoding ContrastLimitedAdaptiveHistogramEqualization ConvLSTM2DCell ConvRecurrent2D CuDNNGRU CuDNNLSTM DenseFeatures "
+    "CategoryEncoding ContrastLimitedAdaptiveHistogramEqualization ConvLSTM2DCell "
+    "ConvRecurrent2D CuDNNGRU CuDNNLSTM DenseFeatures "
     "Discretization Embedding Equalization FeatureSpace FlaxLayer GRUCell GroupQueryAttention "
     "HashedCrossing Hashing IntegerLookup JaxLayer LSTMCell Masking MaxNumBoundingBoxes "
     "MelSpectrogram Pipeline RandomCrop ReversibleEmbedding STFTSpectrogram SimpleRNNCell "

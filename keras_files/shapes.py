@@ -136,7 +136,9 @@ def _locally_connected(rank: int) -> Callable[..., Declared]:
         for size in _sizes(c, "kernel_size", rank):
             window *= size
         kernel = (None, _times(channels, window), c["filters"])
-        return {"kernel": kernel, "bias": (*(None,) * rank, c["filters"])}
+        first = c["data_format"] == "channels_first"  # Keras 1 has the filters first then
+        bias = (*(None,) * rank, None if first else c["filters"])
+        return {"kernel": kernel, "bias": bias}
 
     return declared
 

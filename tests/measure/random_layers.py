@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 Shape = tuple[int | None, ...]  # without the axis of the batch; None: any length
 Arguments = dict[str, Any]
@@ -25,9 +25,8 @@ LONGEST = 40  # steps of a recurrent layer
 
 # No activation, or one that is no function of one array and no more.
 _NO_ACTIVATIONS = {"deserialize", "get", "glu", "serialize", "threshold"}
-_INTERPOLATIONS = (
-    "area bicubic bilinear gaussian lanczos3 lanczos5 mitchellcubic nearest nearest bilinear"
-).split()
+_INTERPOLATIONS = ["area", "bicubic", "bilinear", "gaussian", "lanczos3", "lanczos5"]
+_INTERPOLATIONS += ["mitchellcubic", "nearest", "nearest", "bilinear"]
 
 
 class Draw(random.Random):
@@ -47,7 +46,7 @@ class Draw(random.Random):
             {name for name in dir(keras.activations) if name[0].islower()} - _NO_ACTIVATIONS
         )
 
-    def __new__(cls, *arguments: Any) -> Draw:
+    def __new__(cls, *arguments: Any) -> Self:
         return super().__new__(cls)
 
     def chance(self, probability: float) -> bool:

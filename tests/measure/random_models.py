@@ -66,7 +66,7 @@ class Network:
             tries += 1
             try:
                 grown += self._add()
-            except Exception:  # noqa: BLE001 the library's way to say that it is not legal
+            except Exception:  # noqa: BLE001, S112 the library's way to say that it is not legal
                 continue
 
     def _add(self) -> bool:
@@ -94,7 +94,9 @@ class Network:
             for kind, (ranks, _) in layers.LAYERS.items()
             if len(shape) in ranks and hasattr(self.draw.layers, kind)
         ]
-        kind = self.draw.choices(fitting, [1 if k in layers.RARE else 8 for k in fitting])[0]
+        weights = [1 if kind in layers.RARE else 8 for kind in fitting]
+        weights[fitting.index("Reshape")] *= 4  # to lines and volumes
+        (kind,) = self.draw.choices(fitting, weights)
         layer = getattr(self.draw.layers, kind)(**layers.LAYERS[kind][1](self.draw, shape))
         if kind == "Normalization" and layer.get_config()["mean"] is None:
             layer.build((None, *shape))  # with statistics of its own, see set_weights
@@ -208,7 +210,7 @@ def sequential(draw: Draw, shape: layers.Shape, count: int) -> Any:
         try:
             layer = network._draw_layer(tuple(x.shape)[1:])
             y = layer(x)
-        except Exception:  # noqa: BLE001 the library's way to say that it is not legal
+        except Exception:  # noqa: BLE001, S112 the library's way to say that it is not legal
             continue
         if _values(y) in range(1, MOST_VALUES):
             chain.append(layer)
@@ -291,7 +293,7 @@ def make(library: str, seed: int, number: int, folder: Path) -> tuple[Path, dict
             ending = ".keras" if library == "keras" and number % 4 == 2 else ".h5"
             path = folder / f"{library}_{number}{ending}"
             model.save(path)
-        except Exception:  # noqa: BLE001 the library cannot make, compute or save it: another one
+        except Exception:  # noqa: BLE001, S112 the library cannot make, compute or save it
             continue
         whole = model.output_shape[1:] == y.shape[1:]  # of a number of classes that it fixes
         if not whole or not np.isfinite(y).all() or not y.any():
@@ -349,7 +351,9 @@ def run(library: str, seed: int, numbers: list[int], folder: Path, found: list[l
         command = [sys.executable, __file__, "--seed", str(seed), "--folder", str(folder)]
         command += ["--work", library, *map(str, chunk)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+            done = subprocess.run(
+                command, capture_output=True, check=False, text=True, timeout=SECONDS
+            )
             output, end = done.stdout, f"exit code {done.returncode}: {done.stderr[-300:]}"
         except subprocess.TimeoutExpired as error:
             output, end = (error.stdout or b"").decode(), f"not done after {SECONDS} s"
