@@ -98,14 +98,13 @@ KNOWN_REGISTERED = {"Custom>CustomScaleLayer": "CustomScaleLayer"}  # as tf.kera
 # Standard layers without a formula here.
 NOT_COMPUTED = words(
     "AbstractRNNCell AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
-    "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D AutoContrast "
-    "CategoryEncoding ContrastLimitedAdaptiveHistogramEqualization ConvLSTM2DCell "
-    "ConvRecurrent2D CuDNNGRU CuDNNLSTM DenseFeatures "
-    "Discretization Embedding Equalization FeatureSpace FlaxLayer GRUCell GroupQueryAttention "
-    "HashedCrossing Hashing IntegerLookup JaxLayer LSTMCell Masking MaxNumBoundingBoxes "
-    "MelSpectrogram Pipeline RandomCrop ReversibleEmbedding STFTSpectrogram SimpleRNNCell "
-    "Solarization SpectralNormalization StackedRNNCells StringLookup TFSMLayer TextVectorization "
-    "TimeDistributedDense TorchModuleWrapper Wrapper"
+    "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D AutoContrast CategoryEncoding "
+    "ContrastLimitedAdaptiveHistogramEqualization ConvLSTM2DCell ConvRecurrent2D CuDNNGRU "
+    "CuDNNLSTM DenseFeatures Discretization Embedding Equalization FeatureSpace FlaxLayer GRUCell "
+    "GroupQueryAttention GroupedQueryAttention HashedCrossing Hashing IntegerLookup JaxLayer "
+    "LSTMCell Masking MaxNumBoundingBoxes MelSpectrogram Pipeline RandomCrop ReversibleEmbedding "
+    "STFTSpectrogram SimpleRNNCell Solarization SpectralNormalization StackedRNNCells "
+    "StringLookup TFSMLayer TextVectorization TimeDistributedDense TorchModuleWrapper Wrapper"
 )
 NOT_YET = f"is a standard layer of Keras, but is not computed here yet: {RESAVE}"
 
