@@ -523,7 +523,27 @@ def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
 
 def _einsum_dense(c: Config, w: Weights, x: Array) -> Array:
     y = tf.einsum(c["equation"], x, w["kernel"])
-    return activate(c.get("activation", "linear"), y + w["bias"] if "bias" in w else y)
+    if "bias" in w:
+        if c["adds_by_length"]:
+            _check_bias_axis(w["bias"].shape, y.shape)
+        y = y + w["bias"]
+    return activate(c.get("activation", "linear"), y)
+
+
+def _check_bias_axis(bias: tf.TensorShape, y: tf.TensorShape) -> None:
+    """Refuse a bias that Keras 3 adds along another axis than the declared one, on TensorFlow.
+
+    Its `add` takes what has one long axis for a bias of the last axis of that length, or else of
+    the first one after the batch; see keras/src/backend/tensorflow/numpy.py of Keras 3.15.
+    """
+    long = [place - len(bias) for place, size in enumerate(bias) if size > 1]
+    if len(long) == 1 and long[0] != -1:
+        size = bias[long[0]]
+        if size == y[-1] or (size == y[1] and long[0] != 1 - len(y)):
+            raise ModelError(
+                "its bias is added along another axis than bias_axes says by some versions of "
+                "Keras 3: leave the bias out, or put the axis last, and train the model again"
+            )
 
 
 def _flatten(c: Config, w: Weights, x: Array) -> Array:

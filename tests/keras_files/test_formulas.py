@@ -384,6 +384,24 @@ def test_layer_of_inception_resnet(library: str, ending: str, tmp_path: Path) ->
     compare(keras, lambda L, x: module.CustomScaleLayer(0.17)([x, L.ReLU()(x)]), path)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("library", "axes"), [("keras", "bc"), ("tf_keras", "c"), ("keras", "b")])
+def test_bias_of_an_einsum(library: str, axes: str, tmp_path: Path) -> None:
+    build: Build = lambda L, x: L.EinsumDense("abcd,de->abce", (16, 20, 20), bias_axes=axes)(x)
+    compare(pytest.importorskip(library), build, tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bias_that_keras_3_adds_along_another_axis_is_refused(tmp_path: Path) -> None:
+    """Keras 3.15 on TensorFlow adds the values of the 20 columns to the 20 channels."""
+
+    def build(L: Any, x: Any) -> Any:
+        return L.EinsumDense("abcd,de->abce", (16, 20, 20), bias_axes="c")(x)
+
+    with pytest.raises(ModelError, match="another axis than bias_axes says"):
+        compare(pytest.importorskip("keras"), build, tmp_path / "model.h5")
+
+
 def test_another_layer_of_that_name_is_refused(tmp_path: Path) -> None:
     keras, path = pytest.importorskip("keras"), tmp_path / "model.h5"
     compare(keras, lambda L, x: L.Rescaling(0.17)(x), path)

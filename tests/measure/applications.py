@@ -44,8 +44,8 @@ def architectures(library: str) -> list[str]:
 def make(library: str, name: str) -> Any:
     """The model at the smallest size that it takes, with random weights.
 
-    The kernels are as they are drawn at first, for with those of all scales the outputs of a deep
-    network are all but 0 and 1; so are the statistics of its normalizations, mildly.
+    The kernels are as the library draws them; biases and the statistics of normalizations are
+    changed mildly, for with others the values of a deep network vanish or overflow.
     """
     keras = __import__(library)
     keras.utils.set_random_seed(1)
@@ -71,14 +71,25 @@ def make(library: str, name: str) -> Any:
     return model
 
 
+def spread(model: Any, chips: np.ndarray) -> np.ndarray:
+    """Scale the last kernel so that the classes differ by a factor of e or so; give the outputs."""
+    kernel = next(layer for layer in reversed(model.layers) if layer.weights).weights[0]
+    logarithms = np.log(model.predict(chips, verbose=0))
+    kernel.assign(kernel * np.float32(1 / logarithms.std(axis=1).mean()))
+    return model.predict(chips, verbose=0)
+
+
 def compare(library: str, name: str) -> Iterator[list[Any]]:
-    """Give a line for each file: library, architecture, ending, size, difference or refusal."""
+    """Give a line for each file: library, architecture, ending, size, outputs, and the difference.
+
+    Or the sentence of the refusal in its place.
+    """
     model = make(library, name)
     size = model.input_shape[1]
     chips = np.random.default_rng(2).uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
     if any(type(layer).__name__ == "Rescaling" for layer in model.layers):
         chips = (chips + 1) * 127.5
-    y = model.predict(chips, verbose=0)
+    y = spread(model, chips)
     with tempfile.TemporaryDirectory() as folder:
         paths = [
             Path(folder) / f"model{end}" for end in (".h5", ".keras")[: 1 + (library == "keras")]
@@ -93,8 +104,7 @@ def compare(library: str, name: str) -> Iterator[list[Any]]:
                 result: Any = float(np.abs(found - y).max())
             except ModelError as error:
                 result = str(error)
-            spread = float(y.max() - y.min())
-            yield [library, name, path.suffix, size, round(spread, 4), result]
+            yield [library, name, path.suffix, size, f"{y.min():.3f} to {y.max():.3f}", result]
 
 
 def main() -> int:
@@ -103,14 +113,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", help="names of architectures")
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # of a worker: library, name
     arguments = parser.parse_args()
     if arguments.one:
         for line in compare(*arguments.one):
             print(json.dumps(line), flush=True)
         return 0
-    bad, largest = [], dict.fromkeys(LIBRARIES, 0.0)
-    for library in LIBRARIES:
+    bad, largest = [], dict.fromkeys(arguments.libraries, 0.0)
+    for library in arguments.libraries:
         for name in architectures(library):
             if arguments.only and name not in arguments.only:
                 continue
