@@ -117,9 +117,33 @@ def _srelu(c: Config, w: Weights, x: Array) -> Array:
 # Dense layers and convolutions
 
 
+def _check_bias_axis(c: Config, bias: list[int | None], y: list[int | None]) -> None:
+    """Refuse a bias that Keras 3 adds along another axis than the declared one, on TensorFlow.
+
+    Its `add` takes what has one long axis for a bias of the last axis of that length, or else of
+    the first one after the batch; see keras/src/backend/tensorflow/numpy.py of Keras 3.15.
+
+    Args:
+        bias, y: the shapes of the bias and of what it is added to, as Keras has them.
+    """
+    long = [place - len(bias) for place, size in enumerate(bias) if size > 1]
+    if c.get("adds_by_length") and len(long) == 1 and long[0] != -1:
+        size = bias[long[0]]
+        if size == y[-1] or (size == y[1] and long[0] != 1 - len(y)):
+            raise ModelError(
+                "its bias is added along another axis than that of the channels by some versions "
+                "of Keras 3, for both have the same length: train the model without this bias, or "
+                "channels last"
+            )
+
+
 def _finish(c: Config, w: Weights, y: Array, bias: str = "bias") -> Array:
     """Add the bias, apply the activation."""
     if bias in w:  # one for each channel, except for LocallyConnected2D
+        if c.get("data_format") == "channels_first" and c.get("use_bias", True):
+            rank = len(y.shape)
+            long = [1, y.shape[-1], *[1] * (rank - 2)]
+            _check_bias_axis(c, long, [y.shape[0], y.shape[-1], *y.shape[1:-1]])
         y = tf.nn.bias_add(y, w[bias]) if len(w[bias].shape) == 1 else y + w[bias]
     return activate(c.get("activation", "linear"), y)
 
@@ -461,10 +485,14 @@ def _attention(
     order = [*(axis for axis in range(rank - 1) if axis not in over), *over, rank - 1]
 
     def project(x: Array, role: str) -> Array:
+        shape = x.shape
         x = tf.transpose(x, order)
         steps = [size_along(x, axis) for axis in range(rank - 1 - len(over), rank - 1)]
         flat = tf.reshape(x, [-1, math.prod(steps), x.shape[-1]])
         y = tf.einsum("nti,ihd->nthd", flat, w[f"{role}/kernel"])
+        if f"{role}/bias" in w:
+            bias = w[f"{role}/bias"].shape
+            _check_bias_axis(c, bias, [*shape[:-1], *bias])
         return y + w[f"{role}/bias"] if f"{role}/bias" in w else y
 
     q, k, v = project(query, "query"), project(key, "key"), project(value, "value")
@@ -524,26 +552,9 @@ def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
 def _einsum_dense(c: Config, w: Weights, x: Array) -> Array:
     y = tf.einsum(c["equation"], x, w["kernel"])
     if "bias" in w:
-        if c["adds_by_length"]:
-            _check_bias_axis(w["bias"].shape, y.shape)
+        _check_bias_axis(c, w["bias"].shape, y.shape)
         y = y + w["bias"]
     return activate(c.get("activation", "linear"), y)
-
-
-def _check_bias_axis(bias: tf.TensorShape, y: tf.TensorShape) -> None:
-    """Refuse a bias that Keras 3 adds along another axis than the declared one, on TensorFlow.
-
-    Its `add` takes what has one long axis for a bias of the last axis of that length, or else of
-    the first one after the batch; see keras/src/backend/tensorflow/numpy.py of Keras 3.15.
-    """
-    long = [place - len(bias) for place, size in enumerate(bias) if size > 1]
-    if len(long) == 1 and long[0] != -1:
-        size = bias[long[0]]
-        if size == y[-1] or (size == y[1] and long[0] != 1 - len(y)):
-            raise ModelError(
-                "its bias is added along another axis than bias_axes says by some versions of "
-                "Keras 3: leave the bias out, or put the axis last, and train the model again"
-            )
 
 
 def _flatten(c: Config, w: Weights, x: Array) -> Array:

@@ -702,8 +702,8 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
         config["data_format"] = config.get("data_format") or _default_format(layer, era)
     if layer.kind == "Normalization":
         config["adapted"] = config.get("mean") is None
-    if layer.kind == "EinsumDense":
-        config["adds_by_length"] = era.keras == 3
+    if era.keras == 3 and era.backend not in ("jax", "torch"):
+        config["adds_by_length"] = True  # see formulas._check_bias_axis
     if layer.kind == "Attention":
         config["concat"] = config.get("score_mode") == "concat"
     if layer.kind.startswith("ConvLSTM"):
