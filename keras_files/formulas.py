@@ -140,10 +140,10 @@ def _check_bias_axis(c: Config, bias: list[int | None], y: list[int | None]) -> 
 def _finish(c: Config, w: Weights, y: Array, bias: str = "bias") -> Array:
     """Add the bias, apply the activation."""
     if bias in w:  # one for each channel, except for LocallyConnected2D
-        if c.get("data_format") == "channels_first" and c.get("use_bias", True):
-            rank = len(y.shape)
-            long = [1, y.shape[-1], *[1] * (rank - 2)]
-            _check_bias_axis(c, long, [y.shape[0], y.shape[-1], *y.shape[1:-1]])
+        first = "kernel_size" in c and c["data_format"] == "channels_first"
+        if first and c.get("use_bias", True):  # else it is that of a normalization
+            batch, *space, channels = y.shape
+            _check_bias_axis(c, [1, channels, *(1 for _ in space)], [batch, channels, *space])
         y = tf.nn.bias_add(y, w[bias]) if len(w[bias].shape) == 1 else y + w[bias]
     return activate(c.get("activation", "linear"), y)
 

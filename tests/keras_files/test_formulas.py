@@ -148,6 +148,7 @@ def channels_first() -> dict[str, dict[str, Build]]:
         "Conv2D softmax": lambda L, x: L.Conv2D(5, 3, activation="softmax", **first)(x),
         "Conv3D": lambda L, x: L.Conv3D(3, 2, **first)(volume(L, x)),
         "Conv3DTranspose": lambda L, x: L.Conv3DTranspose(3, 2, **first)(volume(L, x)),
+        "Dense beside": lambda L, x: L.Dense(20)(L.Conv2D(4, 1, use_bias=False, **first)(x)),
         "DepthwiseConv1D": lambda L, x: L.DepthwiseConv1D(3, **first)(L.Reshape((3, -1))(x)),
         "MaxPooling3D": lambda L, x: L.MaxPooling3D(2, **first)(volume(L, x)),
         "Rescaling of columns": lambda L, x: L.Rescaling([1, 2, 3], [0, 1, 0])(
