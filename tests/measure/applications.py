@@ -72,10 +72,14 @@ def make(library: str, name: str) -> Any:
 
 
 def spread(model: Any, chips: np.ndarray) -> np.ndarray:
-    """Scale the last kernel so that the classes differ by a factor of e or so; give the outputs."""
+    """Scale the last kernel so that the classes differ by a factor of e or so; give the outputs.
+
+    Those of RegNet are logits.
+    """
     kernel = next(layer for layer in reversed(model.layers) if layer.weights).weights[0]
-    logarithms = np.log(model.predict(chips, verbose=0))
-    kernel.assign(kernel * np.float32(1 / logarithms.std(axis=1).mean()))
+    y = model.predict(chips, verbose=0)
+    logits = np.log(y) if (y > 0).all() else y
+    kernel.assign(kernel * np.float32(1 / logits.std(axis=1).mean()))
     return model.predict(chips, verbose=0)
 
 
