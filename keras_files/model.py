@@ -432,7 +432,7 @@ def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, An
     axial = layer.kind in AXIAL and kept
     axial = axial and config.get("axis", -1) in (1, [1], 1 - len(parts[0].last.shape))
     pointwise = layer.kind in POINTWISE and kept and not _looks_along(config)
-    spatial = layer.kind in SPATIAL and config["data_format"] == "channels_first"
+    spatial = layer.kind in SPATIAL and config.get("data_format") == "channels_first"
     if not (axial or pointwise or spatial):
         return _apply_formula(layer, weights, _first(args), kwargs)
     if axial:
