@@ -53,6 +53,7 @@ _ARGUMENTS = {
     "Conv1DTranspose Conv2DTranspose Conv3DTranspose": f"{_CONVOLUTION} output_padding",
     "ConvLSTM1D ConvLSTM2D ConvLSTM3D": f"{_CONVOLUTION} {_RECURRENT}",
     "Cropping1D Cropping2D Cropping3D": "cropping data_format",
+    "CustomScaleLayer": "scale",
     "Dense": "activation lora_alpha lora_rank quantization_config units use_bias",
     "DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D": (
         f"{_CONVOLUTION} depth_multiplier"

@@ -72,6 +72,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "softmax": tf.nn.softmax,
     "softplus": tf.nn.softplus,
     "softsign": tf.nn.softsign,
+    "sparse_plus": lambda x: tf.where(tf.abs(x) < 1.0, tf.square(x + 1.0) / 4.0, tf.nn.relu(x)),
+    "sparse_sigmoid": lambda x: tf.clip_by_value((x + 1.0) / 2.0, 0.0, 1.0),
     "squareplus": lambda x: (x + tf.sqrt(x * x + 4.0)) / 2.0,
     "swish": lambda x: x * tf.sigmoid(x),
     "tanh": tf.tanh,
@@ -115,9 +117,33 @@ def _srelu(c: Config, w: Weights, x: Array) -> Array:
 # Dense layers and convolutions
 
 
+def _check_bias_axis(c: Config, bias: list[int | None], y: list[int | None]) -> None:
+    """Refuse a bias that Keras 3 adds along another axis than the declared one, on TensorFlow.
+
+    Its `add` takes what has one long axis for a bias of the last axis of that length, or else of
+    the first one after the batch; see keras/src/backend/tensorflow/numpy.py of Keras 3.15.
+
+    Args:
+        bias, y: the shapes of the bias and of what it is added to, as Keras has them.
+    """
+    long = [place - len(bias) for place, size in enumerate(bias) if size > 1]
+    if c.get("adds_by_length") and len(long) == 1 and long[0] != -1:
+        size = bias[long[0]]
+        if size == y[-1] or (size == y[1] and long[0] != 1 - len(y)):
+            raise ModelError(
+                "its bias is added along another axis than that of the channels by some versions "
+                "of Keras 3, for both have the same length: train the model without this bias, or "
+                "channels last"
+            )
+
+
 def _finish(c: Config, w: Weights, y: Array, bias: str = "bias") -> Array:
     """Add the bias, apply the activation."""
     if bias in w:  # one for each channel, except for LocallyConnected2D
+        first = "kernel_size" in c and c["data_format"] == "channels_first"
+        if first and c.get("use_bias", True):  # else it is that of a normalization
+            batch, *space, channels = y.shape
+            _check_bias_axis(c, [1, channels, *(1 for _ in space)], [batch, channels, *space])
         y = tf.nn.bias_add(y, w[bias]) if len(w[bias].shape) == 1 else y + w[bias]
     return activate(c.get("activation", "linear"), y)
 
@@ -240,30 +266,32 @@ def _spread(kernel: Array, axis: int, dilation: int) -> Array:
     return tf.gather(spread, tf.range(shape[axis] - dilation + 1), axis=axis)
 
 
-def _locally_connected_line(c: Config, w: Weights, x: Array) -> Array:
-    """A kernel of its own for each place on a line, (places, size * in, filters)."""
-    if c.get("implementation", 1) != 1 or c["padding"] != "valid":
-        raise ModelError("another implementation than 1 of this layer cannot be computed")
-    (size,), (stride,) = c["kernel_size"], _several(c["strides"], 1)
-    windows = tf.image.extract_patches(
-        x[:, :, None], [1, size, 1, 1], [1, stride, 1, 1], [1] * 4, "VALID"
-    )
-    return _finish(c, w, tf.einsum("nli,lio->nlo", tf.squeeze(windows, 2), w["kernel"]))
-
-
 def _locally_connected(c: Config, w: Weights, x: Array) -> Array:
-    """A kernel of its own for each place, (places, rows * columns * in, filters)."""
+    """A kernel of its own for each place, (places, rows * columns * in, filters); also on a line.
+
+    Channels first, a window's values stand channel by channel, and the values of the bias are read
+    as (filters, ...), whatever its shape: see bias_add in the backends of Keras.
+    """
     if c.get("implementation", 1) != 1 or c["padding"] != "valid":
         raise ModelError("another implementation than 1 of this layer cannot be computed")
-    (rows, columns), strides = c["kernel_size"], _several(c["strides"], 2)
-    y = tf.image.extract_patches(x, [1, rows, columns, 1], [1, *strides, 1], [1] * 4, "VALID")
+    rank = len(x.shape) - 2
+    sizes, strides = (_several(c[key], rank) for key in ("kernel_size", "strides"))
+    line = rank == 1
+    image = x[:, :, None] if line else x
+    ones = [1] * (2 - rank)
+    windows = tf.image.extract_patches(
+        image, [1, *sizes, *ones, 1], [1, *strides, *ones, 1], [1] * 4, "VALID"
+    )
+    windows = tf.squeeze(windows, 2) if line else windows
     kernel, bias = w["kernel"], w.get("bias")
     if c["data_format"] == "channels_first":
-        parts = tf.reshape(kernel, [kernel.shape[0], -1, rows, columns, kernel.shape[2]])
-        kernel = tf.reshape(tf.transpose(parts, [0, 2, 3, 1, 4]), kernel.shape)
-        bias = None if bias is None else tf.transpose(bias, [1, 2, 0])
-    kernel = tf.reshape(kernel, [y.shape[1], y.shape[2], *kernel.shape[1:]])
-    y = tf.einsum("nhwi,hwio->nhwo", y, kernel)
+        parts = tf.reshape(kernel, [kernel.shape[0], -1, math.prod(sizes), kernel.shape[2]])
+        kernel = tf.reshape(tf.transpose(parts, [0, 2, 1, 3]), kernel.shape)
+        if bias is not None:
+            bias = tf.reshape(bias, [kernel.shape[2], *windows.shape[1:-1]])
+            bias = tf.transpose(bias, [*range(1, rank + 1), 0])
+    kernel = tf.reshape(kernel, [*windows.shape[1:-1], *kernel.shape[1:]])
+    y = tf.einsum("nli,lio->nlo" if line else "nhwi,hwio->nhwo", windows, kernel)
     return _finish(c, {} if bias is None else {"bias": bias}, y)
 
 
@@ -313,8 +341,8 @@ def _upsample(c: Config, w: Weights, x: Array) -> Array:
 def _smart_resize(x: Array, size: list[int], how: str, antialias: bool = False) -> Array:
     """Cut the middle with the proportions of the result, then resize: keras.utils smart_resize."""
     height, width = size_along(x, 1), size_along(x, 2)
-    rows = tf.minimum(height, tf.cast(tf.cast(width * size[0], tf.float32) / size[1], tf.int32))
-    columns = tf.minimum(width, tf.cast(tf.cast(height * size[1], tf.float32) / size[0], tf.int32))
+    rows = tf.clip_by_value(width * size[0] // size[1], 1, height)
+    columns = tf.clip_by_value(height * size[1] // size[0], 1, width)
     begin = [0, (height - rows) // 2, (width - columns) // 2, 0]
     return _resize(tf.slice(x, begin, [-1, rows, columns, -1]), size, how, antialias)
 
@@ -424,17 +452,18 @@ def _rms_normalization(c: Config, w: Weights, x: Array) -> Array:
 
 
 def _group_normalization(c: Config, w: Weights, x: Array) -> Array:
-    axes = _axes(c, x)
-    if axes != [len(x.shape) - 1]:
-        raise ModelError("groups along another axis than the last cannot be computed")
-    channels = x.shape[-1]
+    (axis,) = _axes(c, x)
+    rank = len(x.shape)
+    order = [*(a for a in range(rank) if a != axis), axis]
+    last = tf.transpose(x, order)
+    channels = last.shape[-1]
     groups = channels if c["groups"] == -1 else c["groups"]
-    shape = tf.shape(x)
-    y = tf.reshape(x, tf.concat([shape[:-1], [groups, channels // groups]], 0))
-    rank = len(x.shape) + 1
-    mean, variance = tf.nn.moments(y, [*range(1, rank - 2), rank - 1], keepdims=True)
+    shape = tf.shape(last)
+    y = tf.reshape(last, tf.concat([shape[:-1], [groups, channels // groups]], 0))
+    mean, variance = tf.nn.moments(y, [*range(1, rank - 1), rank], keepdims=True)
     y = tf.reshape((y - mean) * tf.math.rsqrt(variance + c["epsilon"]), shape)
-    return _scale_and_shift(w, tf.ensure_shape(y, x.shape), axes)
+    y = _scale_and_shift(w, tf.ensure_shape(y, last.shape), [rank - 1])
+    return tf.transpose(y, np.argsort(order))
 
 
 def _normalization(c: Config, w: Weights, x: Array) -> Array:
@@ -449,14 +478,21 @@ def _normalization(c: Config, w: Weights, x: Array) -> Array:
 def _attention(
     c: Config, w: Weights, query: Array, value: Array, key: Array | None = None
 ) -> Array:
-    """MultiHeadAttention over all axes between batch and channels."""
+    """MultiHeadAttention over all axes between batch and channels, or over those it names."""
     key = value if key is None else key
-    if c.get("attention_axes") not in (None, list(range(1, len(query.shape) - 1))):
-        raise ModelError("attention over some of the axes cannot be computed")
+    rank = len(query.shape)
+    over = [axis % rank for axis in c.get("attention_axes") or range(1, rank - 1)]
+    order = [*(axis for axis in range(rank - 1) if axis not in over), *over, rank - 1]
 
     def project(x: Array, role: str) -> Array:
-        flat = tf.reshape(x, [tf.shape(x)[0], math.prod(x.shape[1:-1]), x.shape[-1]])
+        shape = x.shape
+        x = tf.transpose(x, order)
+        steps = [size_along(x, axis) for axis in range(rank - 1 - len(over), rank - 1)]
+        flat = tf.reshape(x, [-1, math.prod(steps), x.shape[-1]])
         y = tf.einsum("nti,ihd->nthd", flat, w[f"{role}/kernel"])
+        if f"{role}/bias" in w:
+            bias = w[f"{role}/bias"].shape
+            _check_bias_axis(c, bias, [*shape[:-1], *bias])
         return y + w[f"{role}/bias"] if f"{role}/bias" in w else y
 
     q, k, v = project(query, "query"), project(key, "key"), project(value, "value")
@@ -464,7 +500,9 @@ def _attention(
     y = tf.einsum("nhts,nshd->nthd", weights, v)
     y = tf.einsum("nthd,hdo->nto", y, w["attention_output/kernel"])
     y = y + w["attention_output/bias"] if "attention_output/bias" in w else y
-    return tf.reshape(y, [tf.shape(y)[0], *query.shape[1:-1], y.shape[-1]])
+    sizes = [size_along(query, axis) for axis in order[:-1]]
+    y = tf.reshape(y, [-1 if query.shape[0] is None else sizes[0], *sizes[1:], y.shape[-1]])
+    return tf.transpose(y, np.argsort(order))
 
 
 def _scores(c: Config, w: Weights, query: Array, key: Array) -> Array:
@@ -513,7 +551,10 @@ def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
 
 def _einsum_dense(c: Config, w: Weights, x: Array) -> Array:
     y = tf.einsum(c["equation"], x, w["kernel"])
-    return activate(c.get("activation", "linear"), y + w["bias"] if "bias" in w else y)
+    if "bias" in w:
+        _check_bias_axis(c, w["bias"].shape, y.shape)
+        y = y + w["bias"]
+    return activate(c.get("activation", "linear"), y)
 
 
 def _flatten(c: Config, w: Weights, x: Array) -> Array:
@@ -549,6 +590,12 @@ def _merge(combine: Callable[[Array, Array], Array]) -> Callable[..., Array]:
 
 def _average(c: Config, w: Weights, inputs: list[Array]) -> Array:
     return LAYERS["Add"](c, w, inputs) / len(inputs)
+
+
+def _scaled_sum(c: Config, w: Weights, inputs: list[Array]) -> Array:
+    if not isinstance(inputs, list) or len(inputs) != 2:
+        raise ModelError("the layer of this name in keras.applications has two inputs")
+    return inputs[0] + inputs[1] * c["scale"]
 
 
 def _concatenate(c: Config, w: Weights, inputs: list[Array]) -> Array:
@@ -594,6 +641,7 @@ LAYERS: dict[str, Callable[..., Array]] = {
     "Cropping1D": _cropping,
     "Cropping2D": _cropping,
     "Cropping3D": _cropping,
+    "CustomScaleLayer": _scaled_sum,
     "Dense": _dense,
     "DepthwiseConv1D": _depthwise_conv,
     "DepthwiseConv2D": _depthwise_conv,
@@ -614,7 +662,7 @@ LAYERS: dict[str, Callable[..., Array]] = {
     "LayerNormalization": _layer_normalization,
     "LayerScale": lambda c, w, x: x * w["gamma"],
     "LeakyReLU": lambda c, w, x: tf.nn.leaky_relu(x, c.get("alpha", c.get("negative_slope", 0.3))),
-    "LocallyConnected1D": _locally_connected_line,
+    "LocallyConnected1D": _locally_connected,
     "LocallyConnected2D": _locally_connected,
     "MaxPooling1D": lambda c, w, x: _pool(c, x, "MAX", 1),
     "MaxPooling2D": lambda c, w, x: _pool(c, x, "MAX", 2),

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_files.checked_file import ModelError
-from keras_files.formulas import LAYERS, Array, Weights, size_along
+from keras_files.formulas import LAYERS, Array, Weights, activate, size_along
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
 from keras_files.recurrent import RECURRENT
 from keras_files.shapes import check_shapes
@@ -41,11 +41,14 @@ SIZED = words(
 
 # Channels first: these follow their own data_format, these compute each value from those at its
 # place, and these have an axis that may be the one of the channels.
-SPATIAL = words(
-    "AveragePooling2D Conv2D Conv2DTranspose Cropping2D DepthwiseConv2D LocallyConnected2D "
-    "MaxPooling2D SeparableConv2D UpSampling2D ZeroPadding2D GlobalAveragePooling2D "
-    "GlobalMaxPooling2D"
-)
+SPATIAL = {"CenterCrop", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Resizing"} | {
+    f"{kind}{rank}D"
+    for rank in (1, 2, 3)
+    for kind in words(
+        "AveragePooling Conv Cropping DepthwiseConv GlobalAveragePooling GlobalMaxPooling "
+        "LocallyConnected MaxPooling SeparableConv UpSampling ZeroPadding"
+    )
+}
 
 POINTWISE = words(
     "Activation ActivityRegularization Add Average ELU LeakyReLU Maximum Minimum Multiply ReLU "
@@ -63,14 +66,18 @@ CHANNEL_KERNELS = {
 
 
 class ChannelsFirst:
-    """An array (N, channels, rows, columns), kept as `last`, (N, rows, columns, channels)."""
+    """An array (N, channels, rows, columns), kept as `last`, (N, rows, columns, channels).
+
+    Or with another number of axes of space.
+    """
 
     def __init__(self, last: Array) -> None:
         self.last = last
 
     @functools.cached_property
     def first(self) -> Array:
-        return tf.transpose(self.last, [0, 3, 1, 2])
+        rank = len(self.last.shape)
+        return tf.transpose(self.last, [0, rank - 1, *range(1, rank - 1)])
 
 
 Value = Array | ChannelsFirst
@@ -395,7 +402,9 @@ def _last(value: Any) -> Any:
     """The same of a channels-first array (N, channels, rows, columns), channels last."""
     if isinstance(value, list):
         return [_last(item) for item in value]
-    return value.last if isinstance(value, ChannelsFirst) else tf.transpose(value, [0, 2, 3, 1])
+    if isinstance(value, ChannelsFirst):
+        return value.last
+    return tf.transpose(value, [0, *range(2, len(value.shape)), 1])
 
 
 def _cast(value: Value, dtype: str) -> Value:
@@ -418,15 +427,20 @@ def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, An
     """Compute a layer, channels last if it can be, else in the axes that its arguments count."""
     config = layer.config
     parts = args[0] if isinstance(args[0], list) else args
-    kept = all(isinstance(part, ChannelsFirst) for part in parts)
-    axial = layer.kind in AXIAL and kept and config.get("axis", -1) in (1, [1], -3)
-    pointwise = layer.kind in POINTWISE and kept
-    pointwise = pointwise and not _looks_along(config.get("activation"))
-    spatial = layer.kind in SPATIAL and config["data_format"] == "channels_first"
+    ranks = {len(part.last.shape) for part in parts if isinstance(part, ChannelsFirst)}
+    kept = len(ranks) == 1 and all(isinstance(part, ChannelsFirst) for part in parts)
+    axial = layer.kind in AXIAL and kept
+    axial = axial and config.get("axis", -1) in (1, [1], 1 - len(parts[0].last.shape))
+    pointwise = layer.kind in POINTWISE and kept and not _looks_along(config)
+    spatial = layer.kind in SPATIAL and config.get("data_format") == "channels_first"
     if not (axial or pointwise or spatial):
         return _apply_formula(layer, weights, _first(args), kwargs)
     if axial:
         layer = replace(layer, config={**config, "axis": -1})
+    if spatial and _looks_along(config):
+        linear = replace(layer, config={**config, "activation": "linear"})
+        y = ChannelsFirst(_apply_formula(linear, weights, _last(args), kwargs))
+        return activate(config["activation"], y.first)
     y = _apply_formula(layer, weights, _last(args), kwargs)
     flat = layer.kind.startswith("Global") and not config.get("keepdims")
     return y if flat else ChannelsFirst(y)
@@ -440,7 +454,12 @@ def _apply_formula(layer: Layer, weights: Weights, args: list[Any], kwargs: dict
     return FORMULAS[layer.kind](layer.config, weights, *args, **kwargs)
 
 
-def _looks_along(activation: Any) -> bool:
-    """Whether an activation looks along the last axis."""
+def _looks_along(config: dict[str, Any]) -> bool:
+    """Whether the last axis of its input means something to a layer that is mostly pointwise.
+
+    To an activation that looks along it, and to a Rescaling with numbers for each place on it.
+    """
+    activation = config.get("activation")
     name = activation.kind if isinstance(activation, Layer) else activation
-    return name in ("softmax", "log_softmax", "Softmax")
+    along = name in ("softmax", "log_softmax", "Softmax")
+    return along or any(isinstance(config.get(key), list) for key in ("scale", "offset"))

@@ -57,6 +57,7 @@ from keras_files.operations import (
     ACTIVATION_ALIASES,
     ACTIVATION_LAYERS,
     ACTIVATIONS,
+    ACTIVATIONS_NOT_COMPUTED,
     KERAS3_ACTIVATIONS,
     KERAS3_OPERATIONS,
     RESAVE,
@@ -89,19 +90,21 @@ BACKENDS = words("cntk jax mxnet numpy openvino plaidml tensorflow theano torch"
 MODELS = {"Functional", "Model", "Sequential"}
 
 # Custom objects of well-known architectures, stored under their own name but with a fixed meaning:
-# LayerScale and StochasticDepth of keras.applications.convnext.
-KNOWN_CUSTOM = {"FixedDropout", "LayerScale", "StochasticDepth"}
+# LayerScale and StochasticDepth of keras.applications.convnext, CustomScaleLayer of its
+# inception_resnet_v2.
+KNOWN_CUSTOM = {"CustomScaleLayer", "FixedDropout", "LayerScale", "StochasticDepth"}
+KNOWN_REGISTERED = {"Custom>CustomScaleLayer": "CustomScaleLayer"}  # as tf.keras writes it
 
 # Standard layers without a formula here.
 NOT_COMPUTED = words(
     "AbstractRNNCell AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
-    "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D AutoContrast "
-    "CategoryEncoding ConvLSTM2DCell ConvRecurrent2D CuDNNGRU CuDNNLSTM DenseFeatures "
-    "Discretization Embedding Equalization FeatureSpace FlaxLayer GRUCell GroupQueryAttention "
-    "HashedCrossing Hashing IntegerLookup JaxLayer LSTMCell Masking MaxNumBoundingBoxes "
-    "MelSpectrogram Pipeline RandomCrop ReversibleEmbedding STFTSpectrogram SimpleRNNCell "
-    "Solarization SpectralNormalization StackedRNNCells StringLookup TFSMLayer TextVectorization "
-    "TimeDistributedDense TorchModuleWrapper Wrapper"
+    "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D AutoContrast CategoryEncoding "
+    "ContrastLimitedAdaptiveHistogramEqualization ConvLSTM2DCell ConvRecurrent2D CuDNNGRU "
+    "CuDNNLSTM DenseFeatures Discretization Embedding Equalization FeatureSpace FlaxLayer GRUCell "
+    "GroupQueryAttention GroupedQueryAttention HashedCrossing Hashing IntegerLookup JaxLayer "
+    "LSTMCell Masking MaxNumBoundingBoxes MelSpectrogram Pipeline RandomCrop ReversibleEmbedding "
+    "STFTSpectrogram SimpleRNNCell Solarization SpectralNormalization StackedRNNCells "
+    "StringLookup TFSMLayer TextVectorization TimeDistributedDense TorchModuleWrapper Wrapper"
 )
 NOT_YET = f"is a standard layer of Keras, but is not computed here yet: {RESAVE}"
 
@@ -375,7 +378,7 @@ def _raise_refusal(network: Network) -> None:
 
 def _read_known(entry: dict[str, Any], era: Era) -> Layer:
     """The layer or model of an entry {"class_name": ..., "config": ..., maybe "name": ...}."""
-    kind, config = entry["class_name"], entry["config"]
+    kind, config = KNOWN_REGISTERED.get(entry["class_name"], entry["class_name"]), entry["config"]
     if kind in MODELS and (isinstance(config, list) or "layers" in config):
         network = (
             _read_sequential(config, era) if kind == "Sequential" else _read_graph(config, era)
@@ -696,9 +699,11 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
     for key in ACTIVATION_KEYS & config.keys():
         config[key] = _mend_activation(config[key], layer, era)
     if layer.kind != "Flatten":
-        config["data_format"] = config.get("data_format") or era.data_format
+        config["data_format"] = config.get("data_format") or _default_format(layer, era)
     if layer.kind == "Normalization":
         config["adapted"] = config.get("mean") is None
+    if era.keras == 3 and era.backend not in ("jax", "torch"):
+        config["adds_by_length"] = True  # see formulas._check_bias_axis
     if layer.kind == "Attention":
         config["concat"] = config.get("score_mode") == "concat"
     if layer.kind.startswith("ConvLSTM"):
@@ -708,6 +713,12 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
     if config.get("interpolation") == "bilinear" and era.is_package:
         # keras.backend.resize_images used tf.image.resize_bilinear of TensorFlow 1
         config["interpolation"] = "bilinear_corner"
+
+
+def _default_format(layer: Layer, era: Era) -> str:
+    """The data format of a layer that names none: for some there is but one."""
+    alone = layer.kind.endswith("1D") or layer.kind in ("CenterCrop", "Resizing")
+    return "channels_last" if alone else era.data_format
 
 
 def _mend_keras1(layer: Layer, era: Era) -> None:
@@ -747,6 +758,11 @@ def _mend_activation(value: Any, layer: Layer, era: Era) -> str | Layer:
     if value is None:
         return "linear"
     name = ACTIVATION_ALIASES.get(value, value)
+    if name in ACTIVATIONS_NOT_COMPUTED and era.keras == 3:
+        raise ModelError(
+            f"{layer} has the activation '{name}', which is one of Keras, but is not computed here "
+            f"yet: {RESAVE}"
+        )
     if name == "hard_sigmoid" and era.keras == 3:
         name = "hard_sigmoid_keras3"
     # A user's own gelu of the years before tf.keras had one may be exact or approximate.

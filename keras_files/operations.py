@@ -12,8 +12,9 @@ RESAVE = "replace it by standard Keras layers and save the model again"
 ACTIVATIONS = words(
     "celu elu exponential gelu hard_shrink hard_sigmoid hard_sigmoid_keras3 hard_swish hard_tanh "
     "leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid soft_shrink softmax "
-    "softplus softsign squareplus swish tanh tanh_shrink"
+    "softplus softsign sparse_plus sparse_sigmoid squareplus swish tanh tanh_shrink"
 )
+ACTIVATIONS_NOT_COMPUTED = words("glu sparsemax threshold")
 ACTIVATION_LAYERS = {"ELU", "LeakyReLU", "ReLU", "Softmax", "ThresholdedReLU"}
 ACTIVATION_ALIASES = {"hard_silu": "hard_swish", "silu": "swish"}
 

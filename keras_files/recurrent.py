@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_files.checked_file import ModelError
 from keras_files.formulas import Array, Config, Weights, activate, convolve, size_along
 
 Step = Callable[
@@ -116,6 +117,10 @@ def _joined(formula: Callable[..., Any], gates: str) -> Callable[..., Any]:
 def _conv_lstm(c: Config, w: Weights, x: Any) -> Array | list[Array]:
     """An LSTM on images (N, steps, ..., channels) whose products are convolutions."""
     if c["data_format"] == "channels_first":
+        if any(
+            c[key] in ("softmax", "log_softmax") for key in ("activation", "recurrent_activation")
+        ):
+            raise ModelError("an activation along the columns of its images cannot be computed")
         rank = len(x.shape)
         last = {**c, "data_format": "channels_last"}
         y = _conv_lstm(last, w, tf.transpose(x, [0, 1, *range(3, rank), 2]))

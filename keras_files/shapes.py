@@ -130,11 +130,15 @@ def _highway(c: Config, channels: int | None, inputs: list[Shape]) -> Declared:
 
 def _locally_connected(rank: int) -> Callable[..., Declared]:
     def declared(c: Config, channels: int | None, inputs: list[Shape]) -> Declared:
+        if c.get("implementation", 1) != 1:
+            return {}  # not computed: its formula says so
         window = 1
         for size in _sizes(c, "kernel_size", rank):
             window *= size
         kernel = (None, _times(channels, window), c["filters"])
-        return {"kernel": kernel, "bias": (*(None,) * rank, c["filters"])}
+        first = c["data_format"] == "channels_first"  # Keras 1 has the filters first then
+        bias = (*(None,) * rank, None if first else c["filters"])
+        return {"kernel": kernel, "bias": bias}
 
     return declared
 

@@ -16,12 +16,12 @@ LAYER_WEIGHTS = {
     **dict.fromkeys(
         words(
             "Activation ActivityRegularization Add Average AveragePooling1D AveragePooling2D "
-            "AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D Dot ELU "
-            "Flatten GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D "
-            "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D Identity InputLayer "
-            "LeakyReLU MaxPooling1D MaxPooling2D MaxPooling3D Maximum Minimum Multiply Operation "
-            "Permute ReLU RepeatVector Rescaling Reshape Resizing Softmax Subtract "
-            "ThresholdedReLU TimeDistributed UnitNormalization UpSampling1D UpSampling2D "
+            "AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D "
+            "CustomScaleLayer Dot ELU Flatten GlobalAveragePooling1D GlobalAveragePooling2D "
+            "GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D "
+            "Identity InputLayer LeakyReLU MaxPooling1D MaxPooling2D MaxPooling3D Maximum Minimum "
+            "Multiply Operation Permute ReLU RepeatVector Rescaling Reshape Resizing Softmax "
+            "Subtract ThresholdedReLU TimeDistributed UnitNormalization UpSampling1D UpSampling2D "
             "UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D"
         ),
         "",

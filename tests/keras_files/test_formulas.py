@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from keras_files import operations
 from keras_files.network import words
 from keras_files.open_model import ModelError, open_model
 
@@ -77,6 +79,7 @@ def cases() -> dict[str, Build]:
         "ELU": lambda L, x: L.ELU(0.7)(x),
         "GlobalMaxPooling2D": lambda L, x: L.GlobalMaxPooling2D(keepdims=True)(x),
         "GroupNormalization": lambda L, x: L.GroupNormalization(2)(L.Conv2D(4, 3)(x)),
+        "GroupNormalization of rows": lambda L, x: L.GroupNormalization(4, axis=1)(x),
         "LayerNormalization of bands": lambda L, x: L.LayerNormalization()(x),
         "LayerNormalization of all": lambda L, x: L.LayerNormalization(axis=[1, 2, 3])(x),
         "LayerNormalization of ends": lambda L, x: L.LayerNormalization(axis=[3, 1])(x),
@@ -88,6 +91,9 @@ def cases() -> dict[str, Build]:
         "LayerNormalization": lambda L, x: L.LayerNormalization(axis=[1, 2])(x),
         "LeakyReLU": lambda L, x: L.LeakyReLU()(x),
         "MultiHeadAttention": lambda L, x: attention(L, L.MaxPooling2D(4)(x)),
+        "MultiHeadAttention of columns": lambda L, x: L.MultiHeadAttention(
+            2, 4, attention_axes=[2]
+        )(x, L.Cropping2D((0, 3))(x)),
         "Normalization given": lambda L, x: L.Normalization(
             mean=[1.0, 2.0, 3.0], variance=[1, 4, 2]
         )(x),
@@ -113,6 +119,54 @@ def cases() -> dict[str, Build]:
             [x, L.Reshape((1, 1, 3))(L.GlobalAveragePooling2D()(x))]
         ),
     }
+
+
+def channels_first() -> dict[str, dict[str, Build]]:
+    """Layers with a data_format of their own, on what is channels first to them, by library.
+
+    TensorFlow has no kernels for most of them on the CPU; Keras 3 transposes what it computes.
+    """
+    first = {"data_format": "channels_first"}
+    both: dict[str, Build] = {
+        "Cropping3D": lambda L, x: L.Cropping3D(((0, 1), (1, 0), (2, 1)), **first)(volume(L, x)),
+        "GlobalAveragePooling3D": lambda L, x: L.GlobalAveragePooling3D(**first)(volume(L, x)),
+        "GlobalMaxPooling1D": lambda L, x: L.GlobalMaxPooling1D(**first)(L.Reshape((3, -1))(x)),
+        "TimeDistributed": lambda L, x: L.TimeDistributed(L.GlobalMaxPooling1D(**first))(x),
+        "ZeroPadding3D": lambda L, x: L.ZeroPadding3D((1, 2, 0), **first)(volume(L, x)),
+        "merge of ranks": lambda L, x: L.Add()(
+            [
+                L.ZeroPadding2D(0, **first)(x),
+                L.ZeroPadding3D(0, **first)(L.Reshape((1, 16, 20, 3))(x)),
+            ]
+        ),
+    }
+    keras3: dict[str, Build] = {
+        "AveragePooling1D": lambda L, x: L.AveragePooling1D(3, 2, **first)(L.Reshape((3, -1))(x)),
+        "CenterCrop": lambda L, x: L.CenterCrop(8, 2, **first)(x),
+        "CenterCrop to one column": lambda L, x: L.CenterCrop(25, 1, **first)(x),
+        "Conv1D": lambda L, x: L.Conv1D(4, 3, **first)(L.Reshape((3, -1))(x)),
+        "Conv2D softmax": lambda L, x: L.Conv2D(5, 3, activation="softmax", **first)(x),
+        "Conv3D": lambda L, x: L.Conv3D(3, 2, **first)(volume(L, x)),
+        "Conv3DTranspose": lambda L, x: L.Conv3DTranspose(3, 2, **first)(volume(L, x)),
+        "Dense beside": lambda L, x: L.Dense(20)(L.Conv2D(4, 1, use_bias=False, **first)(x)),
+        "DepthwiseConv1D": lambda L, x: L.DepthwiseConv1D(3, **first)(L.Reshape((3, -1))(x)),
+        "MaxPooling3D": lambda L, x: L.MaxPooling3D(2, **first)(volume(L, x)),
+        "Rescaling of columns": lambda L, x: L.Rescaling([1, 2, 3], [0, 1, 0])(
+            L.MaxPooling2D(1, **first)(x)
+        ),
+        "Resizing": lambda L, x: L.Resizing(11, 5, **first)(x),
+    }
+    tf_keras: dict[str, Build] = {
+        "LocallyConnected1D": lambda L, x: L.LocallyConnected1D(4, 3, strides=2, **first)(
+            L.Reshape((3, 320))(x)
+        ),
+        "LocallyConnected2D": lambda L, x: L.LocallyConnected2D(2, (2, 3), **first)(x),
+    }
+    return {"keras": both | keras3, "tf_keras": both | tf_keras}
+
+
+def volume(L: Any, x: Any) -> Any:
+    return L.Reshape((3, 4, 8, 10))(x)
 
 
 def line(L: Any, x: Any) -> Any:
@@ -289,6 +343,89 @@ def compare(keras: Any, build: Build, path: Path) -> None:
 @pytest.mark.parametrize("library", ["keras", "tf_keras"])
 def test_layer(library: str, name: str, tmp_path: Path) -> None:
     compare(pytest.importorskip(library), CASES[name], tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("library", "name"), [(lib, name) for lib, found in channels_first().items() for name in found]
+)
+def test_layer_on_channels_first(library: str, name: str, tmp_path: Path) -> None:
+    build = channels_first()[library][name]
+    compare(pytest.importorskip(library), build, tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(operations.ACTIVATIONS - {"hard_sigmoid_keras3"}))
+def test_activation_of_keras_3(name: str, tmp_path: Path) -> None:
+    compare(
+        pytest.importorskip("keras"),
+        lambda L, x: L.Activation(name)(L.Rescaling(0.7)(x)),
+        tmp_path / "model.h5",
+    )
+
+
+@pytest.mark.parametrize("name", sorted(operations.ACTIVATIONS_NOT_COMPUTED))
+def test_activation_of_keras_3_that_is_not_computed(name: str, tmp_path: Path) -> None:
+    keras, path = pytest.importorskip("keras"), tmp_path / "model.h5"
+    compare(keras, lambda L, x: L.Activation("tanh")(x), path)
+    with h5py.File(path, "r+") as file:
+        text = file.attrs["model_config"]
+        file.attrs["model_config"] = text.replace('"tanh"', f'"{name}"')
+    with pytest.raises(ModelError, match=f"'{name}', which is one of Keras, but"):
+        open_model(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_layer_of_inception_resnet(library: str, ending: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip(library)
+    module = importlib.import_module(f"{library}.src.applications.inception_resnet_v2")
+    path = tmp_path / f"model{ending}"
+    compare(keras, lambda L, x: module.CustomScaleLayer(0.17)([x, L.ReLU()(x)]), path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("library", "axes"), [("keras", "bc"), ("tf_keras", "c"), ("keras", "b")])
+def test_bias_of_an_einsum(library: str, axes: str, tmp_path: Path) -> None:
+    build: Build = lambda L, x: L.EinsumDense("abcd,de->abce", (16, 20, 20), bias_axes=axes)(x)
+    compare(pytest.importorskip(library), build, tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["EinsumDense", "MultiHeadAttention", "Conv2D"])
+def test_bias_that_keras_3_adds_along_another_axis_is_refused(kind: str, tmp_path: Path) -> None:
+    """Keras 3.15 on TensorFlow takes columns or rows for channels, where there are as many."""
+    keras = pytest.importorskip("keras")
+    builds: dict[str, Build] = {
+        "Conv2D": lambda L, x: L.Conv2D(3, 1, data_format="channels_first")(x),
+        "EinsumDense": lambda L, x: L.EinsumDense("abcd,de->abce", (16, 20, 20), bias_axes="c")(x),
+        "MultiHeadAttention": lambda L, x: L.MultiHeadAttention(16, 1)(x, x),
+    }
+    with pytest.raises(ModelError, match=rf"{kind}.*another axis than that of the channels"):
+        compare(keras, builds[kind], tmp_path / "model.h5")
+    right = open_model_of("torch", tmp_path / "model.h5")
+    assert np.isfinite(right).all()
+
+
+def open_model_of(backend: str, path: Path) -> np.ndarray:
+    """The predictions for a file, as if it had been saved on another backend."""
+    with h5py.File(path, "r+") as file:
+        file.attrs["backend"] = backend
+    return np.asarray(open_model(path).build()(np.ones((1, 16, 20, 3), np.float32)))
+
+
+def test_another_layer_of_that_name_is_refused(tmp_path: Path) -> None:
+    keras, path = pytest.importorskip("keras"), tmp_path / "model.h5"
+    compare(keras, lambda L, x: L.Rescaling(0.17)(x), path)
+    with h5py.File(path, "r+") as file:
+        document = json.loads(file.attrs["model_config"])
+        layer = document["config"]["layers"][1]
+        layer["class_name"] = "CustomScaleLayer"
+        del layer["config"]["offset"]
+        file.attrs["model_config"] = json.dumps(document)
+    with pytest.raises(ModelError, match="has two inputs"):
+        open_model(path).build()
 
 
 @pytest.mark.filterwarnings("ignore")
