@@ -20,6 +20,7 @@ from chip_classifier.image_header import Header, lean_png, png_chunk, read_heade
 from chip_classifier.kinds import HEAD_BYTES, JP2, PNG, READ_KINDS, TIF, WEBP, kind_of
 from chip_classifier.tiff import (
     DAMAGED,
+    DEFLATE,
     PALETTE,
     UNSIGNED,
     WHITE_IS_ZERO,
@@ -276,8 +277,13 @@ def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
     """Read the bands of a tif file with libtiff, (H, W, N), of the file's type."""
     from imagecodecs import tiff_decode  # not before a chip needs it
 
+    out = None
+    if layout.compression in DEFLATE:
+        # Of a strip with more rows than it should have, libtiff leaves the last pixels as they are
+        # (ZIPDecode): they are not to be what was in memory, such as another chip.
+        out = bytearray(layout.width * layout.height * layout.bands * layout.sample_bytes)
     try:
-        pixels = tiff_decode(data)
+        pixels = tiff_decode(data, out=out)
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes it come upon

@@ -64,7 +64,7 @@ COMPRESSIONS = {
     50002: ("JPEG XL", Reader.NONE),
     52546: ("JPEG XL of DNG", Reader.NONE),
 }
-CCITT, JPEG, WEBP = (2, 3, 4, 32771), 7, 50001
+CCITT, JPEG, DEFLATE, WEBP = (2, 3, 4, 32771), 7, (8, 32946), 50001
 
 # PhotometricInterpretation (tag 262) -> its name and who reads it. What GDAL reads of these, it
 # converts to R, G, B, if it has 8 bits.

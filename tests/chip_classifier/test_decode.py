@@ -1,5 +1,6 @@
 """Chips of every kind: read as OpenCV reads them, tifs as GDAL does, or refused."""
 
+import struct
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -110,6 +111,19 @@ def test_tifs_that_differ_only_outside_of_their_directory_are_told_apart() -> No
         np.testing.assert_array_equal(decode_chip(sound), scene(4, 24, 20, 3)[..., ::-1])
         with pytest.raises(UndecodableChip, match="cut off or damaged"):
             decode_chip(bytes(beyond))
+
+
+def test_rows_that_libtiff_does_not_fill_hold_nothing_of_another_chip() -> None:
+    """A strip has 32 rows of noise, where its tif has 20: libtiff unpacks none of them."""
+    noise = np.random.default_rng(5).integers(0, 256, (32, 64, 3), np.uint8)
+    sound = chip_files.tif(noise, photometric="rgb", byteorder="<", compression="deflate")
+    height = struct.Struct("<HHII")
+    cut = sound.replace(height.pack(257, 4, 1, 32), height.pack(257, 4, 1, 20))
+    assert read_layout(cut).height == 20
+    for value in (7, 200):
+        others = [np.full((20, 64, 3), value, np.uint8) for _ in range(20)]
+        del others  # what they held is in the memory that comes next
+        assert not decode_chip(cut).any()
 
 
 @pytest.mark.parametrize("name", READABLE)
