@@ -95,15 +95,16 @@ def _jpeg(data: bytes) -> Header:
     at = 2
     for _ in range(MAX_JPEG_SEGMENTS):
         at = data.index(0xFF, at) + 2
+        if data[at - 1] in _NO_SEGMENTS:  # there may be any number of fill bytes
+            if not (marker := _MARKER.search(data, at - 1)):
+                raise UndecodableChip(DAMAGED)
+            at = marker.end()
         kind = data[at - 1]
         if kind in _FRAMES:
             break
         if kind in (_START_OF_SCAN, _END_OF_IMAGE):
             raise UndecodableChip(DAMAGED)
-        if kind in _NO_SEGMENTS:
-            at -= 1
-        else:
-            at += data[at] << 8 | data[at + 1]
+        at += data[at] << 8 | data[at + 1]
     else:
         raise UndecodableChip(DAMAGED)
     bits, height, width, bands = struct.unpack_from(">BHHB", data, at + 2)

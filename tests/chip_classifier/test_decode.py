@@ -132,6 +132,15 @@ def test_16_bit_chips_are_told_from_others(name: str) -> None:
     assert decode_into(out, readable_chips()[name][0], BGR, None) == ("16_bit" in name)
 
 
+@pytest.mark.parametrize("fill", [b"\xff", b"\xff\x00", b"\xff\xd0"])
+def test_jpeg_may_have_any_number_of_bytes_between_its_segments(fill: bytes) -> None:
+    sound = readable_chips()["baseline.jpg"][0]
+    filled = sound[:2] + 200_000 * fill + sound[2:]
+    np.testing.assert_array_equal(decode_chip(filled), decode_chip(sound))
+    with pytest.raises(UndecodableChip, match="cut off or damaged"):
+        decode_chip(filled[:100_000])
+
+
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_unreadable_chip_is_refused(name: str) -> None:
     with pytest.raises(UndecodableChip, match=r"\w+ \w+"):
