@@ -4,7 +4,6 @@ What a file is, its first bytes tell. Its header is read before any decoder sees
 a gate of their own (tiff.py).
 """
 
-import contextlib
 import functools
 import threading
 from typing import NamedTuple
@@ -27,6 +26,7 @@ from chip_classifier.tiff import (
     Reader,
     TiffLayout,
     read_layout,
+    read_orientation,
     why_unread,
 )
 
@@ -221,9 +221,7 @@ def _read_with_opencv(
     if is_alpha_wanted and header.kind in (PNG, WEBP):
         flags = cv2.IMREAD_UNCHANGED
         exif = png_chunk(data, b"eXIf") if header.kind == PNG else None
-        if exif:
-            with contextlib.suppress(UndecodableChip):
-                orientation = read_layout(exif).orientation
+        orientation = read_orientation(exif) if exif else 1
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise UndecodableChip(DAMAGED)

@@ -200,6 +200,17 @@ def read_layout(data: bytes) -> TiffLayout:
         raise UndecodableChip(DAMAGED) from error
 
 
+def read_orientation(exif: bytes) -> int:
+    """Read how EXIF data say that a picture is to be turned (tag 274); 1 if they do not.
+
+    They are written as a tif file, mostly without the tags of an image.
+    """
+    try:
+        return int(read_directory(exif).values(274, "H", b"")[0])
+    except (struct.error, LookupError, ArithmeticError, ValueError):
+        return 1
+
+
 @functools.lru_cache(KEPT_LAYOUTS)
 def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> TiffLayout:
     """Make a TiffLayout.

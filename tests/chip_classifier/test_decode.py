@@ -1,5 +1,6 @@
 """Chips of every kind: read as OpenCV reads them, tifs as GDAL does, or refused."""
 
+import io
 import struct
 import tarfile
 from collections import Counter
@@ -8,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import chip_files
 from chip_classifier import MAX_CHIP_PIXELS
@@ -84,6 +86,16 @@ def test_exif_orientation_turns_the_chip_upright(orientation: int) -> None:
     stored = decode_chip(readable_chips()["orientation_1.jpg"][0])
     upright = decode_chip(readable_chips()[f"orientation_{orientation}.jpg"][0])
     np.testing.assert_array_equal(chip_files.STORED_AS[orientation](upright), stored)
+
+
+@pytest.mark.parametrize("orientation", chip_files.STORED_AS)
+def test_png_is_turned_upright_with_its_alpha_as_without(orientation: int) -> None:
+    """OpenCV turns the colours; where alpha is a band, too, the task does."""
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(scene(8, 24, 20, 4)).save(buffer, "png", exif=exif)
+    with_alpha = decode_chip(buffer.getvalue(), (1, 2, 3, 4))
+    np.testing.assert_array_equal(with_alpha[..., :3], decode_chip(buffer.getvalue(), (1, 2, 3)))
 
 
 @pytest.mark.parametrize("name", [n for n in READABLE if "16_bit" in n])
