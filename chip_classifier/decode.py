@@ -15,7 +15,7 @@ from chip_classifier import MAX_CHIP_BANDS
 from chip_classifier.archive import UndecodableChip
 from chip_classifier.cores import allowed_bytes
 from chip_classifier.gdal import Unreadable, read_with_gdal
-from chip_classifier.image_header import Header, lean_png, png_chunk, read_header
+from chip_classifier.image_header import Header, exif_of, lean_png, read_header
 from chip_classifier.kinds import HEAD_BYTES, JP2, PNG, READ_KINDS, TIF, WEBP, kind_of
 from chip_classifier.tiff import (
     DAMAGED,
@@ -220,8 +220,7 @@ def _read_with_opencv(
     is_alpha_wanted = bands is not None and header.bands in (2, 4) and max(bands) == header.bands
     if is_alpha_wanted and header.kind in (PNG, WEBP):
         flags = cv2.IMREAD_UNCHANGED
-        exif = png_chunk(data, b"eXIf") if header.kind == PNG else None
-        orientation = read_orientation(exif) if exif else 1
+        orientation = read_orientation(exif_of(data, header.kind))
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise UndecodableChip(DAMAGED)

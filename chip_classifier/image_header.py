@@ -169,15 +169,17 @@ def lean_png(data: bytes) -> bytes:
     return b"".join((*parts, data[kept:])) if parts else data
 
 
-def png_chunk(data: bytes, name: bytes) -> bytes | None:
-    """Give the content of the first chunk of a sound png file that has a name, or None."""
-    at = 8
+def exif_of(data: bytes, kind: str) -> bytes:
+    """Give the EXIF data of a sound png or webp file, b"" if it has none."""
+    at, order = (8, "big") if kind == PNG else (12, "little")
     while at < len(data):
-        length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
-        if kind == name:
-            return data[at + 8 : at + 8 + length]
-        at += length + 12
-    return None
+        first, second = data[at : at + 4], data[at + 4 : at + 8]
+        name, length = (second, first) if kind == PNG else (first, second)
+        size = int.from_bytes(length, order)
+        if name in (b"eXIf", b"EXIF"):
+            return data[at + 8 : at + 8 + size]
+        at += 8 + size + (4 if kind == PNG else size % 2)  # a checksum, or a byte to fill
+    return b""
 
 
 def _webp(data: bytes) -> Header:

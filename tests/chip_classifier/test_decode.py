@@ -88,12 +88,13 @@ def test_exif_orientation_turns_the_chip_upright(orientation: int) -> None:
     np.testing.assert_array_equal(chip_files.STORED_AS[orientation](upright), stored)
 
 
+@pytest.mark.parametrize("kind", ["png", "webp"])
 @pytest.mark.parametrize("orientation", chip_files.STORED_AS)
-def test_png_is_turned_upright_with_its_alpha_as_without(orientation: int) -> None:
+def test_chip_is_turned_upright_with_its_alpha_as_without(kind: str, orientation: int) -> None:
     """OpenCV turns the colours; where alpha is a band, too, the task does."""
     buffer, exif = io.BytesIO(), Image.Exif()
     exif[274] = orientation
-    Image.fromarray(scene(8, 24, 20, 4)).save(buffer, "png", exif=exif)
+    Image.fromarray(scene(8, 24, 20, 4)).save(buffer, kind, exif=exif, lossless=True, exact=True)
     with_alpha = decode_chip(buffer.getvalue(), (1, 2, 3, 4))
     np.testing.assert_array_equal(with_alpha[..., :3], decode_chip(buffer.getvalue(), (1, 2, 3)))
 
