@@ -343,14 +343,15 @@ class Archive:
 
         Where they are small and close to each other they are read at once, here.
         """
-        first, last = chips[0], chips[-1]
-        span = last.offset + last.size - first.offset
+        first = chips[0].offset
+        # Not that of the last one: files of a strange archive may lie in each other.
+        span = max(chip.offset + chip.size for chip in chips) - first
         if span > MAX_READ_BYTES or any(chip.is_sparse or chip.data is not None for chip in chips):
             return self.read
-        block = self.read(Chip("", offset=first.offset, size=span))
+        block = self.read(Chip("", offset=first, size=span))
 
         def cut(chip: Chip) -> bytes:
-            start = chip.offset - first.offset
+            start = chip.offset - first
             return block[start : start + chip.size]
 
         return cut

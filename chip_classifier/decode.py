@@ -4,7 +4,6 @@ What a file is, its first bytes tell. Its header is read before any decoder sees
 a gate of their own (tiff.py).
 """
 
-import contextlib
 import functools
 import threading
 from typing import NamedTuple
@@ -16,16 +15,18 @@ from chip_classifier import MAX_CHIP_BANDS
 from chip_classifier.archive import UndecodableChip
 from chip_classifier.cores import allowed_bytes
 from chip_classifier.gdal import Unreadable, read_with_gdal
-from chip_classifier.image_header import Header, lean_png, png_chunk, read_header
+from chip_classifier.image_header import Header, exif_of, lean_png, read_header
 from chip_classifier.kinds import HEAD_BYTES, JP2, PNG, READ_KINDS, TIF, WEBP, kind_of
 from chip_classifier.tiff import (
     DAMAGED,
+    DEFLATE,
     PALETTE,
     UNSIGNED,
     WHITE_IS_ZERO,
     Reader,
     TiffLayout,
     read_layout,
+    read_orientation,
     why_unread,
 )
 
@@ -219,10 +220,7 @@ def _read_with_opencv(
     is_alpha_wanted = bands is not None and header.bands in (2, 4) and max(bands) == header.bands
     if is_alpha_wanted and header.kind in (PNG, WEBP):
         flags = cv2.IMREAD_UNCHANGED
-        exif = png_chunk(data, b"eXIf") if header.kind == PNG else None
-        if exif:
-            with contextlib.suppress(UndecodableChip):
-                orientation = read_layout(exif).orientation
+        orientation = read_orientation(exif_of(data, header.kind))
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise UndecodableChip(DAMAGED)
@@ -276,8 +274,13 @@ def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
     """Read the bands of a tif file with libtiff, (H, W, N), of the file's type."""
     from imagecodecs import tiff_decode  # not before a chip needs it
 
+    out = None
+    if layout.compression in DEFLATE:
+        # Of a strip with more rows than it should have, libtiff leaves the last pixels as they are
+        # (ZIPDecode): they are not to be what was in memory, such as another chip.
+        out = bytearray(layout.width * layout.height * layout.bands * layout.sample_bytes)
     try:
-        pixels = tiff_decode(data)
+        pixels = tiff_decode(data, out=out)
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes it come upon

@@ -95,15 +95,16 @@ def _jpeg(data: bytes) -> Header:
     at = 2
     for _ in range(MAX_JPEG_SEGMENTS):
         at = data.index(0xFF, at) + 2
+        if data[at - 1] in _NO_SEGMENTS:  # there may be any number of fill bytes
+            if not (marker := _MARKER.search(data, at - 1)):
+                raise UndecodableChip(DAMAGED)
+            at = marker.end()
         kind = data[at - 1]
         if kind in _FRAMES:
             break
         if kind in (_START_OF_SCAN, _END_OF_IMAGE):
             raise UndecodableChip(DAMAGED)
-        if kind in _NO_SEGMENTS:
-            at -= 1
-        else:
-            at += data[at] << 8 | data[at + 1]
+        at += data[at] << 8 | data[at + 1]
     else:
         raise UndecodableChip(DAMAGED)
     bits, height, width, bands = struct.unpack_from(">BHHB", data, at + 2)
@@ -168,15 +169,17 @@ def lean_png(data: bytes) -> bytes:
     return b"".join((*parts, data[kept:])) if parts else data
 
 
-def png_chunk(data: bytes, name: bytes) -> bytes | None:
-    """Give the content of the first chunk of a sound png file that has a name, or None."""
-    at = 8
+def exif_of(data: bytes, kind: str) -> bytes:
+    """Give the EXIF data of a sound png or webp file, b"" if it has none."""
+    at, order = (8, "big") if kind == PNG else (12, "little")
     while at < len(data):
-        length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
-        if kind == name:
-            return data[at + 8 : at + 8 + length]
-        at += length + 12
-    return None
+        first, second = data[at : at + 4], data[at + 4 : at + 8]
+        name, length = (second, first) if kind == PNG else (first, second)
+        size = int.from_bytes(length, order)
+        if name in (b"eXIf", b"EXIF"):
+            return data[at + 8 : at + 8 + size]
+        at += 8 + size + (4 if kind == PNG else size % 2)  # a checksum, or a byte to fill
+    return b""
 
 
 def _webp(data: bytes) -> Header:

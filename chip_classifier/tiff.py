@@ -64,7 +64,7 @@ COMPRESSIONS = {
     50002: ("JPEG XL", Reader.NONE),
     52546: ("JPEG XL of DNG", Reader.NONE),
 }
-CCITT, JPEG, WEBP = (2, 3, 4, 32771), 7, 50001
+CCITT, JPEG, DEFLATE, WEBP = (2, 3, 4, 32771), 7, (8, 32946), 50001
 
 # PhotometricInterpretation (tag 262) -> its name and who reads it. What GDAL reads of these, it
 # converts to R, G, B, if it has 8 bits.
@@ -198,6 +198,17 @@ def read_layout(data: bytes) -> TiffLayout:
         return _layout.__wrapped__(directory, tuple(view[place] for place in places), len(data))
     except (struct.error, LookupError, ArithmeticError, ValueError) as error:
         raise UndecodableChip(DAMAGED) from error
+
+
+def read_orientation(exif: bytes) -> int:
+    """Read how EXIF data say that a picture is to be turned (tag 274); 1 if they do not.
+
+    They are written as a tif file, mostly without the tags of an image.
+    """
+    try:
+        return int(read_directory(exif).values(274, "H", b"")[0])
+    except (struct.error, LookupError, ArithmeticError, ValueError):
+        return 1
 
 
 @functools.lru_cache(KEPT_LAYOUTS)

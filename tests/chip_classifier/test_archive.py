@@ -162,6 +162,19 @@ def test_archive_that_is_cut_off_while_it_is_read_is_refused(tmp_path: Path) -> 
             read(chip)
 
 
+def test_files_that_lie_in_each_other_are_read_whole(tmp_path: Path) -> None:
+    # A global record of pax says the sizes, but tarfile does not skip by it.
+    data = io.BytesIO()
+    records = {"format": tarfile.PAX_FORMAT, "pax_headers": {"size": "3000"}}
+    with tarfile.open(fileobj=data, mode="w", **records) as tar:
+        for name, own in (("a.png", {}), ("b.png", {"size": "10"})):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = 10, own
+            tar.addfile(member, io.BytesIO(b"0123456789"))
+    found = read_archive(tmp_path / "a.tar", data.getvalue())
+    assert [(name, len(file)) for name, file in found] == [("a.png", 3000), ("b.png", 10)]
+
+
 @pytest.mark.parametrize("garbage", [b"garbage" * 500, b"\0" * 512 + b"x" * 20000])
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_data_behind_the_end_marker_is_noticed(mode: str, garbage: bytes, tmp_path: Path) -> None:

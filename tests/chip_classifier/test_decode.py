@@ -1,5 +1,7 @@
 """Chips of every kind: read as OpenCV reads them, tifs as GDAL does, or refused."""
 
+import io
+import struct
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import chip_files
 from chip_classifier import MAX_CHIP_PIXELS
@@ -85,6 +88,17 @@ def test_exif_orientation_turns_the_chip_upright(orientation: int) -> None:
     np.testing.assert_array_equal(chip_files.STORED_AS[orientation](upright), stored)
 
 
+@pytest.mark.parametrize("kind", ["png", "webp"])
+@pytest.mark.parametrize("orientation", chip_files.STORED_AS)
+def test_chip_is_turned_upright_with_its_alpha_as_without(kind: str, orientation: int) -> None:
+    """OpenCV turns the colours; where alpha is a band, too, the task does."""
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(scene(8, 24, 20, 4)).save(buffer, kind, exif=exif, lossless=True, exact=True)
+    with_alpha = decode_chip(buffer.getvalue(), (1, 2, 3, 4))
+    np.testing.assert_array_equal(with_alpha[..., :3], decode_chip(buffer.getvalue(), (1, 2, 3)))
+
+
 @pytest.mark.parametrize("name", [n for n in READABLE if "16_bit" in n])
 def test_16_bit_chip_is_read_as_value_by_256(name: str) -> None:
     grey = "grey" in name
@@ -112,10 +126,32 @@ def test_tifs_that_differ_only_outside_of_their_directory_are_told_apart() -> No
             decode_chip(bytes(beyond))
 
 
+def test_rows_that_libtiff_does_not_fill_hold_nothing_of_another_chip() -> None:
+    """A strip has 32 rows of noise, where its tif has 20: libtiff unpacks none of them."""
+    noise = np.random.default_rng(5).integers(0, 256, (32, 64, 3), np.uint8)
+    sound = chip_files.tif(noise, photometric="rgb", byteorder="<", compression="deflate")
+    height = struct.Struct("<HHII")
+    cut = sound.replace(height.pack(257, 4, 1, 32), height.pack(257, 4, 1, 20))
+    assert read_layout(cut).height == 20
+    for value in (7, 200):
+        others = [np.full((20, 64, 3), value, np.uint8) for _ in range(20)]
+        del others  # what they held is in the memory that comes next
+        assert not decode_chip(cut).any()
+
+
 @pytest.mark.parametrize("name", READABLE)
 def test_16_bit_chips_are_told_from_others(name: str) -> None:
     out = np.empty((8, 8, 3), np.uint8)
     assert decode_into(out, readable_chips()[name][0], BGR, None) == ("16_bit" in name)
+
+
+@pytest.mark.parametrize("fill", [b"\xff", b"\xff\x00", b"\xff\xd0"])
+def test_jpeg_may_have_any_number_of_bytes_between_its_segments(fill: bytes) -> None:
+    sound = readable_chips()["baseline.jpg"][0]
+    filled = sound[:2] + 200_000 * fill + sound[2:]
+    np.testing.assert_array_equal(decode_chip(filled), decode_chip(sound))
+    with pytest.raises(UndecodableChip, match="cut off or damaged"):
+        decode_chip(filled[:100_000])
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
