@@ -15,7 +15,7 @@ from workflow.test_snakefile import first_chip, times_of_change
 
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs tests/requirements.txt")
 
-ARCHIVES = 12
+ARCHIVES = 30
 CHIPS, MANY_CHIPS = 6, 3000  # the one with many is there to be killed on the way
 PORTS = {"deploy_batch": "1"}
 SECONDS = 600
