@@ -24,6 +24,13 @@ _KERAS1 = words(
     "output_shape output_shape_type t_left_init t_right_init transform_bias weights"
 )
 
+# What no layer had before Keras 3.
+OF_KERAS3 = words(
+    "antialias autocast batch_shape bounding_box_format factor fill_mode fill_value "
+    "flash_attention lora_alpha lora_rank pad_to_aspect_ratio quantization_config sliding_window "
+    "use_cudnn use_gate"
+)
+
 # What the keras package had not yet when tf.keras took its place.
 _NOT_OF_THE_PACKAGE = words("groups keepdims")
 
@@ -110,9 +117,14 @@ def check_arguments(layer: Layer, era: Era) -> None:
     Raises:
         ModelError: names the layer and the arguments.
     """
-    known = COMMON | KNOWN.get(layer.kind, set()) | (_KERAS1 if era.keras == 1 else set())
-    unknown = layer.config.keys() - (known - _NOT_OF_THE_PACKAGE if era.is_package else known)
-    if unknown:
+    known = COMMON | KNOWN.get(layer.kind, set())
+    if era.keras == 1:
+        known |= _KERAS1
+    if era.keras < 3:
+        known -= OF_KERAS3
+    if era.is_package:
+        known -= _NOT_OF_THE_PACKAGE
+    if unknown := layer.config.keys() - known:
         raise ModelError(
             f"{layer} has {', '.join(map(repr, sorted(unknown)))}, which this layer of Keras "
             f"{era.version} does not have: replace it by a standard layer and save the model again"

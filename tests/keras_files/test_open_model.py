@@ -27,7 +27,7 @@ sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from keras_files import arguments, checked_file, look, operations
-from keras_files.network import words
+from keras_files.network import Era, Layer, words
 from keras_files.open_model import ModelError, open_model
 from keras_files.operations import OPERATIONS
 from keras_files.weights import LAYER_WEIGHTS
@@ -195,7 +195,17 @@ def test_every_layer_has_the_arguments_of_todays_libraries() -> None:
             if hasattr(layers, kind):
                 names = inspect.signature(getattr(layers, kind).__init__).parameters
                 names = {name for name in names if not name.endswith(endings)} - gone
-                assert names <= arguments.KNOWN.get(kind, set()) | arguments.COMMON, kind
+                known = arguments.KNOWN.get(kind, set()) | arguments.COMMON
+                assert names <= known, kind
+                assert name == "keras" or not names & arguments.OF_KERAS3, kind
+
+
+@pytest.mark.parametrize(("keras", "version"), [(1, "1.2.2"), (2, "2.2.4"), (2, "2.15.0")])
+def test_argument_of_a_later_keras_is_refused(keras: int, version: str) -> None:
+    layer = Layer("Dense", "dense", {"units": 2, "lora_rank": 4})
+    arguments.check_arguments(layer, Era(3, "3.15.1", "tensorflow", "channels_last"))
+    with pytest.raises(ModelError, match=f"has 'lora_rank', which this layer of Keras {version}"):
+        arguments.check_arguments(layer, Era(keras, version, "tensorflow", "channels_last"))
 
 
 def test_every_operation_exists() -> None:
