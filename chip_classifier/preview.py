@@ -250,9 +250,7 @@ def statistics(classes: int, class_indices: np.ndarray, certainties: np.ndarray)
     if probabilities:
         low, high = 0.0, 0.5
     span = high - low or 1.0
-    bins = np.clip((halves - low) / span * BINS, 0, BINS - 1).astype(np.intp)
-    cells = np.asarray(class_indices, np.intp) * BINS + bins
-    histograms = np.bincount(cells, minlength=classes * BINS).reshape(classes, BINS)
+    histograms = _histograms(classes, class_indices, halves, low, span)
     counts = histograms.sum(axis=1)
     ordered = halves[np.lexsort((halves, class_indices))]
     first = np.cumsum(counts) - counts
@@ -264,6 +262,22 @@ def statistics(classes: int, class_indices: np.ndarray, certainties: np.ndarray)
     highest[used] = ordered[first + count - 1] * 2
     axis = (float(low) * 2, float(high) * 2)
     return Statistics(counts, histograms, lowest, median, highest, axis, probabilities)
+
+
+def _histograms(
+    classes: int, class_indices: np.ndarray, halves: np.ndarray, low: float, span: float
+) -> np.ndarray:
+    """Count values (N,) in BINS bins from `low` to `low + span`, (classes, BINS) int.
+
+    In place, as far as that goes: N may be millions.
+    """
+    places = halves - low
+    places /= span
+    places *= BINS
+    cells = np.clip(places, 0, BINS - 1, out=places).astype(np.int32)
+    del places
+    cells += np.asarray(class_indices, np.int32) * BINS
+    return np.bincount(cells, minlength=classes * BINS).reshape(classes, BINS)
 
 
 class Chart(NamedTuple):

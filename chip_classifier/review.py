@@ -135,10 +135,10 @@ def _place(
 
     Returns the chips' middles, as Review has them.
     """
-    centres = np.full((len(chips.numbers), 2), np.nan)
     placed = places.chips()
     if not len(placed.numbers):
-        return centres
+        return np.broadcast_to(np.nan, (len(chips.numbers), 2))
+    centres = np.full((len(chips.numbers), 2), np.nan)
     positions = np.minimum(
         np.searchsorted(placed.numbers, chips.answering), len(placed.numbers) - 1
     )
