@@ -13,7 +13,7 @@ import numpy as np
 
 from chip_classifier import MAX_CHIP_BANDS
 from chip_classifier.archive import UndecodableChip
-from chip_classifier.cores import allowed_bytes
+from chip_classifier.cores import allowed_bytes, usable_cores
 from chip_classifier.gdal import Unreadable, read_with_gdal
 from chip_classifier.image_header import Header, exif_of, lean_png, read_header
 from chip_classifier.kinds import HEAD_BYTES, JP2, PNG, READ_KINDS, TIF, WEBP, kind_of
@@ -36,18 +36,13 @@ cv2.setNumThreads(1)
 # Bands 3, 2, 1 of a file are its blue, green and red: what cv2.imread gives.
 BGR = (3, 2, 1)
 
-# What may be taken for decoding large chips at a time, however many cores there are, unless a
-# single one needs more; and what a decoder takes on top of the bands: a second copy of them, and
-# the result. A chip that needs no more than SMALL_BYTES does not ask: to ask costs time, and 64
-# such chips need less than a large one.
+# What may be taken for decoding at a time, however many cores there are, unless a single chip needs
+# more; and what a decoder takes on top of the bands: a second copy of them, and the result.
 MOST_DECODING_BYTES = 2**30
 DECODING_BYTES = 2**20
-SMALL_BYTES = 2**23
 
 MOST_CHANNELS = 128  # of an image of OpenCV's (CV_CN_MAX)
 _CHANNELS_OF_OPENCV = {1: 2, 2: 1, 3: 0}  # where it has red, green and blue
-
-
 _IN_ORDER = tuple(range(MAX_CHIP_BANDS))
 
 # The first three channels of three or four, the other way round.
@@ -137,7 +132,11 @@ class ByteBudget:
             self._changed.notify_all()
 
 
-_memory = ByteBudget(allowed_bytes(MOST_DECODING_BYTES))
+# A quarter is for chips that are so small that they do not ask, since that takes time: as many as
+# there are decoders.
+_total = allowed_bytes(MOST_DECODING_BYTES)
+_memory = ByteBudget(_total - _total // 4)
+SMALL_BYTES = _total // 4 // usable_cores()
 
 
 def _decode(
