@@ -62,7 +62,7 @@ def review_answers(
         class_names: the name of each class.
     """
     truths = np.full(len(chips.numbers), NO_TRUTH, np.int32)
-    centres = np.full((len(chips.numbers), 2), np.nan)
+    centres = _nowhere(chips)
     source = reference.name if reference else "the folders' names"
     with harmless(CLASSIFIED):
         if reference is None:
@@ -81,6 +81,11 @@ def review_answers(
     for line in lines_of_scores(scores, class_names, source) if scores else ():
         log.info("Truth: %s", line)
     return Review(truths, source, scores, centres)
+
+
+def _nowhere(chips: FinalChips) -> np.ndarray:
+    """Give the middles of chips of which none is known, as Review has them; without memory."""
+    return np.broadcast_to(np.nan, (len(chips.numbers), 2))
 
 
 def _match(
@@ -113,7 +118,7 @@ def _match(
     for _ in matched:
         pass
     matches = matcher.matches()
-    return matches._replace(centres=np.full_like(matches.centres, np.nan))
+    return matches._replace(centres=_nowhere(chips))
 
 
 def _why_not_wgs84(reference: Path) -> str | None:
@@ -137,7 +142,7 @@ def _place(
     """
     placed = places.chips()
     if not len(placed.numbers):
-        return np.broadcast_to(np.nan, (len(chips.numbers), 2))
+        return _nowhere(chips)
     centres = np.full((len(chips.numbers), 2), np.nan)
     positions = np.minimum(
         np.searchsorted(placed.numbers, chips.answering), len(placed.numbers) - 1
