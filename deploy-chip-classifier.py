@@ -46,23 +46,21 @@ from chip_classifier import VERSION
 from chip_classifier.answers import Answers
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
-from chip_classifier.explain import Stopped, exit_code, explain
+from chip_classifier.errors import Stopped, TaskError
+from chip_classifier.explain import exit_code, explain
 from chip_classifier.files import obstacle
 from chip_classifier.final_chips import final_chips
-from chip_classifier.geojson import CLASSIFIED
 from chip_classifier.inputs import Given, find_inputs
 from chip_classifier.journal import JOURNAL, Expected, Journal, fingerprint_task
 from chip_classifier.listing import list_chips
 from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
-from chip_classifier.places import Places
-from chip_classifier.ports import TaskError, chip_size, class_names
+from chip_classifier.ports import chip_size, class_names
 from chip_classifier.preprocessing import (
     contradictions,
     numbers_for_fractions,
     settle_preprocessing,
 )
-from chip_classifier.preview import Preview, RunFacts
 from chip_classifier.progress import Progress, say
 from chip_classifier.report import (
     join_reasons,
@@ -74,7 +72,10 @@ from chip_classifier.report import (
     summarize,
     write_preview,
 )
-from chip_classifier.review import review_answers
+from chip_classifier.review.geojson import CLASSIFIED
+from chip_classifier.review.geotiff import Places
+from chip_classifier.review.page import Preview, RunFacts
+from chip_classifier.review.review import review_answers
 from chip_classifier.status import write_status
 from chip_classifier.waiting import wait_for
 from keras_files.open_model import open_model

@@ -51,7 +51,7 @@ class Answers:
         self.noticed: set[str] = set()
 
     def __len__(self) -> int:
-        """Give the number of chips that have been answered."""
+        """Return the number of chips that have been answered."""
         return len(self.classes)
 
     def add(
@@ -70,7 +70,7 @@ class Answers:
         self.noticed.update(noticed)
 
     def chip_names(self) -> ChipNames:
-        """Give the names of the chips that count, once the paths of all chips are known."""
+        """Return the names of the chips that count, once the paths of all chips are known."""
         if self._named is None:
             self._named = ChipNames(self.names)
         return self._named
@@ -92,7 +92,7 @@ class Answers:
             yield number, name, self._follow(number, latest) if number in links else number
 
     def _follow(self, number: int, latest: Mapping[str, int]) -> int:
-        """Give the number of the chip that answers for a link; -1 if none of the archive does.
+        """Return the number of the chip that answers for a link; -1 if none of the archive does.
 
         Args:
             number: of the link.
@@ -105,7 +105,7 @@ class Answers:
         return -1  # a circle of links
 
     def entry(self, answering: int, class_names: Sequence[str]) -> dict[str, object]:
-        """Give the answer of a chip that has a class, as the results hold it.
+        """Return the answer of a chip that has a class, as the results hold it.
 
         Args:
             answering: number of the chip that answers.
@@ -123,7 +123,7 @@ class Answers:
         return entry
 
     def entry_writer(self, class_names: Sequence[str]) -> Callable[[int], str]:
-        """Give what writes the items of `entry` as JSON, quicker, for the number of a chip."""
+        """Return what writes the items of `entry` as JSON, quicker, for the number of a chip."""
         openings = [f'"class": {encode_json(name)}, "certainty": ' for name in class_names]
         classes, certainties = self.classes, self.certainties
 
@@ -193,7 +193,7 @@ class Answers:
 
 
 def rounded(value: float) -> str:
-    """Give a finite number with ten decimals at most, as repr(round(value, 10)), in a third of the
+    """Write a finite number with at most ten decimals, as repr(round(value, 10)), in a third of the
     time.
 
     15 digits name a float64, whose shortest name they are then. Python writes smaller ones with an

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.errors import BrokenArchive, UndecodableChip
 from chip_classifier.kinds import HEAD_BYTES, kind_of
 from chip_classifier.tar_header import BLOCK, read_usual_header
-from keras_files.same_file import SameFile
+from keras_files.pinned_file import PinnedFile
 
 # The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
 MAX_CHIP_BYTES = MAX_CHIP_PIXELS * 8
@@ -84,14 +85,6 @@ _DAMAGE = (
 # Bytes up to which chips that follow each other are read at once: to wait for Python's lock after
 # each reading takes longer than the reading.
 MAX_READ_BYTES = 2**20
-
-
-class BrokenArchive(Exception):
-    """The archive cannot be read to its end; the message says after which member."""
-
-
-class UndecodableChip(Exception):
-    """A chip has no pixels to classify; the message is the reason, for unclassified.json."""
 
 
 class Chip(NamedTuple):
@@ -175,7 +168,7 @@ class Archive:
     def __init__(self, path: Path) -> None:
         """Look at the archive's first bytes. Raises OSError if it cannot be read."""
         self.path = path
-        self.file = SameFile(path)
+        self.file = PinnedFile(path)
         self.size = self.file.size
         head = self.file.read(0, 6)
         self._decompress = next(
@@ -192,7 +185,7 @@ class Archive:
         return self._decompress is not None
 
     def fingerprint(self) -> str:
-        """Give a text that changes when the archive does."""
+        """Return a text that changes when the archive does."""
         return self.file.fingerprint()
 
     def require_unchanged(self) -> None:
@@ -339,7 +332,7 @@ class Archive:
         return data
 
     def reader(self, chips: list[Chip]) -> Callable[[Chip], bytes]:
-        """Give what reads these chips, which follow each other in the archive, as `read` does.
+        """Return what reads these chips, which follow each other in the archive, as `read` does.
 
         Where they are small and close to each other they are read at once, here.
         """
@@ -401,13 +394,13 @@ def _next_member(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
 
 
 def is_chip_name(path: str) -> bool:
-    """Tell whether a member's path is that of a chip, and of no hidden file."""
+    """Return whether a member's path is that of a chip, and of no hidden file."""
     name = path.rpartition("/")[2]
     return name.lower().endswith(CHIP_SUFFIXES) and not name.startswith(".")
 
 
 def member_path(name: str) -> str:
-    """Give a member's name as a plain relative path: "./chips//a.jpg" -> "chips/a.jpg".
+    """Return a member's name as a plain relative path: "./chips//a.jpg" -> "chips/a.jpg".
 
     Bytes that are no UTF-8, which tarfile hands over as lone surrogates, are written as \\xNN, so
     that the name can stand in JSON and in a log.

@@ -11,7 +11,7 @@ import numpy as np
 from chip_classifier.cores import cores_of_affinity, usable_cores
 from chip_classifier.log import warn
 from chip_classifier.preprocessing import Preprocessing
-from keras_files.ends import Head
+from keras_files.head import Head
 from keras_files.open_model import OpenedModel
 
 # TensorFlow, and Keras, which it loads, read these when they are loaded: report errors only; use
@@ -121,7 +121,7 @@ def do_without_temporary_files() -> None:
 
 
 def missing_cuda(root: Path = Path("/")) -> bool:
-    """Tell whether the machine has a GPU of NVIDIA's that the user has not hidden from the task.
+    """Return whether the machine has a GPU of NVIDIA's that the user has not hidden from the task.
 
     Args:
         root: of the file system: the driver makes /dev/nvidia0, ... and /proc/driver/nvidia.
@@ -151,7 +151,7 @@ def interpret(outputs: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray, 
 
 
 def class_values(outputs: np.ndarray, head: Head) -> np.ndarray:
-    """Give the value of each class.
+    """Return the value of each class.
 
     Args:
         outputs: (N, K), one for each class; or (N, 1): the value of the second of two classes, the
@@ -170,5 +170,5 @@ def class_values(outputs: np.ndarray, head: Head) -> np.ndarray:
 
 
 def are_probabilities(values: np.ndarray) -> bool:
-    """Tell whether the values of the classes, (N, classes), are all from 0 to 1."""
+    """Return whether the values of the classes, (N, classes), are all from 0 to 1."""
     return not ((values < 0) | (values > 1)).any()

@@ -13,11 +13,11 @@ from chip_classifier.classifier import Classifier, are_probabilities, interpret
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log
 from chip_classifier.noticed import Noticed, warn_about
-from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, in_colors, rows_of
+from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, rows_of, to_bgr
 from chip_classifier.preprocessing import Preprocessing
-from chip_classifier.preview import Preview
 from chip_classifier.progress import Progress
-from keras_files.ends import Head
+from chip_classifier.review.page import Preview
+from keras_files.head import Head
 
 
 def classify_chips(
@@ -137,7 +137,7 @@ def note_batch(
         if not are_probabilities(values):
             noticed.add(Noticed.NO_PROBABILITIES)
         with harmless("the preview"):
-            pixels = in_colors(rows_of(batch, rows))
+            pixels = to_bgr(rows_of(batch, rows))
             preview.add(batch.first + rows, pixels, found, certainty)
     if answers.keeps_probabilities:
         of_chips = np.zeros((len(batch.names), max(outputs.values.shape[1], 2)))

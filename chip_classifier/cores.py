@@ -15,14 +15,14 @@ from pathlib import Path
 
 
 def cores_of_affinity() -> int:
-    """Give the number of processor cores that this process may run on."""
+    """Return the number of processor cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Give the number of processor cores that this process may use.
+    """Return the number of processor cores that this process may use.
 
     That is how many it may run on, but no more than it is allowed time for: 2 of 64 for a container
     with an allowance of 1.5 cores. OMP_NUM_THREADS, where it is a number, is how Snakemake and
@@ -37,7 +37,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def usable_memory(root: Path = Path("/")) -> int:
-    """Give the bytes of memory that the control group allows; sys.maxsize where there is none.
+    """Return the bytes of memory that the control group allows; sys.maxsize where there is none.
 
     Args:
         root: of the file system.
@@ -51,7 +51,7 @@ def usable_memory(root: Path = Path("/")) -> int:
 
 
 def allowed_bytes(most: int) -> int:
-    """Give `most` bytes, or an eighth of what the control group allows where that is less."""
+    """Return `most` bytes, or an eighth of what the control group allows where that is less."""
     return min(most, usable_memory() // 8)
 
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from chip_classifier import MAX_CHIP_BANDS
-from chip_classifier.archive import UndecodableChip
 from chip_classifier.cores import allowed_bytes, usable_cores
+from chip_classifier.errors import UndecodableChip
 from chip_classifier.gdal import Unreadable, read_with_gdal
 from chip_classifier.image_header import Header, exif_of, lean_png, read_header
 from chip_classifier.kinds import HEAD_BYTES, JP2, PNG, READ_KINDS, TIF, WEBP, kind_of
@@ -80,7 +80,7 @@ def decode_chip(
         data: the bytes of a jpeg, png, tif, webp, bmp or jp2 file.
         bands: the numbers of the file's bands, counted from 1, in the order of the result. A grey
             file is repeated for three bands of 1 to 3. None for one grey band: the only one, or
-            that of the colours (ITU-R BT.601, as cv2.cvtColor makes it).
+            that of the colors (ITU-R BT.601, as cv2.cvtColor makes it).
         bit_depth: how many bits count, of values that have more than 8: value x 255 /
             (2^bit_depth - 1), rounded and clipped. None: of 16 bits, the upper 8; of other depths,
             all that the file declares.
@@ -292,7 +292,7 @@ def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
 
 
 def _bands_to_read(number: int, bands: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Give those of a file's bands that are needed, in their order; see decode_chip."""
+    """Return those of a file's bands that are needed, in their order; see decode_chip."""
     if number <= 2 and (bands is None or max(bands) > number):
         return (1,)
     return tuple(band for band in range(1, number + 1) if band in (bands or BGR))
@@ -347,7 +347,7 @@ def _develop(picture: Picture, bands: tuple[int, ...] | None, bit_depth: int | N
 
 
 def _channels(picture: Picture, bands: tuple[int, ...]) -> tuple[int, ...]:
-    """Give the channels of a picture that hold the bands asked for.
+    """Return the channels of a picture that hold the bands asked for.
 
     Raises UndecodableChip if it lacks one.
     """
@@ -362,7 +362,7 @@ def _channels(picture: Picture, bands: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _take(pixels: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
-    """Give channels of an image, contiguous, (H, W, N) in their order."""
+    """Return channels of an image, contiguous, (H, W, N) in their order."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if channels == _IN_ORDER[: pixels.shape[2]]:
@@ -396,12 +396,12 @@ def _to_8_bits(pixels: np.ndarray, picture: Picture, bit_depth: int | None) -> n
 
 
 def _loses_8_bits(picture: Picture, bit_depth: int | None) -> bool:
-    """Tell whether of 16 bits the upper 8 are taken."""
+    """Return whether of 16 bits the upper 8 are taken."""
     return picture.bits == 16 and not picture.is_signed and bit_depth is None
 
 
 def _upper_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """Give value // 256 of uint16 (H, W, N), uint8.
+    """Return value // 256 of uint16 (H, W, N), uint8.
 
     As OpenCV computes it, which lets other threads run meanwhile: it rounds (value - 127.5) / 256,
     which is never half way.
@@ -412,7 +412,7 @@ def _upper_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _table(kind: np.dtype, depth: int) -> np.ndarray:
-    """Give for each value of an unsigned type the 8-bit value, uint8; see decode_chip."""
+    """Return for each value of an unsigned type the 8-bit value, uint8; see decode_chip."""
     values, top = np.arange(np.iinfo(kind).max + 1, dtype=np.int64), 2**depth - 1
     return ((np.minimum(values, top) * 510 + top) // (2 * top)).astype(np.uint8)  # half: up
 

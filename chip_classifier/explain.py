@@ -5,10 +5,9 @@ import errno
 import traceback
 from typing import TextIO
 
-from chip_classifier.archive import BrokenArchive
+from chip_classifier.errors import BrokenArchive, Stopped, TaskError
 from chip_classifier.log import log, printable
-from chip_classifier.ports import TaskError
-from keras_files.checked_file import ModelError
+from keras_files.model_file import ModelError
 
 # Exit codes of a failed task. Final: it would fail again, until somebody changes its input.
 FINAL = 1
@@ -17,12 +16,8 @@ TRY_AGAIN = 75  # EX_TEMPFAIL in sysexits.h: a stop, too little memory, a full d
 INPUT_ERRORS = (TaskError, BrokenArchive, ModelError)
 
 
-class Stopped(BaseException):
-    """The task was asked to stop by a signal."""
-
-
 def exit_code(error: BaseException) -> int:
-    """Tell whether another try with the same input may mend a failure."""
+    """Return whether another try with the same input may mend a failure."""
     return FINAL if isinstance(error, INPUT_ERRORS) else TRY_AGAIN
 
 

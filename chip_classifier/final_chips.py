@@ -26,12 +26,12 @@ class FinalChips(NamedTuple):
     certainties: np.ndarray
 
     def name(self, row: int) -> str:
-        """Give the name of a chip; quickest for one row after the other."""
+        """Return the name of a chip; quickest for one row after the other."""
         return self.names[int(self.numbers[row])]
 
 
 def final_chips(answers: Answers) -> FinalChips:
-    """Give what `answers.final()` yields, with the answers."""
+    """Return what `answers.final()` yields, with the answers."""
     numbers, answering = array("q"), array("q")
     for number, _, by in answers.final():
         numbers.append(number)

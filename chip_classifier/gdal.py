@@ -62,7 +62,7 @@ def read_with_gdal(
         bands: their numbers, counted from 1.
     Returns:
         The bands (H, W, N) of the file's type, not turned by its orientation; what each is for
-        ("red", "palette", "undefined", ...); the first band's colours, uint8 (256, 3), R, G, B, or
+        ("red", "palette", "undefined", ...); the first band's colors, uint8 (256, 3), R, G, B, or
         None.
     Raises:
         Unreadable: GDAL does not read it.

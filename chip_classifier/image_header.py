@@ -10,7 +10,8 @@ import struct
 from typing import NamedTuple
 
 from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_PIXELS
-from chip_classifier.archive import MAX_CHIP_BYTES, UndecodableChip
+from chip_classifier.archive import MAX_CHIP_BYTES
+from chip_classifier.errors import UndecodableChip
 from chip_classifier.kinds import BMP, JP2, JPEG, PNG, WEBP
 from chip_classifier.tiff import DAMAGED
 
@@ -26,7 +27,7 @@ _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF}
 
-# Chunks that are unpacked, and of which nothing is used: comments, and a profile of colours, which
+# Chunks that are unpacked, and of which nothing is used: comments, and a profile of colors, which
 # cv2.imread does not apply.
 _PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
 
@@ -122,7 +123,7 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _affordable_scans(pixels: int) -> int:
-    """Give how many scans a jpeg of so many pixels may have."""
+    """Return how many scans a jpeg of so many pixels may have."""
     return MAX_SCANNED_PIXELS // max(pixels, LEAST_SCAN_PIXELS)
 
 
@@ -149,7 +150,7 @@ def _png(data: bytes) -> Header:
 
 
 def lean_png(data: bytes) -> bytes:
-    """Give a png file without the chunks that are packed and not used.
+    """Return a png file without the chunks that are packed and not used.
 
     OpenCV also takes memory for as much as a chunk declares, up to 4 GiB, before it reads it:
     raises UndecodableChip if one does not lie within the file (PNG, 5.3).
@@ -170,7 +171,7 @@ def lean_png(data: bytes) -> bytes:
 
 
 def exif_of(data: bytes, kind: str) -> bytes:
-    """Give the EXIF data of a sound png or webp file, b"" if it has none."""
+    """Return the EXIF data of a sound png or webp file, b"" if it has none."""
     at, order = (8, "big") if kind == PNG else (12, "little")
     while at < len(data):
         first, second = data[at : at + 4], data[at + 4 : at + 8]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chip_classifier.archive import ARCHIVE_SUFFIXES, Archive
-from chip_classifier.geojson import find_reference, find_reference_of
-from chip_classifier.ports import Ports, TaskError, find_input, find_model, parse_ports, read_ports
+from chip_classifier.errors import TaskError
+from chip_classifier.ports import Ports, find_input, find_model, parse_ports, read_ports
+from chip_classifier.review.geojson import find_reference, find_reference_of
 from chip_classifier.sources import Folder, Zip, open_chips
 
 

@@ -31,7 +31,7 @@ from chip_classifier import VERSION
 from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.files import create, odd_kind
 from chip_classifier.noticed import Noticed
-from keras_files.same_file import SameFile
+from keras_files.pinned_file import PinnedFile
 
 JOURNAL = "resume.jsonl"
 
@@ -237,9 +237,9 @@ def _difference(found: bytes, header: bytes) -> str:
 
 
 def fingerprint_task(
-    archive: str, model: Sequence[SameFile], trained_with: str, settings: Mapping[str, str]
+    archive: str, model: Sequence[PinnedFile], trained_with: str, settings: Mapping[str, str]
 ) -> dict[str, str]:
-    """Give what must be the same for a resume to be right, by the words of a journal's note.
+    """Return what must be the same for a resume to be right, by the words of a journal's note.
 
     Args:
         archive: what changes when the chips do.

@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
-from chip_classifier.archive import Archive, BrokenArchive, Chip
-from chip_classifier.ports import TaskError
+from chip_classifier.archive import Archive, Chip
+from chip_classifier.errors import BrokenArchive, TaskError
 
 # For how long chips are listed before TensorFlow is loaded: long enough for thousands, so that a
 # small archive that is damaged fails at once, short enough that a large one costs nothing.
@@ -142,7 +142,7 @@ class Listing:
         self._listed.put(None)
 
     def batch_size(self, most: int) -> int:
-        """Give the chips per batch: `most`, but of a plain tar no more than there are.
+        """Return the chips per batch: `most`, but of a plain tar no more than there are.
 
         For a batch memory would be taken whether it has so many chips or not.
         """

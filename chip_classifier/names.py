@@ -80,7 +80,7 @@ class ChipNames:
         return self._named(enumerate(self._paths))
 
     def __getitem__(self, number: int) -> str:
-        """Give the name of a chip that no other one replaces."""
+        """Return the name of a chip that no other one replaces."""
         return next(self.of([number]))
 
     def of(self, numbers: Iterable[int]) -> Iterator[str]:
@@ -97,14 +97,14 @@ class ChipNames:
                 yield number, path[top:dot]
 
     def _clashing(self) -> set[int]:
-        """Give the numbers of the chips whose names, as they are so far, are not their own."""
+        """Return the numbers of the chips whose names, as they are so far, are not their own."""
         suspects = self._suspects()
         found = [chip for position, chip in enumerate(self) if position in suspects]
         taken = Counter(name for _, name in found)
         return {number for number, name in found if taken[name] > 1}
 
     def _suspects(self) -> set[int]:
-        """Give the positions, in this order, of the names that are not unique, and of few others.
+        """Return the positions, in this order, of the names that are not unique, and of few others.
 
         Only their hashes are kept, 8 bytes each: a dict would take more than ten times as much.
         """

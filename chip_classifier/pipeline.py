@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chip_classifier.answers import Answers
-from chip_classifier.archive import Archive, Chip, UndecodableChip
+from chip_classifier.archive import Archive, Chip
 from chip_classifier.cores import allowed_bytes, usable_cores
 from chip_classifier.decode import BGR, ByteBudget, decode_into
+from chip_classifier.errors import UndecodableChip
 from chip_classifier.listing import Listing
-from chip_classifier.places import TIFF_SUFFIXES, Places
+from chip_classifier.review.geotiff import TIFF_SUFFIXES, Places
 
 # Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
 # enough that memory stays flat and that most of it is left to the model.
@@ -49,7 +50,7 @@ class Batch:
     preparing: list[Future[dict[int, str]]] = field(default_factory=list)
 
     def decoded_rows(self) -> np.ndarray:
-        """Give the rows of `pixels` that hold a chip, int (M,), once these are complete."""
+        """Return the rows of `pixels` that hold a chip, int (M,), once these are complete."""
         if self.pixels is None:
             return np.array([], dtype=int)
         return np.array(
@@ -63,12 +64,12 @@ class Batch:
 
 
 def rows_of(batch: Batch, rows: np.ndarray) -> np.ndarray:
-    """Give rows of a batch's pixels, uint8 (M, rows, columns, bands), without a copy if all are."""
+    """Return rows of a batch's pixels, uint8 (M, rows, columns, bands); no copy if all are."""
     return batch.pixels if len(rows) == len(batch.pixels) else batch.pixels[rows]
 
 
-def in_colors(pixels: np.ndarray) -> np.ndarray:
-    """Give three bands to look at, uint8 (M, rows, columns, 3), B, G, R, of a batch's pixels.
+def to_bgr(pixels: np.ndarray) -> np.ndarray:
+    """Return three bands to look at, uint8 (M, rows, columns, 3), B, G, R, of a batch's pixels.
 
     Three bands are taken as they are, of more the first three as R, G, B; fewer show the first one.
     """
@@ -79,7 +80,7 @@ def in_colors(pixels: np.ndarray) -> np.ndarray:
 
 
 def batches_ahead(batch_bytes: int) -> int:
-    """Give how many batches of so many bytes may wait, decoded, for the model."""
+    """Return how many batches of so many bytes may wait, decoded, for the model."""
     return min(MOST_BATCHES_AHEAD, max(1, allowed_bytes(MOST_BYTES_AHEAD) // batch_bytes))
 
 
@@ -186,7 +187,7 @@ class Pipeline:
         )
 
     def decode_again(self, number: int) -> np.ndarray | None:
-        """Give the pixels of a chip once more, uint8 (rows, columns, 3), B, G, R.
+        """Return the pixels of a chip once more, uint8 (rows, columns, 3), B, G, R.
 
         None if there are none, as where the chips are not in a plain tar.
         """
@@ -197,10 +198,10 @@ class Pipeline:
         self._waiting.acquire()
         files = self._files.take(size)
         group = [(number, Chip("", offset=offset, size=size))]
-        return None if self._decode(pixels, number, group, files) else in_colors(pixels)[0]
+        return None if self._decode(pixels, number, group, files) else to_bgr(pixels)[0]
 
     def _has_place(self, chip: Chip) -> bool:
-        """Tell whether the file of a chip may say where it lies, and that is wanted."""
+        """Return whether the file of a chip may say where it lies, and that is wanted."""
         return self._places is not None and chip.name.lower().endswith(TIFF_SUFFIXES)
 
     def _decode(

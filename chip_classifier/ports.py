@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.errors import TaskError
 from chip_classifier.files import odd_kind
 from chip_classifier.ports_json import PortError, read_texts
-from keras_files.look import is_model_file
+from keras_files.inspect_hdf5 import is_model_file
 from keras_files.open_model import OpenedModel
 
 MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
@@ -26,10 +27,6 @@ DEFAULT_BATCH = 100
 MODES = ("caffe", "tf", "torch", "zero_to_one", "none")
 # libtiff and libpng have no wider whole numbers than 32 bits.
 MAX_BIT_DEPTH = 32
-
-
-class TaskError(Exception):
-    """The task cannot do what it was asked to; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +266,7 @@ def find_model(directory: Path) -> tuple[Path, list[Path]]:
 
 
 def _list_entries(directory: Path, what: str) -> list[Path]:
-    """Give all that is in an input directory and not hidden, in order."""
+    """Return all that is in an input directory and not hidden, in order."""
     try:
         return sorted(entry for entry in directory.iterdir() if entry.name[0] != ".")
     except OSError as error:

@@ -148,7 +148,7 @@ def _warn_unknown(name: str) -> str:
 
 
 def _as_text(port: str, value: object) -> str:
-    """Give the text of a port's value, "" for none; a list becomes its items and commas.
+    """Return the text of a port's value, "" for none; a list becomes its items and commas.
 
     Raises PortError for a value that cannot be meant for any port.
     """
@@ -174,7 +174,7 @@ def _as_text(port: str, value: object) -> str:
 
 
 def _split(text: str) -> list[object]:
-    """Give the items of a list that was written as text by Python, as JSON or by hand."""
+    """Return the items of a list that was written as text by Python, as JSON or by hand."""
     try:
         return list(ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from chip_classifier.ports import MODES, Ports, TaskError
+from chip_classifier.errors import TaskError
+from chip_classifier.ports import MODES, Ports
 from keras_files.open_model import OpenedModel
 
 RGB = (1, 2, 3)
@@ -56,7 +57,7 @@ class Preprocessing:
 
     mode: one of MODES.
     bands: the bands of a chip file in the order of the pixels, which is B,G,R for three bands;
-        None for the grey value of one that has colours.
+        None for the grey value of one that has colors.
     flips: whether the model wants the pixels' bands the other way round: R,G,B.
     vector: what is subtracted from each band, in the model's order, N numbers.
     value: what each band is divided by after that, N numbers, or () for no division.
@@ -103,7 +104,7 @@ class Preprocessing:
         return f"{'R,G,B' if self.flips else 'B,G,R'} (bands {text} of a chip)"
 
     def fed(self, pixels: np.ndarray) -> list[tuple[float, float, float]]:
-        """Give the least, mean and largest value of each band as the model gets it.
+        """Return the least, mean and largest value of each band as the model gets it.
 
         Args:
             pixels: uint8 (M, rows, columns, N), one chip or more.
@@ -117,7 +118,7 @@ class Preprocessing:
 
 
 def _least_mean_largest(band: np.ndarray) -> tuple[float, float, float]:
-    """Give these of a band, uint8 (M, rows, columns), counted by OpenCV: quicker than by NumPy."""
+    """Return these of a band, uint8 (M, rows, columns), counted by OpenCV: faster than NumPy."""
     rows = np.ascontiguousarray(band).reshape(len(band), -1)
     counts = cv2.calcHist([rows], [0], None, [256], [0, 256]).ravel().astype(np.float64)
     seen = np.flatnonzero(counts)
@@ -151,7 +152,7 @@ def settle_preprocessing(ports: Ports, model_bands: int) -> Preprocessing:
 def _fit(
     port: str, given: tuple[float, ...] | None, ports: Ports, model_bands: int
 ) -> tuple[float, ...]:
-    """Give the numbers of a port, or those of the mode, one for each band of the model."""
+    """Return the numbers of a port, or those of the mode, one for each band of the model."""
     is_vector = port == "normalization_vector"
     numbers = _NUMBERS[ports.preprocessing][0 if is_vector else 1] if given is None else given
     repeats = len(numbers) == 1 and not (is_vector and given)

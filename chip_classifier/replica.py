@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
+from chip_classifier.errors import TaskError
 from chip_classifier.log import log, warn
-from chip_classifier.ports import TaskError
 from chip_classifier.preprocessing import Preprocessing
-from keras_files.checked_file import ModelError, naming
+from keras_files.model_file import ModelError, naming
 from keras_files.open_model import OpenedModel
 
 # On a processor a batch of more pixels than these (25 chips of 224 x 224) is computed in parts, to
@@ -189,7 +189,7 @@ def trace(
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an error of TensorFlow's means that the device's memory is too small."""
+    """Return whether an error of TensorFlow's means that the device's memory is too small."""
     text = str(error).lower()
     return isinstance(error, tf.errors.ResourceExhaustedError) or any(
         sign in text for sign in OUT_OF_MEMORY_SIGNS

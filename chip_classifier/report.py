@@ -12,7 +12,6 @@ import numpy as np
 from chip_classifier import VERSION
 from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.archive import Archive
-from chip_classifier.chip_map import draw_map
 from chip_classifier.final_chips import FinalChips
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log, warn
@@ -20,7 +19,9 @@ from chip_classifier.noticed import warn_about
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import Preprocessing
-from chip_classifier.preview import (
+from chip_classifier.progress import duration, say
+from chip_classifier.review.chip_map import draw_map
+from chip_classifier.review.page import (
     MOST_UNCLASSIFIED,
     Confused,
     Findings,
@@ -29,10 +30,9 @@ from chip_classifier.preview import (
     Preview,
     RunFacts,
 )
-from chip_classifier.progress import duration, say
-from chip_classifier.review import Review
-from chip_classifier.sample import SampledChip, thumbnail
-from chip_classifier.truth import Mistakes, mistakes
+from chip_classifier.review.review import Review
+from chip_classifier.review.sample import SampledChip, thumbnail
+from chip_classifier.review.scores import Mistakes, mistakes
 from keras_files.open_model import OpenedModel
 
 DECODED_PER_CONFUSION = 4  # chips of the commonest confusions that the page shows at least
@@ -181,7 +181,7 @@ def write_preview(
 
 
 def _first_unclassified(answers: Answers, chips: FinalChips) -> list[tuple[str, str]]:
-    """Give the names and reasons of the first chips that have no class."""
+    """Return the names and reasons of the first chips that have no class."""
     (rows,) = (chips.classes == NO_CLASS).nonzero()
     return [
         (chips.name(row), answers.reason(int(chips.numbers[row]), int(chips.answering[row])))
@@ -206,7 +206,7 @@ def _decode_mistakes(
 
 
 def _known(numbers: set[int], chips: FinalChips, review: Review) -> dict[int, KnownChip]:
-    """Give what is known of some chips, by chip number; not of those that no longer count."""
+    """Return what is known of some chips, by chip number; not of those that no longer count."""
     (rows,) = np.isin(chips.numbers, list(numbers)).nonzero()
     return {
         int(chips.numbers[row]): KnownChip(
@@ -250,7 +250,7 @@ def summarize(
 
 
 def join_reasons(unclassified: str | None, warnings: Sequence[str]) -> str | None:
-    """Give the reason of a success for status.json: what was not classified, what is warned about.
+    """Join for status.json: what was not classified, what is warned about.
 
     One sentence each: of the warnings the first one, and how many more there are.
     """

@@ -14,15 +14,13 @@ from chip_classifier.archive import (
     CHIP_SUFFIXES,
     MAX_CHIP_BYTES,
     Archive,
-    BrokenArchive,
     Chip,
-    UndecodableChip,
     member_path,
 )
-from chip_classifier.geojson import is_reference
+from chip_classifier.errors import BrokenArchive, TaskError, UndecodableChip
 from chip_classifier.kinds import HEAD_BYTES, kind_of
-from chip_classifier.ports import TaskError
-from keras_files.same_file import SameFile
+from chip_classifier.review.geojson import is_reference
+from keras_files.pinned_file import PinnedFile
 
 # What zipfile raises on damaged or encrypted members, and on those of other compressions.
 _ZIP_DAMAGE = (
@@ -68,7 +66,7 @@ class _Source:
         self.first_passed_over: str | None = None
 
     def reader(self, chips: list[Chip]) -> Callable[[Chip], bytes]:
-        """Give what reads chips: each by itself."""
+        """Return what reads chips: each by itself."""
         return self.read
 
     def _begin(self) -> None:
@@ -125,7 +123,7 @@ class Folder(_Source):
         self.size = sum(max(size, 0) for _, size, _ in self._files)
 
     def fingerprint(self) -> str:
-        """Give a text that changes when a file is added, changed or taken away."""
+        """Return a text that changes when a file is added, changed or taken away."""
         digest = hashlib.blake2b(digest_size=16)
         for name, size, changed in self._files:
             digest.update(os.fsencode(name) + f"\0{size}\0{changed}\0".encode())
@@ -162,7 +160,7 @@ class Folder(_Source):
         """Read a file, or its first bytes, unless it is another one than was listed."""
         name, size, changed = self._files[place]
         try:
-            file = SameFile(self.path / name)
+            file = PinnedFile(self.path / name)
         except FileNotFoundError as error:
             raise BrokenArchive(f"{name} was taken away: run the task again.") from error
         if file.state != (size, changed):
@@ -176,7 +174,7 @@ class Zip(_Source):
     def __init__(self, path: Path) -> None:
         """Open the zip. Raises OSError if it cannot be read, BrokenArchive if it is damaged."""
         super().__init__(path)
-        self.file = SameFile(path)
+        self.file = PinnedFile(path)
         self.size = self.file.size
         self._zip = self._open()
 
@@ -195,7 +193,7 @@ class Zip(_Source):
         return opened
 
     def fingerprint(self) -> str:
-        """Give a text that changes when the zip does."""
+        """Return a text that changes when the zip does."""
         return self.file.fingerprint()
 
     def require_unchanged(self) -> None:

@@ -101,7 +101,7 @@ def begin(description: str) -> Start:
 
 
 def _choose_directory(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Path:
-    """Give the work directory, or that of --out, which is made; end the program on a mixture."""
+    """Return the work directory, or that of --out, which is made; end the program on a mixture."""
     paths = (arguments.chips, arguments.model, arguments.out)
     ports = [port for port in STRING_PORTS if getattr(arguments, port) is not None]
     if not any(paths):
@@ -190,7 +190,7 @@ def _give_up(reason: str) -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """Give the program the standard streams that it was started without.
+    """Return the program the standard streams that it was started without.
 
     Else the next files that are opened take their places, and get what is meant for them.
     """

@@ -4,7 +4,7 @@ The tags of a file's first image are read once (TIFF 6.0, section 2; BigTIFF). T
 which reader takes which layout: libtiff by itself, GDAL, or none, for a reason by name. They can be
 checked against TIFF 6.0, the registry of its compressions (libtiff, tiff.h), and the page of GDAL's
 GTiff driver. Alpha, near infrared and further bands (ExtraSamples) are bands like others: no tag
-makes a reader multiply the colours by them.
+makes a reader multiply the colors by them.
 """
 
 import functools
@@ -15,7 +15,8 @@ from enum import Enum
 import numpy as np
 
 from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_PIXELS
-from chip_classifier.archive import MAX_CHIP_BYTES, UndecodableChip
+from chip_classifier.archive import MAX_CHIP_BYTES
+from chip_classifier.errors import UndecodableChip
 from chip_classifier.tiff_tags import MAX_KEPT_BYTES, Directory, read_directory
 
 DAMAGED = "the file is cut off or damaged"
@@ -80,7 +81,7 @@ PHOTOMETRICS = {
     CIELAB: ("CIELab", Reader.GDAL),
     9: ("ICCLab", Reader.NONE),
     10: ("ITULab", Reader.NONE),
-    32803: ("colour filter array", Reader.NONE),
+    32803: ("color filter array", Reader.NONE),
     32844: ("LogL", Reader.NONE),
     32845: ("LogLuv", Reader.NONE),
     34892: ("linear raw", Reader.NONE),
@@ -134,7 +135,7 @@ class TiffLayout:
     block: rows and columns of its strips or tiles; blocks: their number.
     stored: how many of these the file lists; is_whole: each of them lies within the file;
     is_sparse: some are left out.
-    colormap: uint8 (colours, 3), R, G, B, or None.
+    colormap: uint8 (colors, 3), R, G, B, or None.
     problem: what no reader takes, or None.
     """
 
@@ -158,7 +159,7 @@ class TiffLayout:
 
     @property
     def is_converted(self) -> bool:
-        """Whether the reader makes R, G, B of another colour space."""
+        """Whether the reader makes R, G, B of another color space."""
         return self.photometric in CONVERTED_BANDS
 
     @functools.cached_property
@@ -266,7 +267,7 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
 
 
 def _colormap(values: np.ndarray) -> np.ndarray | None:
-    """Make uint8 (colours, 3) of the 16-bit reds, greens and blues of a ColorMap.
+    """Make uint8 (colors, 3) of the 16-bit reds, greens and blues of a ColorMap.
 
     As GDAL does: some writers leave the lower 8 bits 0, some write 8 bits.
     """

@@ -73,7 +73,7 @@ class Directory:
     outside: dict[int, slice] = field(default_factory=dict)
 
     def values(self, tag: int, code: str, outside: bytes) -> tuple[int, ...] | np.ndarray:
-        """Give the values of a tag.
+        """Return the values of a tag.
 
         Args:
             tag: one of the entries.

@@ -7,7 +7,7 @@ in the names of Keras 2; initializers, regularizers and constraints are gone alr
 
 from __future__ import annotations
 
-from keras_files.checked_file import ModelError
+from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, words
 
 # Of every layer.

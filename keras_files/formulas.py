@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_files.checked_file import ModelError
+from keras_files.model_file import ModelError
 from keras_files.network import Layer
 
 Config = dict[str, Any]

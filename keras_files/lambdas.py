@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_files.checked_file import ModelError
 from keras_files.code_object import Code, CodeError, read_code
 from keras_files.lambda_machine import Machine
+from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, Network, Tensor
 from keras_files.operations import RESAVE
 from keras_files.symbols import Graph, as_array, as_plain
@@ -25,7 +25,7 @@ from keras_files.symbols import Graph, as_array, as_plain
 UNPLAIN_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x100 | 0x200
 
 
-def mend_lambda(layer: Layer, inputs: int | None, era: Era) -> None:
+def convert_lambda(layer: Layer, inputs: int | None, era: Era) -> None:
     """Turn a Lambda layer into a model of operations (kind "Network"), in place.
 
     Args:
@@ -45,7 +45,7 @@ def mend_lambda(layer: Layer, inputs: int | None, era: Era) -> None:
 
 
 def translate(layer: Layer, inputs: int | None, era: Era) -> Network:
-    """The operations of a Lambda layer; as `mend_lambda`, but raises CodeError."""
+    """The operations of a Lambda layer; as `convert_lambda`, but raises CodeError."""
     text, defaults, closure = _stored_function(layer.config)
     arguments = layer.config.get("arguments") or {}
     networks, refusals = [], []

@@ -89,7 +89,7 @@ def run_limited(
 
 
 def allow_time(seconds: float) -> None:
-    """Give this process so much more processor time: what `work` knows to be long, but finite."""
+    """Return this process so much more processor time: what `work` knows to be long, but finite."""
     soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (soft + math.ceil(seconds), hard))
 
@@ -155,7 +155,7 @@ def _take_limits(cpu_seconds: int, now: int | None, memory: int) -> int:
 
 
 def _memory_now() -> int | None:
-    """Give the bytes of this process' address space; None where there is no /proc."""
+    """Return the bytes of this process' address space; None where there is no /proc."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[0]) * resource.getpagesize()

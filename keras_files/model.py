@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_files.checked_file import ModelError
 from keras_files.formulas import LAYERS, Array, Weights, activate, size_along
+from keras_files.model_file import ModelError
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
 from keras_files.recurrent import RECURRENT
 from keras_files.shapes import check_shapes

@@ -28,7 +28,11 @@ from typing import Any
 import numpy as np
 
 from keras_files.arguments import check_arguments
-from keras_files.checked_file import (
+from keras_files.head import Head, check_ends, check_head, count_outputs, read_head
+from keras_files.hints import find_architecture, find_scaling
+from keras_files.inspect_hdf5 import most_declared
+from keras_files.lambdas import convert_lambda
+from keras_files.model_file import (
     Document,
     Group,
     ModelError,
@@ -38,10 +42,6 @@ from keras_files.checked_file import (
     read_document,
     read_loss,
 )
-from keras_files.ends import Head, check_ends, check_head, count_outputs, read_head
-from keras_files.hints import find_architecture, find_scaling
-from keras_files.lambdas import mend_lambda
-from keras_files.look import most_declared
 from keras_files.network import (
     Call,
     Era,
@@ -61,9 +61,9 @@ from keras_files.operations import (
     KERAS3_ACTIVATIONS,
     KERAS3_OPERATIONS,
     RESAVE,
-    mend_operation,
+    convert_operation,
 )
-from keras_files.same_file import SameFile
+from keras_files.pinned_file import PinnedFile
 from keras_files.weights import (
     LAYER_WEIGHTS,
     check_weights,
@@ -201,9 +201,9 @@ class OpenedModel:
         description: for the log, such as "Keras 1.2.2, theano, channels_first".
     """
 
-    file: SameFile
+    file: PinnedFile
     root: Group
-    architecture_file: SameFile | None
+    architecture_file: PinnedFile | None
     input_size: tuple[int | None, int | None]
     outputs: int | None
     bands: int
@@ -217,7 +217,7 @@ class OpenedModel:
     channels_first: bool
 
     @property
-    def files(self) -> list[SameFile]:
+    def files(self) -> list[PinnedFile]:
         """The file, and that of the architecture if it is another one."""
         return [self.file, *([self.architecture_file] if self.architecture_file else [])]
 
@@ -277,7 +277,7 @@ def open_model(
     with naming(path):
         if not path.exists():
             raise ModelError("there is no such file")
-    file = SameFile(path)
+    file = PinnedFile(path)
     with naming(path):
         contents = open_checked(file)
         root = contents.root
@@ -397,7 +397,7 @@ def _read_known(entry: dict[str, Any], era: Era) -> Layer:
         inner = _read_layer(config["layer"], era)
         start, end = Tensor("", 0, 0), Tensor("inner", 0, 0)
         calls = [Call(inner, "inner", 0, [start], {})]
-        _mend_lambdas(calls, era)
+        _convert_lambdas(calls, era)
         layer.network = Network([inner], calls, [start], [end], [None])
     return layer
 
@@ -459,7 +459,7 @@ def _read_sequential(config: dict[str, Any] | list[Any], era: Era) -> Network:
         if layer.kind != "InputLayer":
             calls.append(Call(layer, str(number), 0, [last], {}))
             last = Tensor(str(number), 0, 0)
-    _mend_lambdas(calls, era)
+    _convert_lambdas(calls, era)
     trainable = config.get("trainable", True) if isinstance(config, dict) else True
     return Network(layers, calls, [start], [last], [shape], trainable, [dtype])
 
@@ -478,7 +478,7 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
     _, outputs = _read_ends(config["output_layers"])
     _renumber_calls(pending, outputs)
     calls = _order_calls(pending, inputs)
-    _mend_lambdas(calls, era)
+    _convert_lambdas(calls, era)
     for call in calls:
         if not call.layer.refusal:
             _check_call(call, era)
@@ -542,7 +542,7 @@ def _read_node(node: Any, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _renumber_calls(calls: list[Call], outputs: list[Tensor]) -> None:
-    """Give each call the number by which others refer to its results.
+    """Return each call the number by which others refer to its results.
 
     A file lists the calls of a layer from 0, but refers to them by a number that also counts calls
     outside of this model (a nested model was called once when it was made). The order is the same.
@@ -588,7 +588,7 @@ def _order_calls(pending: list[Call], inputs: list[Tensor]) -> list[Call]:
     return ordered
 
 
-def _mend_lambdas(calls: list[Call], era: Era) -> None:
+def _convert_lambdas(calls: list[Call], era: Era) -> None:
     """Translate the Lambda layers of a model, whose calls tell on how many arrays.
 
     One that is more than plain arithmetic gets that as its `refusal`.
@@ -601,7 +601,7 @@ def _mend_lambdas(calls: list[Call], era: Era) -> None:
         inputs = len(first) if isinstance(first, list) else None
         if call.layer.kind == "Lambda" and call.layer.refusal is None:
             try:
-                mend_lambda(call.layer, inputs, era)
+                convert_lambda(call.layer, inputs, era)
             except ModelError as error:
                 call.layer.refusal = error
         elif (
@@ -667,9 +667,9 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
     """
     config = layer.config
     if layer.kind == "Lambda" and known:
-        return  # what it computes depends on its calls: see _mend_lambdas
+        return  # what it computes depends on its calls: see _convert_lambdas
     if era.keras == 1:
-        _mend_keras1(layer, era)
+        _convert_keras1(layer, era)
     layer.kind = re.sub(r"(?<=Normalization)V[12]$", "", layer.kind)  # tf.keras on TensorFlow 1
     if layer.kind in RANDOM_LAYERS and (known or layer.kind in KNOWN_CUSTOM):
         layer.kind = "Activation"
@@ -680,7 +680,7 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
         and layer.kind in {*KERAS3_OPERATIONS, *KERAS3_ACTIVATIONS}
         and "trainable" not in config
     ):
-        mend_operation(layer)
+        convert_operation(layer)
         return
     if known and layer.kind in NOT_COMPUTED:
         raise ModelError(f"{layer} {NOT_YET}")
@@ -697,7 +697,7 @@ def _mend(layer: Layer, era: Era, known: bool) -> None:
             config[key] = _whole(value) if key in SIZES else value
     check_arguments(layer, era)
     for key in ACTIVATION_KEYS & config.keys():
-        config[key] = _mend_activation(config[key], layer, era)
+        config[key] = _convert_activation(config[key], layer, era)
     if layer.kind != "Flatten":
         config["data_format"] = config.get("data_format") or _default_format(layer, era)
     if layer.kind == "Normalization":
@@ -721,7 +721,7 @@ def _default_format(layer: Layer, era: Era) -> str:
     return "channels_last" if alone else era.data_format
 
 
-def _mend_keras1(layer: Layer, era: Era) -> None:
+def _convert_keras1(layer: Layer, era: Era) -> None:
     """Names and arguments of Keras 1 -> those of Keras 2."""
     config = layer.config
     for old, new in KERAS1_ARGUMENTS.items():
@@ -748,7 +748,7 @@ def _mend_keras1(layer: Layer, era: Era) -> None:
     layer.kind = KERAS1_LAYERS.get(layer.kind, layer.kind)
 
 
-def _mend_activation(value: Any, layer: Layer, era: Era) -> str | Layer:
+def _convert_activation(value: Any, layer: Layer, era: Era) -> str | Layer:
     """The name of an activation, or the Layer that stands for it (a LeakyReLU with a slope)."""
     if isinstance(value, dict) and value.get("class_name") in ACTIVATION_LAYERS:
         return _read_known(value, era)

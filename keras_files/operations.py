@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from keras_files.checked_file import ModelError
+from keras_files.model_file import ModelError
 from keras_files.network import Layer, plain, words
 
 RESAVE = "replace it by standard Keras layers and save the model again"
@@ -147,7 +147,7 @@ GRAPH_OPERATIONS = {
 }
 
 
-def mend_operation(layer: Layer) -> None:
+def convert_operation(layer: Layer) -> None:
     """Operations of tf.keras and of Keras 3 -> an Operation that names a function of TensorFlow.
 
     `function` is then one of OPERATIONS, `arguments` are those known beforehand, `constants` those

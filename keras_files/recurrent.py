@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_files.checked_file import ModelError
 from keras_files.formulas import Array, Config, Weights, activate, convolve, size_along
+from keras_files.model_file import ModelError
 
 Step = Callable[
     [Array, list[Array]], list[Array]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_files.checked_file import ModelError
+from keras_files.model_file import ModelError
 from keras_files.network import Layer
 
 Config = dict[str, Any]

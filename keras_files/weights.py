@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from keras_files.checked_file import Group, ModelError, names, read_array
+from keras_files.model_file import Group, ModelError, names, read_array
 from keras_files.network import Era, Layer, Network, words
 from keras_files.shapes import check_shapes
 

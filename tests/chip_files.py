@@ -94,12 +94,12 @@ class Run:
         return (self.work_dir / "output" / "logs" / "out.log").read_text(encoding="utf-8")
 
     def warnings(self, part: str = "") -> list[str]:
-        """Give the warnings in out.log that contain a text."""
+        """Return the warnings in out.log that contain a text."""
         return [line for line in self.log.splitlines() if " WARNING " in line and part in line]
 
 
 def command(work_dir: Path, *arguments: str) -> list[str]:
-    """Give the command line of the task for a work directory."""
+    """Return the command line of the task for a work directory."""
     return [sys.executable, str(SCRIPT), "--work-dir", str(work_dir), *arguments]
 
 
@@ -293,7 +293,7 @@ def png_file(width: int, height: int, data: bytes, interlace: int = 0, colour: i
 
 
 def bgr(image: np.ndarray) -> np.ndarray:
-    """Give an R, G, B (or grey) image as OpenCV has it: B, G, R, without further bands."""
+    """Return an R, G, B (or grey) image as OpenCV has it: B, G, R, without further bands."""
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=2)
     return np.ascontiguousarray(image[..., 2::-1])
@@ -472,7 +472,7 @@ def cut(data: bytes, share: float) -> bytes:
 
 
 def checksum_weights(rows: int, columns: int) -> np.ndarray:
-    """Give weights for the checksum of a chip: whole numbers, float32 (rows, columns, 3).
+    """Return weights for the checksum of a chip: whole numbers, float32 (rows, columns, 3).
 
     They are so small that the checksum of 8-bit pixels stays below 2**24: each partial sum is then
     exact in float32, in whatever order a device adds them.
@@ -483,7 +483,7 @@ def checksum_weights(rows: int, columns: int) -> np.ndarray:
 
 
 def checksum(pixels: np.ndarray) -> float:
-    """Give the certainty that the model of save_checksum_model has for preprocessed pixels."""
+    """Return the certainty that the model of save_checksum_model has for preprocessed pixels."""
     rows, columns, _ = pixels.shape
     return float((pixels.astype(np.float64) * checksum_weights(rows, columns)).sum())
 
@@ -539,12 +539,12 @@ def save_dense_model(
 
 
 def edge_kernels() -> np.ndarray:
-    """Give two kernels, float32 (3, 3, 3, 2), of small whole numbers, so that sums are exact."""
+    """Return two kernels, float32 (3, 3, 3, 2), of small whole numbers, so that sums are exact."""
     return np.random.default_rng(3).integers(-3, 4, (3, 3, 3, 2)).astype(np.float32)
 
 
 def edges(pixels: np.ndarray) -> list[float]:
-    """Give the outputs of the model of save_edges_model for preprocessed pixels (H, W, 3)."""
+    """Return the outputs of the model of save_edges_model for preprocessed pixels (H, W, 3)."""
     windows = np.lib.stride_tricks.sliding_window_view(pixels.astype(np.float64), (3, 3), (0, 1))
     return np.einsum("xybij,ijbk->xyk", windows, edge_kernels()).max(axis=(0, 1)).tolist()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_files.lambdas import mend_lambda
+from keras_files.lambdas import convert_lambda
 from keras_files.model import Model
 from keras_files.network import Call, Era, Layer, Network, Tensor
 
@@ -47,7 +47,7 @@ def compute(layer: Layer, x: np.ndarray, era: Era = TF_KERAS, inputs: int | None
 
     The layer is translated first, in place.
     """
-    mend_lambda(layer, inputs, era)
+    convert_lambda(layer, inputs, era)
     start = Tensor("", 0, 0)
     scaled = [
         Layer("Rescaling", str(n), {"scale": n, "offset": 0.0}) for n in range(1, 1 + (inputs or 1))

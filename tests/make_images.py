@@ -150,7 +150,7 @@ def draw_way_of_a_chip() -> None:
         (1, 138, 84, "answers.py\nwhat is known so far,\nwritten as JSON", PART),
         (0, 138, 84, "results/\nclassified.json\nunclassified.json", OUTPUT),
         (2, 244, 60, "preview.py\nthe page's chips", PART),
-        (1, 244, 60, "preview.html.j2\nthe page's template", PART),
+        (1, 244, 60, "page.html.j2\nthe page's template", PART),
         (0, 244, 60, "logs/\npreview.html", OUTPUT),
         (3, 360, 60, "model.py\nthe model as a function", PART),
     )

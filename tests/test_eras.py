@@ -16,7 +16,7 @@ import pytest
 import tifffile
 
 from chip_files import assert_succeeded, make_tar, make_work_dir, png, run_task
-from keras_files.checked_file import ModelError
+from keras_files.model_file import ModelError
 
 SHARED = Path(__file__).parents[2] / "shared"
 FOLDERS = (Path(__file__).parent / "models", SHARED / "models", SHARED / "cases" / "models")
@@ -46,7 +46,7 @@ OWED = {
 
 
 def names_of(**wanted: str) -> list[str]:
-    """Give the models whose entry in index.json has these keys, with values that begin so."""
+    """Return the models whose entry in index.json has these keys, with values that begin so."""
     return [
         name
         for name in MODELS
@@ -55,7 +55,7 @@ def names_of(**wanted: str) -> list[str]:
 
 
 def reference(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Give a model's chips, uint8 (4, H, W, bands), and what is to be reported for them.
+    """Return a model's chips, uint8 (4, H, W, bands), and what is to be reported for them.
 
     That is the predictions of its own version, with what is owed to them: (4, outputs).
     """

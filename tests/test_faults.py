@@ -31,8 +31,9 @@ import pytest
 
 import chip_files
 from chip_classifier import MAX_CHIP_PIXELS
-from chip_classifier.archive import Archive, BrokenArchive, UndecodableChip
+from chip_classifier.archive import Archive
 from chip_classifier.decode import decode_chip
+from chip_classifier.errors import BrokenArchive, UndecodableChip
 from chip_classifier.explain import TRY_AGAIN
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import settle_preprocessing
@@ -79,7 +80,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None
 
 
 def journal_of(work_dir: Path) -> Path:
-    """Give the path of the journal."""
+    """Return the path of the journal."""
     return work_dir / "output" / "results" / "resume.jsonl"
 
 
@@ -741,7 +742,7 @@ def test_same_seed_gives_the_same_fuzzed_archive(tmp_path: Path) -> None:
 
 
 def memory_of_process() -> dict[str, int]:
-    """Give the present size of this process' address space and its largest so far, in bytes."""
+    """Return the present size of this process' address space and its largest so far, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":") for line in lines)
     return {name: int(fields[name].split()[0]) * 1024 for name in ("VmSize", "VmPeak")}
@@ -793,7 +794,7 @@ def test_decompression_bombs_are_refused_before_they_are_decoded() -> None:
 
 @pytest.fixture
 def mount_tmpfs(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Give a function that mounts a small disk, or mounts it again with another size."""
+    """Return a function that mounts a small disk, or mounts it again with another size."""
     place = tmp_path / "disk"
 
     def mount(options: str) -> Path:

@@ -16,13 +16,13 @@ FLOORS = (("deploy-chip-classifier", "workflow"), ("chip_classifier",), ("keras_
 FILES = sorted(
     [
         REPOSITORY / "deploy-chip-classifier.py",
-        *(file for floor in FLOORS for wing in floor for file in REPOSITORY.glob(f"{wing}/*.py")),
+        *(file for floor in FLOORS for wing in floor for file in (REPOSITORY / wing).rglob("*.py")),
     ]
 )
 
 
 def module_of(file: Path) -> str:
-    """Give a file's name as a module: chip_classifier/log.py is chip_classifier.log."""
+    """Return a file's name as a module: chip_classifier/log.py is chip_classifier.log."""
     parts = file.relative_to(REPOSITORY).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
@@ -31,7 +31,7 @@ MODULES = {module_of(file): file for file in FILES}
 
 
 def imports_of(file: Path) -> set[str]:
-    """Give the modules of the repository that a file imports, at its top or within functions."""
+    """Return the modules of the repository that a file imports, at its top or within functions."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -47,7 +47,7 @@ IMPORTS = {module: imports_of(file) for module, file in MODULES.items()}
 
 
 def floor_of(module: str) -> int:
-    """Give the floor of a module, 0 for the top."""
+    """Return the floor of a module, 0 for the top."""
     return next(n for n, floor in enumerate(FLOORS) if module.split(".")[0] in floor)
 
 
@@ -77,7 +77,8 @@ def test_every_floor_is_reached_from_the_entry_script() -> None:
             reached.add(module)
             waiting += IMPORTS[module]
     packages = {module for module in MODULES if module.startswith(FLOORS[1] + FLOORS[2])}
-    assert packages - reached <= {"keras_files"}  # its __init__, which has no names to import
+    without_names = {"keras_files", "chip_classifier.review"}  # an __init__ that is never imported
+    assert packages - reached <= without_names
 
 
 def test_the_entry_script_is_read_in_one_sitting() -> None:
@@ -98,7 +99,7 @@ NOT_IMPORTED = {
 
 
 def imported_by(files: Iterable[Path]) -> set[str]:
-    """Give the top-level modules that files import, at their tops or within functions."""
+    """Return the top-level modules that files import, at their tops or within functions."""
     found = set()
     for file in files:
         for node in ast.walk(ast.parse(file.read_text())):
@@ -110,7 +111,7 @@ def imported_by(files: Iterable[Path]) -> set[str]:
 
 
 def pins_of(path: Path) -> list[str]:
-    """Give the packages that a file of requirements pins."""
+    """Return the packages that a file of requirements pins."""
     return re.findall(r"^([\w-]+)==", path.read_text(), re.MULTILINE)
 
 

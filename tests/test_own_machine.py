@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chip_classifier.archive import BrokenArchive, UndecodableChip
+from chip_classifier.errors import BrokenArchive, UndecodableChip
 from chip_classifier.ports_json import STRING_PORTS
 from chip_classifier.sources import Folder, Zip, open_chips
 from chip_files import SCRIPT, TIMEOUT_SECONDS, make_tar, uniform_png
@@ -62,7 +62,7 @@ def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(chips: Path, way: str, model: Path, out: Path, *ports: str) -> list[str]:
-    """Give the command line for one of the WAYS."""
+    """Return the command line for one of the WAYS."""
     path = chips / {"folder": "chips", "zip": "chips.zip", "tar": "chips.tar"}.get(way, way)
     return ["--chips", str(path), "--model", str(model), "--out", str(out), *ports]
 

@@ -35,23 +35,23 @@ each_document = pytest.mark.parametrize(
 
 
 def read(document: Path) -> str:
-    """Give the text of a document."""
+    """Return the text of a document."""
     return document.read_text(encoding="utf-8")
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    """Give a document's code blocks in a language ("" for none), without their indentation."""
+    """Return a document's code blocks in a language ("" for none), without their indentation."""
     found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", read(document), re.MULTILINE | re.DOTALL)
     return [textwrap.dedent(text) for _, marked, text in found if marked == language]
 
 
 def prose(document: Path) -> str:
-    """Give a document without its code blocks."""
+    """Return a document without its code blocks."""
     return re.sub(r"^( *)```.*?^\1```$", "", read(document), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(document: Path) -> set[str]:
-    """Give the anchors of a document's headings, as GitHub makes them."""
+    """Return the anchors of a document's headings, as GitHub makes them."""
     return {
         re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
         for heading in re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
@@ -59,19 +59,19 @@ def anchors(document: Path) -> set[str]:
 
 
 def one_liners(document: Path) -> list[str]:
-    """Give the commands of a document: lines of its bash blocks, scripts aside, and inline code."""
+    """Return a document's commands: lines of its bash blocks, scripts aside, and inline code."""
     scripts = [block for block in blocks(document, "bash") if not block.startswith("#!")]
     return [*"".join(scripts).splitlines(), *re.findall(r"`([^`\n]+)`", prose(document))]
 
 
 def snakemake_commands() -> list[str]:
-    """Give the documents' calls of Snakemake, each once."""
+    """Return the documents' calls of Snakemake, each once."""
     found = [line for document in DOCUMENTS for line in one_liners(document)]
     return sorted({line for line in found if re.match(r"(\.venv/bin/)?snakemake ", line)})
 
 
 def commands() -> tuple[str, str]:
-    """Give the two commands that the README opens with: for the sample, for the tests."""
+    """Return the two commands that the README opens with: for the sample, for the tests."""
     return tuple(block.strip() for block in blocks(README, "bash")[:2])
 
 

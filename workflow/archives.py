@@ -46,7 +46,7 @@ def reference_of(archive: str) -> str:
 
 
 def lonely_references(names: Iterable[str], archives: Iterable[str]) -> list[str]:
-    """Give the names of the files that look like features, but lie beside no archive."""
+    """Return the names of the files that look like features, but lie beside no archive."""
     wanted = set(map(reference_of, archives))
     return sorted(
         printable(name)

@@ -148,7 +148,7 @@ def progress_line(archives: int, finished: int, before: int, chips: int, seconds
 
 
 def results_of(out: Path, name: str) -> Path:
-    """Give the directory that the task of an archive wrote its results to."""
+    """Return the directory that the task of an archive wrote its results to."""
     return out / "tasks" / name / "output" / "results"
 
 

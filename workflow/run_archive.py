@@ -32,7 +32,7 @@ FINAL = 1  # the task's exit code if its input has to be changed (explain.py)
 
 
 def absolute(path: str) -> Path:
-    """Give a path that holds in any directory."""
+    """Return a path that holds in any directory."""
     return Path(path).absolute()
 
 
@@ -72,7 +72,7 @@ def made_from(files: Sequence[Path], trained_with: str) -> str:
 
 
 def is_done(work_dir: Path, description: str) -> bool:
-    """Tell whether the task has succeeded with these inputs, and its results are there."""
+    """Return whether the task has succeeded with these inputs, and its results are there."""
     try:
         status = json.loads((work_dir / "status.json").read_text())
         found = (work_dir / MADE_FROM).read_text()
@@ -94,7 +94,7 @@ def link_input(input_dir: Path, chips: Sequence[Path], model: Path, ports: Path 
 
 
 def docker_command(image: str, work_dir: Path, files: Sequence[Path], gpu: str | None) -> list[str]:
-    """Give the command that runs the task's container on a work directory.
+    """Return the command that runs the task's container on a work directory.
 
     Args:
         image: name of the image.
@@ -116,7 +116,7 @@ def docker_command(image: str, work_dir: Path, files: Sequence[Path], gpu: str |
 
 
 def mount(source: Path, target: Path, *options: str) -> str:
-    """Give what `docker run --mount` takes: a line of CSV, so that paths may have commas."""
+    """Return what `docker run --mount` takes: a line of CSV, so that paths may have commas."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(
         ["type=bind", f"source={source}", f"target={target}", *options]

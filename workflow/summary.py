@@ -74,7 +74,7 @@ def _features(out: Path, done: Iterable[str]) -> Iterator[str]:
 
 
 def _is_there(path: Path) -> bool:
-    """Tell whether a task has left a file; in a store, one that it has not left is empty."""
+    """Return whether a task has left a file; in a store, one that it has not left is empty."""
     return path.exists() and path.stat().st_size > 0
 
 
@@ -107,13 +107,13 @@ def write_page(out: Path, summary: Mapping) -> None:
 
 
 def _link(out: Path, name: str) -> str | None:
-    """Give the address of a task's page, None if there is none."""
+    """Return the address of a task's page, None if there is none."""
     path = Path("tasks", name, "output", "logs", "preview.html")
     return quote(str(path)) if _is_there(out / path) else None
 
 
 def _rate(out: Path, name: str) -> float | None:
-    """Give the chips per second of a task, from its log; None if it did not come so far."""
+    """Return the chips per second of a task, from its log; None if it did not come so far."""
     path = out / "tasks" / name / "output" / "logs" / "out.log"
     found = RATE.search(path.read_text(errors="replace")) if path.exists() else None
     return float(found[1]) if found else None

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import chip_files
-from chip_classifier.archive import Archive, BrokenArchive, member_path
+from chip_classifier.archive import Archive, member_path
+from chip_classifier.errors import BrokenArchive
 from chip_files import make_tar, make_work_dir, scene
 
 PIXELS = chip_files.uniform_png(10, 20, 30)

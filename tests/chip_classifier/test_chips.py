@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import chip_files
-from chip_classifier.archive import Archive, UndecodableChip
+from chip_classifier.archive import Archive
 from chip_classifier.decode import decode_chip
+from chip_classifier.errors import UndecodableChip
 from chip_files import Run, make_tar, make_work_dir, run_task
 
 CHIPS = Path(__file__).resolve().parents[1] / "chips"
@@ -57,7 +58,7 @@ def run_with_means(folder: Path, archive: bytes, model: Path, **ports: str) -> R
 
 
 def means_of(run: Run) -> dict[str, tuple[float, ...]]:
-    """Give the means of R, G, B of each chip that was classified."""
+    """Return the means of R, G, B of each chip that was classified."""
     return {
         name: tuple(list(answer["probabilities"].values())[::-1])
         for name, answer in run.classified.items()

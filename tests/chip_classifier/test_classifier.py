@@ -18,7 +18,7 @@ from chip_classifier.journal import Expected, Journal
 from chip_classifier.pipeline import Batch
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import settle_preprocessing
-from chip_classifier.preview import Preview
+from chip_classifier.review.page import Preview
 from chip_files import (
     assert_succeeded,
     command,
@@ -28,7 +28,7 @@ from chip_files import (
     run_task,
     scene,
 )
-from keras_files.ends import Head
+from keras_files.head import Head
 from keras_files.open_model import open_model
 
 MODEL = Path(__file__).parents[1] / "models" / "keras3151_effblock.h5"

@@ -13,8 +13,8 @@ from PIL import Image
 
 import chip_files
 from chip_classifier import MAX_CHIP_PIXELS
-from chip_classifier.archive import UndecodableChip
 from chip_classifier.decode import BGR, decode_chip, decode_into, warp
+from chip_classifier.errors import UndecodableChip
 from chip_classifier.kinds import TIF, kind_of
 from chip_classifier.tiff import read_layout
 from chip_files import make_tar, make_work_dir, readable_chips, scene, unreadable_chips
@@ -61,7 +61,7 @@ def read_with_opencv(data: bytes, folder: Path) -> np.ndarray | None:
 
 
 def reported_name(path: str, paths: list[str]) -> str:
-    """Give the name under which a chip is reported, in an archive with one top directory."""
+    """Return the name under which a chip is reported, in an archive with one top directory."""
     stems = Counter(Path(other).stem for other in paths)
     return path if stems[Path(path).stem] > 1 else Path(path).stem
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import chip_files
-from chip_classifier.archive import Archive, BrokenArchive, Chip
+from chip_classifier.archive import Archive, Chip
+from chip_classifier.errors import BrokenArchive
 from chip_classifier.listing import LISTED_SECONDS, Listing
 from chip_files import make_tar
 

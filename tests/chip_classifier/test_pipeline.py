@@ -11,7 +11,8 @@ import pytest
 
 import chip_files
 from chip_classifier import pipeline
-from chip_classifier.archive import Archive, BrokenArchive, Chip
+from chip_classifier.archive import Archive, Chip
+from chip_classifier.errors import BrokenArchive
 from chip_classifier.listing import Listing
 from chip_classifier.pipeline import Batch, Pipeline
 from chip_files import make_tar, scene

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from chip_classifier.errors import TaskError
 from chip_classifier.ports import (
-    TaskError,
     find_model,
     parse_batch,
     parse_classes,

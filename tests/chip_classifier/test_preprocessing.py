@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from chip_classifier.classifier import missing_cuda
-from chip_classifier.ports import MODES, Ports, TaskError
+from chip_classifier.errors import TaskError
+from chip_classifier.ports import MODES, Ports
 from chip_classifier.preprocessing import (
     FAMILY_MODES,
     Preprocessing,

@@ -16,9 +16,10 @@ import pytest
 
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import compute_batches
+from chip_classifier.errors import TaskError
 from chip_classifier.log import log, warnings
 from chip_classifier.pipeline import Batch
-from chip_classifier.ports import Ports, TaskError
+from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import CAFFE_MEAN, settle_preprocessing
 from chip_files import scene
 from keras_files.open_model import open_model
@@ -49,7 +50,7 @@ def make_replica() -> Replica:
 
 
 def replicas_of(classifier: Classifier) -> list[Replica]:
-    """Give the replicas of a classifier, each once, by their devices."""
+    """Return the replicas of a classifier, each once, by their devices."""
     free = [classifier._free.get() for _ in range(classifier.batches_at_a_time)]
     for replica in free:
         classifier._free.put(replica)

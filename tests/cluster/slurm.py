@@ -50,7 +50,7 @@ def why_not() -> str | None:
 
 
 def configuration(folder: Path, name: str) -> str:
-    """Give the content of slurm.conf for a cluster whose files are in a folder."""
+    """Return the content of slurm.conf for a cluster whose files are in a folder."""
     host = socket.gethostname().partition(".")[0]
     return f"""
 ClusterName={name}
@@ -85,7 +85,7 @@ PartitionName=chips Nodes=n[1-3] Default=YES MaxTime=INFINITE State=UP
 
 
 def documented_command(snakefile: Path = SNAKEFILE) -> list[str]:
-    """Give the documentation's command for Slurm, with these nodes' sizes."""
+    """Return the documentation's command for Slurm, with these nodes' sizes."""
     text = (REPOSITORY / "docs" / "many-machines.md").read_text()
     command = re.search(r"^\.venv/bin/snakemake (--executor slurm .*)$", text, re.MULTILINE)[1]
     for old, new in OPTIONS.items():
@@ -141,7 +141,7 @@ class Slurm:
         self._run("slurmd", "-D", "-N", node, name=node)
 
     def running(self) -> dict[str, list[str]]:
-        """Give the jobs that run: node -> numbers of jobs."""
+        """Return the jobs that run: node -> numbers of jobs."""
         jobs: dict[str, list[str]] = {node: [] for node in NODES}
         for line in self._ask("squeue", "-h", "-t", "R", "-o", "%N %A").splitlines():
             node, job = line.split()
@@ -149,7 +149,7 @@ class Slurm:
         return jobs
 
     def processes_on(self, node: str | None) -> list[int]:
-        """Give the processes of the jobs on a node, or on all, and those that start its steps."""
+        """Return the processes of the jobs on a node, or on all, and those that start its steps."""
         found = []
         jobs = [
             job for name, jobs in self.running().items() if node in (None, name) for job in jobs

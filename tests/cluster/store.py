@@ -84,7 +84,7 @@ def _until_it_answers(request: Callable[..., object], **arguments: object) -> No
 
 
 def documented_command(prefix: str) -> list[str]:
-    """Give the documentation's command for Kubernetes, for files below a prefix in BUCKET."""
+    """Return the documentation's command for Kubernetes, for files below a prefix in BUCKET."""
     text = (REPOSITORY / "docs" / "many-machines.md").read_text()
     command = re.search(r"^\.venv/bin/snakemake (--executor kubernetes .*)$", text, re.MULTILINE)[1]
     for pattern, new in {**OPTIONS, "s3://bucket/run": f"s3://{BUCKET}/{prefix}"}.items():
@@ -94,7 +94,7 @@ def documented_command(prefix: str) -> list[str]:
 
 
 def environment(pods: Path) -> dict[str, str]:
-    """Give the variables for the command; pods is the folder of the machines."""
+    """Return the variables for the command; pods is the folder of the machines."""
     return {
         **os.environ,
         "PATH": PROGRAMS,
@@ -124,13 +124,13 @@ def track(folder: Path) -> None:
 
 
 def journals(pods: Path, prefix: str, archive: str = "*") -> list[Path]:
-    """Give the journals of tasks below a prefix, or of one, in all pods that had or have them."""
+    """Return the journals of tasks below a prefix, or of one, in all pods that had or have them."""
     tasks = f"pod-*/.snakemake/storage/s3/{BUCKET}/{prefix}/deployed/tasks"
     return list(pods.glob(f"{tasks}/{archive}/output/results/resume.jsonl"))
 
 
 def pod_of(pods: Path, file: Path) -> Path:
-    """Give the pod that a file is in."""
+    """Return the pod that a file is in."""
     return pods / file.relative_to(pods).parts[0]
 
 

@@ -87,6 +87,6 @@ def test_node_that_dies_costs_nothing(
 
 
 def runs_on(cluster: slurm.Slurm, node: str, work_dir: Path) -> bool:
-    """Tell whether the task of a work directory runs on a node."""
+    """Return whether the task of a work directory runs on a node."""
     commands = (Path(f"/proc/{pid}/cmdline") for pid in cluster.processes_on(node))
     return any(str(work_dir).encode() in path.read_bytes() for path in commands if path.exists())

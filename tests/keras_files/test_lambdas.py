@@ -22,7 +22,7 @@ from keras import ops
 from tf_keras import backend as K
 
 from keras_files import code_object, lambda_functions, lambda_machine, symbols
-from keras_files.checked_file import ModelError
+from keras_files.model_file import ModelError
 from keras_files.network import Era
 from keras_files.operations import OPERATIONS
 from lambda_code import TF_KERAS, compute, layer_of, layer_of_bytes, marshalled, text_of

@@ -66,7 +66,7 @@ def crash() -> Iterator[bytes]:
 
 
 def children() -> set[int]:
-    """Give the processes that this one has started and that are not gone."""
+    """Return the processes that this one has started and that are not gone."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has just ended

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from keras_files import arguments, checked_file, look, operations
+from keras_files import arguments, inspect_hdf5, model_file, operations
 from keras_files.network import Era, Layer, words
 from keras_files.open_model import ModelError, open_model
 from keras_files.operations import OPERATIONS
@@ -825,7 +825,7 @@ def test_array_packed_by_gzip_is_opened(tmp_path: Path) -> None:
 
 
 def test_many_arrays_that_inflate_a_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "SMALL_FILE_BYTES", 2**20)
+    monkeypatch.setattr(inspect_hdf5, "SMALL_FILE_BYTES", 2**20)
     path = save(tmp_path / "m.h5", sequential())
     with h5py.File(path, "a") as file:
         for number in range(40):
@@ -899,7 +899,7 @@ def test_archive_with_a_damaged_byte_among_its_weights(tmp_path: Path) -> None:
 
 
 def test_file_that_makes_libhdf5_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checked_file, "CPU_SECONDS", 1)
+    monkeypatch.setattr(model_file, "CPU_SECONDS", 1)
     data = bytearray(REFERENCES["tf284_mixed.h5"][0].read_bytes())
     data[5594 : 5594 + 160] = bytes(160)  # in a heap of texts
     (tmp_path / "m.h5").write_bytes(data)
@@ -925,7 +925,7 @@ def test_hundreds_of_attributes_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_thousands_of_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "MAX_ITEMS", 500)
+    monkeypatch.setattr(inspect_hdf5, "MAX_ITEMS", 500)
     path = save(tmp_path / "m.h5", sequential())
     with h5py.File(path, "a") as file:
         for number in range(500):
@@ -952,7 +952,7 @@ def test_thousands_of_layers_in_the_wrong_order(tmp_path: Path) -> None:
 
 
 def test_one_array_that_many_layers_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "SMALL_FILE_BYTES", 2**10)
+    monkeypatch.setattr(inspect_hdf5, "SMALL_FILE_BYTES", 2**10)
     names = [f"d{number}" for number in range(500)]
     layers = [layer("Dense", name, units=48, use_bias=False) for name in names]
     path = save(tmp_path / "m.h5", sequential())

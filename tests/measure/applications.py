@@ -92,7 +92,7 @@ def spread(model: Any, chips: np.ndarray) -> np.ndarray:
 
 
 def compare(library: str, name: str) -> Iterator[list[Any]]:
-    """Give a line for each file: library, architecture, ending, size, outputs, and the difference.
+    """Return a line per file: library, architecture, ending, size, outputs, and the difference.
 
     Or the sentence of the refusal in its place.
     """

@@ -198,7 +198,7 @@ def measure(work: Path, workload: Workload, seconds: float) -> list[dict[str, fl
 
 
 def size_of(folder: Path) -> float:
-    """Give the MiB of the files under a folder."""
+    """Return the MiB of the files under a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 

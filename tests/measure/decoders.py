@@ -57,7 +57,7 @@ def kinds() -> dict[str, bytes]:
 
 
 def rate(function: Callable[[bytes], object], data: bytes, threads: int) -> float:
-    """Give how many files a second a function decodes on so many threads."""
+    """Return how many files a second a function decodes on so many threads."""
     with ThreadPoolExecutor(threads) as pool:
         started = time.perf_counter()
         for _ in pool.map(lambda _: [function(data) for _ in range(10)], range(CHIPS // 10)):

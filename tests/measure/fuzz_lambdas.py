@@ -36,9 +36,9 @@ import numpy as np
 import tensorflow as tf
 from tf_keras import backend as K
 
-from keras_files.checked_file import ModelError
 from keras_files.code_object import CodeError, read_code
 from keras_files.lambdas import translate
+from keras_files.model_file import ModelError
 from lambda_code import TF_KERAS, compute, damaged, formula, layer_of_bytes
 
 MAX_SECONDS = 1.0

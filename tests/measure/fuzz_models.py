@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import h5py
 import numpy as np
 
-from keras_files.checked_file import Array, Contents, Group, ModelError, naming, open_checked
+from keras_files.model_file import Array, Contents, Group, ModelError, naming, open_checked
 from keras_files.open_model import open_model
-from keras_files.same_file import SameFile
+from keras_files.pinned_file import PinnedFile
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 SECONDS = 120  # for one file, on a busy machine: its computing takes up to 30 s
@@ -169,7 +169,7 @@ def make(folder: Path, seed: int, number: int) -> tuple[Path, str, dict]:
 
 
 def arrays_of(group: Group) -> dict[str, object]:
-    """Give all arrays below a group, and the texts of the groups, by their paths."""
+    """Return all arrays below a group, and the texts of the groups, by their paths."""
     found: dict[str, object] = {"": group.attrs}
     for name, item in group.items.items():
         if isinstance(item, Array):
@@ -204,8 +204,8 @@ def outcome(path: Path, entry: dict) -> str:
     data = np.load((MODELS / entry["name"]).with_suffix(".npz"))
     try:
         opened = open_model(path, entry["task"])
-        sound = open_checked(SameFile(MODELS / entry["name"]))
-        change = difference(open_checked(SameFile(path)), sound)
+        sound = open_checked(PinnedFile(MODELS / entry["name"]))
+        change = difference(open_checked(PinnedFile(path)), sound)
         if not change:
             return "the same contents"
         model = opened.build()

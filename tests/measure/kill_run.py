@@ -68,7 +68,7 @@ def make_archive(chips: int, seed: int) -> bytes:
 
 
 def read_journal(path: Path) -> int:
-    """Give the number of chips that a journal answers; the line that was cut off does not count.
+    """Return the number of chips that a journal answers; the line that was cut off does not count.
 
     Raises ValueError if anything but its last line is damaged.
     """
@@ -82,7 +82,7 @@ def read_journal(path: Path) -> int:
 
 
 def logged_batches(work_dir: Path) -> list[tuple[int, int]]:
-    """Give the first and last chip of each batch that out.log tells of."""
+    """Return the first and last chip of each batch that out.log tells of."""
     path = work_dir / "output" / "logs" / "out.log"
     log = path.read_text(encoding="utf-8") if path.exists() else ""
     return [(int(a), int(b)) for a, b in re.findall(r"Chips (\d+) to (\d+): ", log)]

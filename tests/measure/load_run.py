@@ -32,7 +32,7 @@ COLOURS = ((0, 0, 255), (0, 255, 0), (255, 0, 0))  # the model gives them the cl
 
 
 def every_character() -> str:
-    """Give all characters that JSON and file systems allow, each once."""
+    """Return all characters that JSON and file systems allow, each once."""
     surrogates = range(0xD800, 0xE000)  # no characters, and no UTF-8
     return "".join(
         chr(code) for code in range(1, sys.maxunicode + 1) if code not in surrogates and code != 47

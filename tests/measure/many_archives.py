@@ -92,7 +92,7 @@ def measure_engine(folder: Path, tasks: int) -> float:
 
 
 def seconds_in_tasks(out: Path) -> list[float]:
-    """Give the seconds that each task took, from the lock at its start to its last status."""
+    """Return the seconds that each task took, from the lock at its start to its last status."""
     return [
         (work_dir / "status.json").stat().st_mtime - (work_dir / "lock").stat().st_mtime
         for work_dir in (out / "tasks").iterdir()
@@ -270,7 +270,7 @@ def upload(client: object, folder: Path, prefix: str) -> None:
 
 
 def result_in(client: object, prefix: str) -> dict:
-    """Give the content of classified.json in the store."""
+    """Return the content of classified.json in the store."""
     key = f"{prefix}/deployed/classified.json"
     return json.loads(client.get_object(Bucket=store.BUCKET, Key=key)["Body"].read())
 

@@ -40,7 +40,7 @@ import numpy as np
 import random_layers as layers
 from random_layers import Draw
 
-from keras_files.checked_file import ModelError, naming
+from keras_files.model_file import ModelError, naming
 from keras_files.open_model import open_model
 
 LIBRARIES = ("keras", "tf_keras")

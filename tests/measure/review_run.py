@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import chip_classifier  # noqa: F401, sets the limits that OpenCV reads when it is loaded
 from chip_classifier.answers import Answers, encode_json
 from chip_classifier.final_chips import final_chips
-from chip_classifier.geojson import write_collection
-from chip_classifier.places import Places
-from chip_classifier.preview import Preview, RunFacts
 from chip_classifier.report import write_preview
-from chip_classifier.review import review_answers
+from chip_classifier.review.geojson import write_collection
+from chip_classifier.review.geotiff import Places
+from chip_classifier.review.page import Preview, RunFacts
+from chip_classifier.review.review import review_answers
 
 BATCH = 1000
 CLASSES = [f"class {number}" for number in range(12)]
@@ -95,11 +95,11 @@ class NoPipeline:
     """Stands for the chips of a compressed archive: none can be decoded again."""
 
     def decode_again(self, _number: int) -> None:
-        """Give no pixels."""
+        """Return no pixels."""
 
 
 def peak() -> float:
-    """Give the peak of this process's memory so far, in MiB."""
+    """Return the peak of this process's memory so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

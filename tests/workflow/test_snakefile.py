@@ -54,7 +54,7 @@ WORKFLOW = (
 def engine(
     folder: Path, *options: str, cores: int | None = 2, retries: int = 1, **settings: object
 ) -> list[str]:
-    """Give the command line of the workflow for a folder that holds chips/ and model.h5.
+    """Return the command line of the workflow for a folder that holds chips/ and model.h5.
 
     Args:
         folder: becomes the working directory of the command.
@@ -94,7 +94,7 @@ def call(command: list[str]) -> subprocess.CompletedProcess:
 
 
 def times_of_change(folder: Path) -> dict[str, int]:
-    """Give the time of change of every file below a directory, links aside."""
+    """Return the time of change of every file below a directory, links aside."""
     return {
         str(path.relative_to(folder)): path.stat().st_mtime_ns
         for path in folder.rglob("*")
@@ -143,7 +143,7 @@ def kill_in_the_middle(work_dir: Path, answered: int) -> int:
 
 
 def first_chip(work_dir: Path) -> int | None:
-    """Give the number of the first chip that the latest run of a task classified; None if none."""
+    """Return the number of the first chip that the latest run of a task classified."""
     log = (work_dir / "output" / "logs" / "out.log").read_text()
     found = re.search(r"Chips (\d+) to", log)
     return int(found[1]) if found else None
@@ -275,12 +275,12 @@ def order(folder: Path, name: str, **content: object) -> None:
 
 
 def stand_in_engine(folder: Path, *options: str, **settings: object) -> list[str]:
-    """Give the command line of the workflow with the stand-in."""
+    """Return the command line of the workflow with the stand-in."""
     return engine(folder, *options, snakefile=folder / WORKFLOW[0], **settings)
 
 
 def runs_of(folder: Path, name: str) -> list[dict]:
-    """Give what the stand-in noted of its runs on an archive."""
+    """Return what the stand-in noted of its runs on an archive."""
     runs = folder / "deployed" / "tasks" / name / "runs"
     return [json.loads(line) for line in runs.read_text().splitlines()]
 

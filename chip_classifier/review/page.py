@@ -1,10 +1,10 @@
 """The preview of a run: one HTML page that shows what was run, the counts, and the chips.
 
 While the run goes on, `Preview.add` keeps a bounded sample of the chips. At the end `Preview.write`
-brings the run's numbers and texts into the form that `preview.html.j2` shows, the page's template,
+brings the run's numbers and texts into the form that `page.html.j2` shows, the page's template,
 which lies beside this file and has all of its HTML.
 
-The page is self-contained (thumbnails are data URIs) and stays below 3 MB. Its script, preview.js,
+The page is self-contained (thumbnails are data URIs) and stays below 3 MB. Its script, page.js,
 filters, sorts, enlarges and exports what is on the page; without it all can still be read. Every
 text in it (chip names, class names, ports, reasons) counts as hostile: Jinja2 escapes what the
 template puts in, `visible` has seen it before, and the script handles it as text.
@@ -28,12 +28,12 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from chip_classifier.chip_map import ChipMap, colour
 from chip_classifier.files import create
-from chip_classifier.sample import MAX_CLASSES, Sample, SampledChip
-from chip_classifier.truth import NO_TRUTH, Scores
+from chip_classifier.review.chip_map import ChipMap, color
+from chip_classifier.review.sample import MAX_CLASSES, Sample, SampledChip
+from chip_classifier.review.scores import NO_TRUTH, Scores
 
-SCRIPT = "preview.js"
+SCRIPT = "page.js"
 PAGE_BYTES = 2_900_000  # a page stays below 3 MB; the difference is for what is not budgeted
 MAX_REASONS = 10
 MOST_UNCLASSIFIED = 50  # chips that are named
@@ -42,7 +42,7 @@ SHADES = 5  # of the cells of the matrix
 MAX_NAME = 1000  # characters of a name that the script exports whole
 BINS = 20  # of a histogram; they divide its 200 units
 # The sharpest encoding whose page is small enough is taken. PNG is for chips so small that the
-# halved colour resolution of WebP would show.
+# halved color resolution of WebP would show.
 PNG_PIXELS = 32
 ENCODINGS = ((".png", 9), (".webp", 85), (".webp", 70), (".webp", 50), (".webp", 30), (".webp", 10))
 ENCODING_FLAGS = {".png": cv2.IMWRITE_PNG_COMPRESSION, ".webp": cv2.IMWRITE_WEBP_QUALITY}
@@ -166,7 +166,7 @@ class Preview(Sample):
             self._sheets(run.classes, classes, known, findings),
             run=run,
             table=table,
-            colours={row.index: colour(rank) for rank, row in enumerate(table.rows)},
+            colors={row.index: color(rank) for rank, row in enumerate(table.rows)},
             reasons=reasons(unclassified),
             sample=self,
             found=findings,
@@ -612,7 +612,7 @@ def page_template() -> Template:
         "percent": "{:.1%}".format,
         "duration": duration,
     }
-    return environment.get_template("preview.html.j2")
+    return environment.get_template("page.html.j2")
 
 
 def visible(value: object) -> object:

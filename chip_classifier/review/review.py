@@ -9,8 +9,9 @@ import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers, encode_json
 from chip_classifier.final_chips import FinalChips
-from chip_classifier.footprints import centres_of, corners_in_wgs84, footprints
-from chip_classifier.geojson import (
+from chip_classifier.log import harmless, log, warn
+from chip_classifier.review.footprints import centres_of, corners_in_wgs84, footprints
+from chip_classifier.review.geojson import (
     CLASSIFIED,
     FEATURES_AT_ONCE,
     Matcher,
@@ -21,9 +22,14 @@ from chip_classifier.geojson import (
     with_answers,
     write_collection,
 )
-from chip_classifier.log import harmless, log, warn
-from chip_classifier.places import Places
-from chip_classifier.truth import NO_TRUTH, Scores, lines_of_scores, score, truths_of_folders
+from chip_classifier.review.geotiff import Places
+from chip_classifier.review.scores import (
+    NO_TRUTH,
+    Scores,
+    lines_of_scores,
+    score,
+    truths_of_folders,
+)
 
 
 class Review(NamedTuple):
@@ -84,7 +90,7 @@ def review_answers(
 
 
 def _nowhere(chips: FinalChips) -> np.ndarray:
-    """Give the middles of chips of which none is known, as Review has them; without memory."""
+    """Return the middles of chips of which none is known, as Review has them; without memory."""
     return np.broadcast_to(np.nan, (len(chips.numbers), 2))
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_preview import HOSTILE, LOW_CONTRAST, noise, texts, write_page
+from test_page import HOSTILE, LOW_CONTRAST, noise, texts, write_page
 
 from browser import Browser
-from chip_classifier.chip_map import draw_map
-from chip_classifier.preview import Confused, Findings
-from chip_classifier.truth import mistakes, score
+from chip_classifier.review.chip_map import draw_map
+from chip_classifier.review.page import Confused, Findings
+from chip_classifier.review.scores import mistakes, score
 
 # Names of the chips in sight, in the order of the page.
 IN_SIGHT = """Array.from(document.querySelectorAll("#chips li")).filter(e => e.checkVisibility())
@@ -52,11 +52,11 @@ class Chips:
         )
 
     def name(self, number: int) -> str:
-        """Give the name of a chip."""
+        """Return the name of a chip."""
         return f"{'north' if number % 2 else 'south'}/tile_{number}"
 
     def number(self, name: str) -> int:
-        """Give the number of a chip by its name."""
+        """Return the number of a chip by its name."""
         return int(name.rpartition("_")[2])
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_files.inspect_hdf5 import MAX_TEXT_BYTES, look
 from keras_files.limits import LimitError, run_limited
-from keras_files.look import MAX_TEXT_BYTES, look
-from keras_files.same_file import SameFile
+from keras_files.pinned_file import PinnedFile
 
 MAX_CONFIG_DEPTH = 100  # a model nested in a model adds four levels
 
@@ -76,7 +76,7 @@ class Array:
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    file: SameFile
+    file: PinnedFile
     offset: int | None
     data: memoryview | None
     attrs: dict[str, Any] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Group:
         return self.get(path) is not None
 
     def __getitem__(self, path: str) -> Group | Array:
-        """Give an item. Raises KeyError if there is none."""
+        """Return an item. Raises KeyError if there is none."""
         item: Group | Array = self
         for part in filter(None, path.split("/")):
             if not isinstance(item, Group):
@@ -114,7 +114,7 @@ class Group:
         return item
 
     def get(self, path: str) -> Group | Array | None:
-        """Give an item, None if there is none."""
+        """Return an item, None if there is none."""
         try:
             return self[path]
         except KeyError:
@@ -141,8 +141,8 @@ class Contents:
     archive: dict[str, str] | None
 
 
-def open_checked(file: SameFile) -> Contents:
-    """Give the contents of an HDF5 file or .keras archive, once they are checked.
+def open_checked(file: PinnedFile) -> Contents:
+    """Return the contents of an HDF5 file or .keras archive, once they are checked.
 
     Raises:
         ModelError: the file is of another kind, truncated, or holds what `look` refuses; or it
@@ -178,7 +178,7 @@ def open_checked(file: SameFile) -> Contents:
 
 
 def _group(
-    path: str, found: dict[str, Any], file: SameFile, data: memoryview
+    path: str, found: dict[str, Any], file: PinnedFile, data: memoryview
 ) -> tuple[Group, memoryview]:
     """Make a Group of what `look` found; of the data, what belongs to later ones is given back."""
     items: dict[str, Group | Array] = {}
@@ -211,7 +211,7 @@ class Document:
     version: str
     backend: str
     weights: Group
-    architecture: SameFile | None = None
+    architecture: PinnedFile | None = None
 
     @property
     def is_archive(self) -> bool:
@@ -264,7 +264,7 @@ def _has_arrays(layers: Group) -> bool:
 def _join_files(weights: Group, beside: Sequence[Path]) -> Document:
     """A model whose architecture lies in a .json file beside its weights."""
     found = [
-        (file, model) for path in beside if (model := _read_architecture(file := SameFile(path)))
+        (file, model) for path in beside if (model := _read_architecture(file := PinnedFile(path)))
     ]
     if len(found) > 1:
         listed = ", ".join(file.path.name for file, _ in found)
@@ -294,7 +294,7 @@ def _join_files(weights: Group, beside: Sequence[Path]) -> Document:
     return document
 
 
-def _read_architecture(file: SameFile) -> dict[str, Any] | None:
+def _read_architecture(file: PinnedFile) -> dict[str, Any] | None:
     """The content of a .json file if it is what model.to_json() gives, be it as a JSON string."""
     try:
         text = file.read(0, MAX_TEXT_BYTES + 1)

@@ -82,7 +82,7 @@ def read_place(data: bytes) -> Place | None:
 
 
 def _values(data: bytes, directory: Directory) -> dict[int, bytes]:
-    """Give the values of _TAGS in a tif file, in the byte order of Intel.
+    """Return the values of _TAGS in a tif file, in the byte order of Intel.
 
     Raises struct.error, KeyError: a tag does not lie within the file, or is of a type that it
     cannot be of.
@@ -101,7 +101,7 @@ def _values(data: bytes, directory: Directory) -> dict[int, bytes]:
 
 
 def _affine(tags: dict[int, bytes]) -> tuple[float, ...] | None:
-    """Give x, a, b, y, d, e of (column, row) -> (x + a column + b row, y + d column + e row).
+    """Return x, a, b, y, d, e of (column, row) -> (x + a column + b row, y + d column + e row).
 
     Raises struct.error if a tag has too few values.
     """
@@ -120,7 +120,7 @@ def _affine(tags: dict[int, bytes]) -> tuple[float, ...] | None:
 
 @functools.lru_cache(MAX_KEY_SETS)
 def _is_point(directory: bytes) -> bool:
-    """Tell whether the geo keys say that a pixel is a point (GTRasterTypeGeoKey)."""
+    """Return whether the geo keys say that a pixel is a point (GTRasterTypeGeoKey)."""
     entries = directory[8 : len(directory) // 8 * 8]  # behind the header, four shorts for each key
     return any(
         key == _RASTER_TYPE and value == _PIXEL_IS_POINT
@@ -164,7 +164,7 @@ class Places:
             self._key_indices.append(self._key_sets.setdefault(place.keys, len(self._key_sets)))
 
     def chips(self) -> PlacedChips:
-        """Give the places noted so far."""
+        """Return the places noted so far."""
         numbers = np.array(self._numbers, np.int64)
         order = np.argsort(numbers)
         places = np.array(self._places).reshape(-1, 3, 2)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 BLOCK_BYTES = 2**20
 
 
-class SameFile:
+class PinnedFile:
     """A file that is opened once: what was checked and fingerprinted is what is read later.
 
     Any number of threads, and of processes made by fork, may read at a time.
@@ -36,7 +36,7 @@ class SameFile:
         self.size = self.state[0]
 
     def _state_now(self) -> tuple[int, int]:
-        """Give the size and the time of the last change, in ns, of the file."""
+        """Return the size and the time of the last change, in ns, of the file."""
         found = os.fstat(self.descriptor)
         return found.st_size, found.st_mtime_ns
 
@@ -63,12 +63,12 @@ class SameFile:
         return done
 
     def stream(self, start: int = 0, size: int | None = None) -> BinaryIO:
-        """Give the file, or `size` bytes of it, as a stream with a position of its own."""
+        """Return the file, or `size` bytes of it, as a stream with a position of its own."""
         end = self.size if size is None else min(self.size, start + size)
         return io.BufferedReader(_Stream(self, start, end))
 
     def fingerprint(self) -> str:
-        """Give a short text that changes when the file does: size, time, first and last MiB."""
+        """Return a short text that changes when the file does: size, time, first and last MiB."""
         size, changed = self.state
         return f"{size}-{changed}-{self.digest(whole=False)}"
 
@@ -89,9 +89,9 @@ class SameFile:
 
 
 class _Stream(io.RawIOBase):
-    """Bytes `start` to `end` of a SameFile, as an unbuffered stream."""
+    """Bytes `start` to `end` of a PinnedFile, as an unbuffered stream."""
 
-    def __init__(self, file: SameFile, start: int, end: int) -> None:
+    def __init__(self, file: PinnedFile, start: int, end: int) -> None:
         self._file, self._start, self._end = file, start, end
         self._position = 0
 

@@ -16,10 +16,18 @@ import numpy as np
 import pytest
 
 from browser import Browser
-from chip_classifier import preview, sample
-from chip_classifier.chip_map import draw_map
-from chip_classifier.preview import Confused, Findings, KnownChip, MistakenChip, Preview, RunFacts
-from chip_classifier.truth import NO_TRUTH, score
+from chip_classifier.review import page as rendering
+from chip_classifier.review import sample
+from chip_classifier.review.chip_map import draw_map
+from chip_classifier.review.page import (
+    Confused,
+    Findings,
+    KnownChip,
+    MistakenChip,
+    Preview,
+    RunFacts,
+)
+from chip_classifier.review.scores import NO_TRUTH, score
 
 RUN = RunFacts(
     archive="chips.tar",
@@ -274,7 +282,7 @@ def test_statistics() -> None:
     rng = np.random.default_rng(0)
     class_indices = rng.integers(0, 4, 1001) * (np.arange(1001) % 7 > 0)
     certainties = rng.random(1001).astype(np.float32)
-    found = preview.statistics(6, class_indices, certainties)
+    found = rendering.statistics(6, class_indices, certainties)
     assert found.counts.tolist() == np.bincount(class_indices, minlength=6).tolist()
     assert found.by_count()[0] == 0
     assert found.probabilities
@@ -284,7 +292,7 @@ def test_statistics() -> None:
         assert found.median[index] == pytest.approx(np.median(of_class))
         assert found.lowest[index] == of_class.min()
         assert found.highest[index] == of_class.max()
-        expected, _ = np.histogram(of_class, bins=preview.BINS, range=(0, 1))
+        expected, _ = np.histogram(of_class, bins=rendering.BINS, range=(0, 1))
         assert found.histograms[index].tolist() == expected.tolist()
     assert np.isnan(found.median[4:]).all()
 
@@ -303,7 +311,7 @@ def test_statistics() -> None:
 def test_the_axis_follows_the_data(
     certainties: list[float], axis: tuple[float, float], first: int, last: int
 ) -> None:
-    found = preview.statistics(1, np.zeros(len(certainties), int), np.array(certainties, float))
+    found = rendering.statistics(1, np.zeros(len(certainties), int), np.array(certainties, float))
     assert found.axis == pytest.approx(axis)
     assert found.histograms.sum() == len(certainties)
     assert found.histograms[0, 0] == first
@@ -326,11 +334,13 @@ def test_the_axis_follows_the_data(
     ],
 )
 def test_text(value: str, shown: str) -> None:
-    assert preview.text(value) == shown
+    assert rendering.text(value) == shown
 
 
 def test_whatever_the_template_puts_in_is_visible_and_escaped() -> None:
-    template = preview.page_template().environment.from_string('{{ value }}<i title="{{ value }}">')
+    template = rendering.page_template().environment.from_string(
+        '{{ value }}<i title="{{ value }}">'
+    )
     escaped = "&lt;a href=&#39;x&#39;&gt;&#34;&amp;\\n\\u202e\\udcff"
     page = template.render(value="<a href='x'>\"&\n\u202e\udcff")
     assert page == f'{escaped}<i title="{escaped}">'
@@ -396,7 +406,7 @@ def test_no_name_adds_a_tag(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_duration(seconds: float, shown: str) -> None:
-    assert preview.duration(seconds) == shown
+    assert rendering.duration(seconds) == shown
 
 
 def test_reasons_are_bounded(tmp_path: Path) -> None:
@@ -432,7 +442,7 @@ def test_the_worst_page_stays_below_3_mb(tmp_path: Path, classes: int) -> None:
     assert len(page.encode()) < 3_000_000
     shown = page.count('<section class="sheet"')
     assert shown == classes if classes <= 20 else shown >= 80
-    if classes <= preview.MAX_CLASSES:
+    if classes <= rendering.MAX_CLASSES:
         assert ("shown without chips" in page) == (shown < classes)
     assert ("4,000 further classes have" in page) == (classes == 5000)
 

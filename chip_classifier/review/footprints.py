@@ -13,7 +13,7 @@ import numpy as np
 
 from chip_classifier.answers import encode_json
 from chip_classifier.gdal import OPTIONS, load_rasterio
-from chip_classifier.places import GeoKeys, PlacedChips
+from chip_classifier.review.geotiff import GeoKeys, PlacedChips
 
 WGS84 = "OGC:CRS84"  # WGS 84 with longitude first
 DECIMALS = 8  # of a degree: a millimetre
@@ -26,7 +26,7 @@ Ring: TypeAlias = list[tuple[float, float]]
 
 
 def corners_in_wgs84(chips: PlacedChips) -> np.ndarray:
-    """Give the corners of chips: float64 (M, 4, 2), longitudes and latitudes in degrees.
+    """Return the corners of chips: float64 (M, 4, 2), longitudes and latitudes in degrees.
 
     They are in the order first pixel, end of the first column, last pixel, end of the first row.
     Longitudes go on beyond 180 or -180 where a chip crosses the antimeridian. NaN for a chip whose
@@ -121,7 +121,7 @@ def smallest_tif(keys: GeoKeys) -> bytes:
 
 
 def centres_of(corners: np.ndarray) -> np.ndarray:
-    """Give the middles of chips, float64 (M, 2), longitudes from -180 to 180."""
+    """Return the middles of chips, float64 (M, 2), longitudes from -180 to 180."""
     centres = corners.mean(axis=1)
     centres[:, 0] = (centres[:, 0] + 180) % 360 - 180
     return centres
@@ -156,7 +156,7 @@ def _rings(corners: np.ndarray) -> np.ndarray:
 
 
 def _cut_footprint(corner: np.ndarray) -> dict[str, object]:
-    """Give the geometry of corners (4, 2) that may lie across the antimeridian or over a pole."""
+    """Return the geometry of corners (4, 2) that may lie across the antimeridian or over a pole."""
     parts = [
         _rings(np.array([part]))[0].tolist()
         for part in cut(_over_pole(list(map(tuple, corner.tolist()))))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from keras_files.checked_file import ModelError
+from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, Network, Tensor, tensors_in
 from keras_files.operations import ACTIVATION_LAYERS
 

@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 
 from keras_files.limits import allow_time
-from keras_files.same_file import BLOCK_BYTES, SameFile
+from keras_files.pinned_file import BLOCK_BYTES, PinnedFile
 
 MAX_INFLATION = 100  # declared bytes per stored byte of one array; trained weights hardly compress
 MAX_FILE_INFLATION = 10  # the same of all arrays of a file
@@ -62,7 +62,7 @@ class Refusal(Exception):
 
 
 def most_declared(size: int) -> int:
-    """Give the most bytes that all arrays of a model file of `size` bytes may have."""
+    """Return the most bytes that all arrays of a model file of `size` bytes may have."""
     return max(SMALL_FILE_BYTES, MAX_FILE_INFLATION * size)
 
 
@@ -87,7 +87,7 @@ class Looker:
         self._most_declared = most_declared(size)
 
     def look(self) -> Found:
-        """Give the root group."""
+        """Return the root group."""
         root = self._file["/"]
         self._seen.add(_address(root))
         return self._group(root, 0)
@@ -196,7 +196,7 @@ class Looker:
         return parts if several else parts[0]
 
 
-def look(file: SameFile) -> Iterator[bytes]:
+def look(file: PinnedFile) -> Iterator[bytes]:
     """Look at a model file; yield what was found (JSON behind its length), and then the arrays.
 
     Or, where it is refused, {"refused": why}; where it is damaged, {"damaged": how}.
@@ -218,7 +218,7 @@ def look(file: SameFile) -> Iterator[bytes]:
     yield from blocks
 
 
-def _look(file: SameFile) -> tuple[Found, list[bytes]]:
+def _look(file: PinnedFile) -> tuple[Found, list[bytes]]:
     source, start, archived = file.stream(), 0, None
     if zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
@@ -239,13 +239,13 @@ def is_model_file(path: Path) -> bool:
 
     HDF5 may lie behind 512, 1024, 2048, ... bytes.
     """
-    file = SameFile(path)
+    file = PinnedFile(path)
     places = [0, *(2**power for power in range(9, 64) if 2**power < file.size)]
     is_hdf5 = any(file.read(place, len(SIGNATURE)) == SIGNATURE for place in places)
     return is_hdf5 or zipfile.is_zipfile(file.stream())
 
 
-def _name_content(file: SameFile) -> str:
+def _name_content(file: PinnedFile) -> str:
     """What a file is that is no model file, and what to do."""
     start = file.read(0, 1024).lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
@@ -281,7 +281,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(info)
 
 
-def _weights(file: SameFile, archive: zipfile.ZipFile) -> tuple[BinaryIO, int | None]:
+def _weights(file: PinnedFile, archive: zipfile.ZipFile) -> tuple[BinaryIO, int | None]:
     """The HDF5 file in a .keras archive, and where in that it begins, if it is stored as it is."""
     info = _checked_member(archive, WEIGHTS)
     if info.compress_type != zipfile.ZIP_STORED:

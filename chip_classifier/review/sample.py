@@ -176,7 +176,7 @@ class Sample:
     def groups(
         self, class_index: int
     ) -> tuple[list[SampledChip], list[SampledChip], list[SampledChip]]:
-        """Give a class's least certain chips, its most certain ones, and the sample of the rest.
+        """Return a class's least certain chips, its most certain ones, and the sample of the rest.
 
         The least certain come in rising order, the most certain in falling order; few chips are
         shared out between the two. A class without chips in the sample has empty lists.
@@ -203,7 +203,7 @@ class Sample:
         ]
 
     def chip_ids(self) -> set[int]:
-        """Give the chips in the sample, by number."""
+        """Return the chips in the sample, by number."""
         return set(self._slots["chip_id"][self._slots["row"] >= 0].tolist())
 
 

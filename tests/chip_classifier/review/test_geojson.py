@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chip_classifier import geojson
+from chip_classifier.errors import TaskError
 from chip_classifier.final_chips import FinalChips
-from chip_classifier.geojson import (
+from chip_classifier.names import ChipNames
+from chip_classifier.review import geojson
+from chip_classifier.review.geojson import (
     Matcher,
     Matches,
     centre_of,
@@ -20,8 +22,6 @@ from chip_classifier.geojson import (
     with_answers,
     write_collection,
 )
-from chip_classifier.names import ChipNames
-from chip_classifier.ports import TaskError
 
 
 def square(x: float, y: float, size: float = 1) -> list[list[float]]:

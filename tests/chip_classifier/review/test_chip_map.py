@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from chip_classifier.chip_map import CELL, HEIGHTS, MARGIN, MAX_MARKS, WIDTH, colour, draw_map
+from chip_classifier.review.chip_map import CELL, HEIGHTS, MARGIN, MAX_MARKS, WIDTH, color, draw_map
 
 
 def marks(path: str) -> np.ndarray:
-    """Give the places of a path's marks, (N, 2)."""
+    """Return the places of a path's marks, (N, 2)."""
     return np.array(re.findall(r"M(\S+) (\S+?)h", path), float)
 
 
@@ -97,4 +97,4 @@ def test_a_cell_has_the_class_of_most_of_its_chips() -> None:
 
 
 def test_colours_differ() -> None:
-    assert len({colour(rank) for rank in range(100)}) > 95
+    assert len({color(rank) for rank in range(100)}) > 95

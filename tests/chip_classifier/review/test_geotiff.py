@@ -12,9 +12,9 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
-from chip_classifier import footprints, places
-from chip_classifier.footprints import centres_of, corners_in_wgs84, cut
-from chip_classifier.places import Places, read_place
+from chip_classifier.review import footprints, geotiff
+from chip_classifier.review.footprints import centres_of, corners_in_wgs84, cut
+from chip_classifier.review.geotiff import Places, read_place
 
 # rasterio's own: what it says of chips without a place, and how it multiplies.
 pytestmark = [
@@ -39,7 +39,7 @@ def geotif(crs: object, affine: Affine | None, **options: object) -> bytes:
 
 
 def corners_by_rasterio(data: bytes) -> np.ndarray:
-    """Give the corners of a chip in WGS 84, (4, 2), as rasterio finds them."""
+    """Return the corners of a chip in WGS 84, (4, 2), as rasterio finds them."""
     with rasterio.MemoryFile(data) as file, file.open() as image:
         pixels = [(0, 0), (0, HEIGHT), (WIDTH, HEIGHT), (WIDTH, 0)]
         x, y = zip(*(image.transform * pixel for pixel in pixels), strict=True)
@@ -47,7 +47,7 @@ def corners_by_rasterio(data: bytes) -> np.ndarray:
 
 
 def metres_apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Give the largest distance of points in metres, on a sphere of the earth's radius."""
+    """Return the largest distance of points in metres, on a sphere of the earth's radius."""
     difference = np.radians(one - other)
     difference[..., 0] *= np.cos(np.radians(one[..., 1]))
     return 6_378_137 * float(np.hypot(*np.moveaxis(difference, -1, 0)).max())
@@ -152,12 +152,12 @@ def test_chips_outside_of_their_projection_are_left_out() -> None:
 
 
 def test_memory_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "MAX_KEY_SETS", 2)
+    monkeypatch.setattr(geotiff, "MAX_KEY_SETS", 2)
     chips = Places()
     for number, data in enumerate(PLACED.values()):
         chips.add(number, data)
     assert chips.chips().numbers.tolist() == [0, 1, 2]  # the third is as the first
-    monkeypatch.setattr(places, "MAX_KEY_BYTES", 20)
+    monkeypatch.setattr(geotiff, "MAX_KEY_BYTES", 20)
     assert read_place(PLACED["degrees"]) is None
 
 
@@ -165,7 +165,7 @@ def test_memory_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def footprint(data: bytes) -> dict:
-    """Give the geometry of a chip."""
+    """Return the geometry of a chip."""
     chips = Places()
     chips.add(0, data)
     (geometry,) = footprints.footprints(corners_in_wgs84(chips.chips()))
@@ -173,7 +173,7 @@ def footprint(data: bytes) -> dict:
 
 
 def area(ring: list) -> float:
-    """Give the signed area of a closed ring, positive if it runs counterclockwise."""
+    """Return the signed area of a closed ring, positive if it runs counterclockwise."""
     return sum(a[0] * b[1] - b[0] * a[1] for a, b in itertools.pairwise(ring)) / 2
 
 

@@ -5,11 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from chip_classifier.truth import NO_TRUTH, Scores, lines_of_scores, score, truths_of_folders
+from chip_classifier.review.scores import (
+    NO_TRUTH,
+    Scores,
+    lines_of_scores,
+    score,
+    truths_of_folders,
+)
 
 
 def count_by_hand(truths: list[int], given: list[int], label: int) -> tuple[float, float, float]:
-    """Give precision, recall and F1 of a class by their definitions, chip by chip."""
+    """Return precision, recall and F1 of a class by their definitions, chip by chip."""
     pairs = [(t, g) for t, g in zip(truths, given, strict=True) if t >= 0 and g >= 0]
     hits = sum(t == label and g == label for t, g in pairs)
     got = sum(g == label for _, g in pairs)

@@ -1,7 +1,7 @@
-"""A map of a run's chips, as paths of an SVG: equirectangular, a colour for each class.
+"""A map of a run's chips, as paths of an SVG: equirectangular, a color for each class.
 
 However many chips there are, the map has at most MAX_MARKS marks: beyond that, cells of a grid in
-the colour of the class that most of their chips have.
+the color of the class that most of their chips have.
 """
 
 import math
@@ -15,9 +15,9 @@ MAX_MARKS = 20_000
 MARGIN = 40  # units, at each side
 LEAST_DEGREES = 1e-4  # that a map shows, about 10 m
 METRES_PER_DEGREE = 111_195  # of latitude, on a sphere of 6,371 km
-# Of the most frequent classes; told apart by most people who see few colours. Others follow by the
+# Of the most frequent classes; told apart by most people who see few colors. Others follow by the
 # golden angle.
-COLOURS = ("#2f7de1", "#e8810c", "#12a172", "#c4529d", "#8b6be0", "#a98b00", "#0a9fb5", "#dc4f43")
+COLORS = ("#2f7de1", "#e8810c", "#12a172", "#c4529d", "#8b6be0", "#a98b00", "#0a9fb5", "#dc4f43")
 
 
 class Layer(NamedTuple):
@@ -54,7 +54,7 @@ class ChipMap(NamedTuple):
     bar_label: str
 
     def place(self, longitude: float, latitude: float) -> tuple[float, float]:
-        """Give x and y of a place on the map, in units."""
+        """Return x and y of a place on the map, in units."""
         x = (longitude - self.west) % 360 * self.per_degree[0]
         return x, (self.north - latitude) * self.per_degree[1]
 
@@ -84,7 +84,7 @@ def draw_map(centres: np.ndarray, classes: np.ndarray) -> ChipMap | None:
 
 
 def _frame(longitudes: np.ndarray, latitudes: np.ndarray) -> ChipMap:
-    """Give the map without its chips: the smallest that shows them all, with a margin."""
+    """Return the map without its chips: the smallest that shows them all, with a margin."""
     west, width = _span(longitudes)
     centre = west + width / 2
     middle = (latitudes.min() + latitudes.max()) / 2
@@ -117,7 +117,7 @@ def _frame(longitudes: np.ndarray, latitudes: np.ndarray) -> ChipMap:
 
 
 def _span(longitudes: np.ndarray) -> tuple[float, float]:
-    """Give the west end and the width of the shortest stretch that has all longitudes."""
+    """Return the west end and the width of the shortest stretch that has all longitudes."""
     ordered = np.unique(longitudes % 360)
     gaps = np.diff(ordered, append=ordered[0] + 360)
     widest = int(gaps.argmax())
@@ -133,7 +133,7 @@ def _round_length(metres: float) -> tuple[float, str]:
 
 
 def _by_count(classes: np.ndarray) -> list[int]:
-    """Give the classes that occur, the most frequent first: it is drawn first."""
+    """Return the classes that occur, the most frequent first: it is drawn first."""
     found, counts = np.unique(classes, return_counts=True)
     return found[np.argsort(-counts, kind="stable")].tolist()
 
@@ -163,8 +163,8 @@ def _cells(x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> list[Layer]:
     return [Layer(index, "".join(parts)) for index, parts in marks.items() if parts]
 
 
-def colour(rank: int) -> str:
-    """Give the colour of a class, for CSS, by its rank among the classes: 0 is the commonest."""
-    if rank < len(COLOURS):
-        return COLOURS[rank]
+def color(rank: int) -> str:
+    """Return the color of a class, for CSS, by its rank among the classes: 0 is the commonest."""
+    if rank < len(COLORS):
+        return COLORS[rank]
     return f"hsl({rank * 137.508 % 360:.0f} 60% 52%)"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from keras_files.same_file import SameFile
+from keras_files.pinned_file import PinnedFile
 
 
-def make_file(path: Path, content: bytes) -> SameFile:
+def make_file(path: Path, content: bytes) -> PinnedFile:
     """Write a file and open it."""
     path.write_bytes(content)
-    return SameFile(path)
+    return PinnedFile(path)
 
 
 def test_another_file_at_the_same_path_is_not_read(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_another_file_at_the_same_path_is_not_read(tmp_path: Path) -> None:
     os.replace(tmp_path / "b", tmp_path / "a")
     assert file.read(0, 100) == b"first"
     assert file.stream().read() == b"first"
-    assert file.digest(whole=True) == digest != SameFile(tmp_path / "a").digest(whole=True)
+    assert file.digest(whole=True) == digest != PinnedFile(tmp_path / "a").digest(whole=True)
     assert file.is_unchanged()
 
 
@@ -62,7 +62,7 @@ def test_two_streams_have_positions_of_their_own(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused_at_once(make: object, tmp_path: Path) -> None:
     make(tmp_path / "a")
     with pytest.raises(OSError, match="no file"):
-        SameFile(tmp_path / "a")
+        PinnedFile(tmp_path / "a")
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -70,7 +70,7 @@ def test_digest_changes_with_the_content(whole: bool, tmp_path: Path) -> None:
     seen = set()
     for content in (b"", b"a", b"b", b"a" * 3_000_000, b"b" + b"a" * 2_999_999):
         seen.add(make_file(tmp_path / "a", content).digest(whole))
-        assert SameFile(tmp_path / "a").digest(whole) in seen
+        assert PinnedFile(tmp_path / "a").digest(whole) in seen
     assert len(seen) == 5
 
 

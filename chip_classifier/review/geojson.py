@@ -17,9 +17,9 @@ import ijson
 import numpy as np
 
 from chip_classifier.answers import encode_json, whole_file
+from chip_classifier.errors import TaskError
 from chip_classifier.final_chips import FinalChips
-from chip_classifier.ports import TaskError
-from chip_classifier.truth import NO_TRUTH
+from chip_classifier.review.scores import NO_TRUTH
 
 CLASSIFIED = "classified.geojson"
 REFERENCE, REFERENCE_SUFFIX = "ref.geojson", ".geojson"
@@ -62,12 +62,12 @@ def _references_in(folder: Path) -> list[Path]:
 
 
 def is_reference(name: str) -> bool:
-    """Tell whether a file beside chips is one of features, by its name."""
+    """Return whether a file beside chips is one of features, by its name."""
     return name.lower().endswith(REFERENCE_SUFFIX) and not name.startswith(".")
 
 
 def _the_only_one(found: Sequence[Path]) -> Path | None:
-    """Give the only one of some GeoJSON files; None if there is none."""
+    """Return the only one of some GeoJSON files; None if there is none."""
     if len(found) > 1:
         raise TaskError(
             f"There may be one {REFERENCE_SUFFIX} file with the chips, but there are "
@@ -122,7 +122,7 @@ def read_features(path: Path) -> Iterator[Feature]:
 
 
 def foreign_crs(path: Path) -> str | None:
-    """Give the name of the coordinate system that a file declares, if it is not WGS 84.
+    """Return the name of the coordinate system that a file declares, if it is not WGS 84.
 
     GeoJSON has been in WGS 84 since RFC 7946; before, a member "crs" could name another one.
     """
@@ -199,13 +199,13 @@ class Matcher:
                 yield feature, row
 
     def _choose_key(self, features: Sequence[Feature]) -> str | None:
-        """Give the key by which most features match, the first of several; None if none does."""
+        """Return the key by which most features match, the first of several; None if none does."""
         found = {key: sum(self._row(f, key) >= 0 for f in features) for key in KEYS}
         best = max(KEYS, key=found.__getitem__)
         return best if found[best] else None
 
     def _row(self, feature: Feature, key: str) -> int:
-        """Give the row of the chip that a feature names by a key, -1 if there is none."""
+        """Return the row of the chip that a feature names by a key, -1 if there is none."""
         value = properties_of(feature).get(key)
         if value is None and key == "id":
             value = feature.get("id")
@@ -227,7 +227,7 @@ class Matcher:
             self._strange[str(name)] += 1
 
     def matches(self) -> Matches:
-        """Give what the features told, once all are matched."""
+        """Return what the features told, once all are matched."""
         return Matches(
             self._key,
             self._features,
@@ -240,7 +240,7 @@ class Matcher:
 
 
 def properties_of(feature: Feature) -> Mapping[str, object]:
-    """Give the properties of a feature, {} if it has none."""
+    """Return the properties of a feature, {} if it has none."""
     properties = feature.get("properties")
     return properties if isinstance(properties, dict) else {}
 
@@ -260,7 +260,7 @@ def positions(geometry: object) -> Iterator[tuple[float, float]]:
 
 
 def centre_of(geometry: object) -> tuple[float, float]:
-    """Give the middle of a geometry's bounds, (longitude, latitude); NaN where it has none."""
+    """Return the middle of a geometry's bounds, (longitude, latitude); NaN where it has none."""
     points = list(positions(geometry))
     if not points:
         return np.nan, np.nan
@@ -269,7 +269,7 @@ def centre_of(geometry: object) -> tuple[float, float]:
 
 
 def are_degrees(features: Iterable[Feature]) -> bool:
-    """Tell whether the coordinates of features can be longitudes and latitudes.
+    """Return whether the coordinates of features can be longitudes and latitudes.
 
     Longitudes up to 360 occur where a feature crosses the antimeridian.
     """
@@ -301,7 +301,7 @@ def turn_rings(geometry: object) -> None:
 
 
 def signed_area(ring: Sequence[Sequence[float]]) -> float:
-    """Give the area of a closed ring, negative if it runs clockwise (the shoelace formula)."""
+    """Return the area of a closed ring, negative if it runs clockwise (the shoelace formula)."""
     x0, y0 = ring[0][:2]  # differences, because areas of metres vanish beside 180 degrees
     return (
         sum(

@@ -64,12 +64,12 @@ def feature(name: str, x: float, **properties: object) -> dict:
 
 
 def truth_lines(run: Run) -> list[str]:
-    """Give what out.log says of the truth."""
+    """Return what out.log says of the truth."""
     return [line.partition("Truth: ")[2] for line in run.log.splitlines() if "Truth: " in line]
 
 
 def written_features(run: Run) -> list[dict] | None:
-    """Give the features of classified.geojson, None if it was not written."""
+    """Return the features of classified.geojson, None if it was not written."""
     path = run.work_dir / "output" / "results" / "classified.geojson"
     return json.loads(path.read_text())["features"] if path.exists() else None
 

@@ -50,7 +50,7 @@ class Scores(NamedTuple):
         return int(self.pairs[self.pairs[:, 0] == self.pairs[:, 1], 2].sum())
 
     def confusions(self) -> np.ndarray:
-        """Give the pairs of different classes, int64 (Q, 3), the commonest first."""
+        """Return the pairs of different classes, int64 (Q, 3), the commonest first."""
         wrong = self.pairs[self.pairs[:, 0] != self.pairs[:, 1]]
         return wrong[np.argsort(-wrong[:, 2], kind="stable")]
 
@@ -106,7 +106,7 @@ class Mistakes(NamedTuple):
 def mistakes(
     scores: Scores, truths: np.ndarray, given: np.ndarray, certainties: np.ndarray
 ) -> list[Mistakes]:
-    """Give the commonest confusions, each with some of its chips.
+    """Return the commonest confusions, each with some of its chips.
 
     Args:
         scores: of the run.

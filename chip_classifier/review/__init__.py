@@ -1,0 +1,1 @@
+"""What is known when all chips are answered: scores, places, and the page to look at them."""
