@@ -9,10 +9,10 @@ import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers, encode_json
 from chip_classifier.final_chips import FinalChips
+from chip_classifier.layout import MAP
 from chip_classifier.log import harmless, log, warn
 from chip_classifier.review.footprints import centres_of, corners_in_wgs84, footprints
 from chip_classifier.review.geojson import (
-    CLASSIFIED,
     FEATURES_AT_ONCE,
     Matcher,
     Matches,
@@ -70,7 +70,7 @@ def review_answers(
     truths = np.full(len(chips.numbers), NO_TRUTH, np.int32)
     centres = _nowhere(chips)
     source = reference.name if reference else "the folders' names"
-    with harmless(CLASSIFIED):
+    with harmless(MAP):
         if reference is None:
             counts = np.zeros(len(answers.names), bool)
             counts[chips.numbers] = True
@@ -115,10 +115,10 @@ def _match(
     matched = matcher.match(read_features(reference))
     problem = _why_not_wgs84(reference)
     if problem is None:
-        write_collection(results / CLASSIFIED, with_answers(matched, answer))
+        write_collection(results / MAP, with_answers(matched, answer))
         return matcher.matches()
     warn(
-        f"{reference.name} {problem}, GeoJSON is in WGS 84: {CLASSIFIED} is not written; convert "
+        f"{reference.name} {problem}, GeoJSON is in WGS 84: {MAP} is not written; convert "
         "it with 'ogr2ogr -t_srs EPSG:4326 -lco RFC7946=YES' for that."
     )
     for _ in matched:
@@ -174,7 +174,7 @@ def _place(
             properties = f'{{"name": {encode_json(name)}, {entry(number)}}}'
             yield f'{{"type": "Feature", "properties": {properties}, "geometry": {geometry}}}'
 
-    write_collection(results / CLASSIFIED, features())
+    write_collection(results / MAP, features())
     return centres
 
 

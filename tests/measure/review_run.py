@@ -20,7 +20,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import chip_classifier  # noqa: F401, sets the limits that OpenCV reads when it is loaded
+from chip_classifier.environment import prepare_environment
+
+prepare_environment()
+
 from chip_classifier.answers import Answers, encode_json
 from chip_classifier.final_chips import final_chips
 from chip_classifier.report import write_preview
