@@ -10,7 +10,7 @@ import numpy as np
 from chip_classifier.answers import NO_CLASS, Answers, encode_json
 from chip_classifier.final_chips import FinalChips
 from chip_classifier.layout import MAP
-from chip_classifier.log import harmless, log, warn
+from chip_classifier.log import Warnings, log
 from chip_classifier.review.footprints import centres_of, corners_in_wgs84, footprints
 from chip_classifier.review.geojson import (
     FEATURES_AT_ONCE,
@@ -54,6 +54,7 @@ def review_answers(
     answers: Answers,
     chips: FinalChips,
     class_names: Sequence[str],
+    warnings: Warnings,
 ) -> Review:
     """Write classified.geojson, if it is known where the chips lie, and log what is found.
 
@@ -70,7 +71,7 @@ def review_answers(
     truths = np.full(len(chips.numbers), NO_TRUTH, np.int32)
     centres = _nowhere(chips)
     source = reference.name if reference else "the folders' names"
-    with harmless(MAP):
+    with warnings.instead_of(MAP):
         if reference is None:
             counts = np.zeros(len(answers.names), bool)
             counts[chips.numbers] = True
@@ -80,9 +81,9 @@ def review_answers(
                 truths = of_folders
             centres = _place(results, places, answers, chips, class_names)
         else:
-            matches = _match(results, reference, answers, chips, class_names)
+            matches = _match(results, reference, answers, chips, class_names, warnings)
             truths, centres = matches.truths, matches.centres
-            _log_matches(matches, reference.name)
+            _log_matches(matches, reference.name, warnings)
     scores = score(truths, chips.classes, len(class_names))
     for line in lines_of_scores(scores, class_names, source) if scores else ():
         log.info("Truth: %s", line)
@@ -100,6 +101,7 @@ def _match(
     answers: Answers,
     chips: FinalChips,
     class_names: Sequence[str],
+    warnings: Warnings,
 ) -> Matches:
     """Match a reference file with the chips, and write its features with their answers.
 
@@ -117,7 +119,7 @@ def _match(
     if problem is None:
         write_collection(results / MAP, with_answers(matched, answer))
         return matcher.matches()
-    warn(
+    warnings.add(
         f"{reference.name} {problem}, GeoJSON is in WGS 84: {MAP} is not written; convert "
         "it with 'ogr2ogr -t_srs EPSG:4326 -lco RFC7946=YES' for that."
     )
@@ -178,18 +180,18 @@ def _place(
     return centres
 
 
-def _log_matches(matches: Matches, name: str) -> None:
+def _log_matches(matches: Matches, name: str, warnings: Warnings) -> None:
     """Log what the features told, and warn of what may be wrong."""
     log.info("Features in %s: %d, matched by %s", name, matches.features, matches.key or "nothing")
     log.info("Features without a chip, left as they are: %d", matches.lost)
     log.info("Chips without a feature: %d", np.count_nonzero(~matches.is_matched))
     if matches.key is None:
-        warn(
+        warnings.add(
             f"None of the {matches.features:,} features in {name} has the name of a chip as "
             "feature_id, id or name: none of them gets a class."
         )
     if matches.strange:
-        warn(
+        warnings.add(
             f"{matches.strange.total():,} features in {name} have a class_name that is none of the "
             f"classes, as '{matches.strange.most_common(1)[0][0][:100]}': they do not count for "
             "the accuracy."
