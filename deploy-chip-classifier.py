@@ -51,7 +51,6 @@ from chip_classifier.classify import classify_chips
 from chip_classifier.errors import Stopped, TaskError
 from chip_classifier.explain import exit_code, explain
 from chip_classifier.files import obstacle
-from chip_classifier.final_chips import final_chips
 from chip_classifier.inputs import Given, find_inputs
 from chip_classifier.journal import Expected, Journal, fingerprint_task
 from chip_classifier.layout import CLASSIFIED, INPUT, JOURNAL, LOG, MAP, PAGE, RESULTS
@@ -73,11 +72,11 @@ from chip_classifier.report import (
     log_settings,
     settings_in_force,
     summarize,
-    write_preview,
 )
 from chip_classifier.review.geotiff import Places
-from chip_classifier.review.page import Preview, RunFacts
-from chip_classifier.review.review import review_answers
+from chip_classifier.review.page import RunFacts
+from chip_classifier.review.review import Where, review
+from chip_classifier.review.sample import Sample
 from chip_classifier.status import write_status
 from chip_classifier.waiting import wait_for
 from keras_files.open_model import open_model
@@ -140,11 +139,11 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         pipeline = Pipeline(
             listing, batch_size, size, resumed, preprocessing.bands, ports.bit_depth, places
         )
-        preview = Preview(len(classes))
+        sample = Sample(len(classes))
         progress = Progress(listing, resumed)
         classifying = time.monotonic()
         values = classify_chips(
-            pipeline, classifier, preprocessing, opened.head, answers, journal, preview, progress
+            pipeline, classifier, preprocessing, opened.head, answers, journal, sample, progress
         )
         seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
@@ -159,8 +158,6 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
             f"None of the {reasons.total():,} chips could be classified, most often because: "
             f"{reasons.most_common(1)[0][0]}; see unclassified.json."
         )
-    chips = final_chips(answers)
-    review = review_answers(results, inputs.reference, places, answers, chips, classes)
     run = RunFacts(
         archive=archive.path.name,
         model=inputs.model.name,
@@ -175,7 +172,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         fed=fed,
         warnings=tuple(warnings),
     )
-    write_preview(logs / PAGE, preview, pipeline, run, answers, chips, reasons, review)
+    review(answers, sample, pipeline, run, Where(inputs.reference, results, logs))
     unclassified = summarize(results, counts, reasons, rate, time.monotonic() - started)
     return join_reasons(unclassified, warnings)
 
