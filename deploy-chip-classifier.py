@@ -59,7 +59,14 @@ from chip_classifier.listing import list_chips
 from chip_classifier.log import Warnings, log
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.record import Record
-from chip_classifier.report import facts_of, join_reasons, log_archive, log_settings, summarize
+from chip_classifier.report import (
+    facts_of,
+    join_reasons,
+    log_archive,
+    log_classifier,
+    log_settings,
+    summarize,
+)
 from chip_classifier.review.geotiff import Places
 from chip_classifier.review.review import Where, review
 from chip_classifier.settings import settle
@@ -97,8 +104,10 @@ def run_task(
     batch_size = listing.batch_size(settings.ports.deploy_batch)
     listing.go_on_aside()
     classifier = Classifier(model, settings, batch_size, warnings)
-    expected = Expected.of(listing, classifier, batch_size)
-    with Record(results, fingerprint, expected, warnings) as record:
+    log_classifier(classifier)
+    classes, chips = classifier.class_names, listing.number if listing.is_complete else None
+    expected = Expected(len(classes), batch_size, chips, settings.ports.probabilities)
+    with Record(results, fingerprint, expected, classes, warnings) as record:
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
         pipeline = Pipeline(
@@ -112,9 +121,9 @@ def run_task(
         )
         classify_chips(pipeline, classifier, record)
     log_archive(inputs.chips, warnings)
-    counts, reasons = record.write(classifier.class_names)
+    counts, reasons = record.write()
     run = facts_of(inputs, model, classifier, record, started)
-    review(record, pipeline, run, Where(inputs.reference, results, logs))
+    review(record, pipeline, run, Where(inputs.reference, logs))
     missing = summarize(results, counts, reasons, record.rate, time.monotonic() - clock)
     return join_reasons(missing, warnings.sentences)
 
@@ -144,8 +153,9 @@ def main(start: Start) -> int:
             (start.results / JOURNAL).unlink(missing_ok=True)
     except OSError as error:
         if not code:
-            code, reason = exit_code(error), (
-                f"status.json cannot be written ({error}): make {start.work_dir} writable."
+            code, reason = (
+                exit_code(error),
+                (f"status.json cannot be written ({error}): make {start.work_dir} writable."),
             )
     with contextlib.suppress(OSError):  # stderr may be full
         for warning in warnings.sentences:

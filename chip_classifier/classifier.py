@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from chip_classifier.cores import cores_of_affinity, usable_cores
-from chip_classifier.log import Warnings, log, say
+from chip_classifier.log import Warnings
 from chip_classifier.settings import Settings
 from keras_files.head import Head
 from keras_files.open_model import OpenedModel
@@ -24,7 +24,7 @@ class Classifier:
     head: what the model's outputs are; outputs: their number.
     class_names: of the classes that it tells apart.
     device: the devices that it runs on, for the log.
-    replicas: the model on each of them.
+    replicas: the model on each of them; seconds: the time to load it.
     batches_at_a_time: from how many threads it is to be called at a time, to be fastest.
     """
 
@@ -64,9 +64,7 @@ class Classifier:
             self._free.put(replica)
         self.batches_at_a_time = self._free.qsize()
         self.class_names = settings.class_names(self.outputs)
-        log.info("Device: %s", self.device)
-        say(f"Computing on {self.device}.")
-        log.info("Time to load the model: %.2f s", time.monotonic() - started)
+        self.seconds = time.monotonic() - started
 
     def __call__(self, chips: np.ndarray) -> np.ndarray:
         """Classify chips on the device that is free first.

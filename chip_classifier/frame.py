@@ -78,10 +78,8 @@ def take_lock(work_dir: Path) -> tuple[str, ...]:
     except BlockingIOError:
         raise
     except OSError as error:
-        return (
-            f"The work directory cannot be locked ({error}): make sure that no other run of the "
-            "task works in it at the same time.",
-        )
+        reason = f"The work directory cannot be locked ({error})"
+        return (f"{reason}: make sure that no other run of the task works in it at the same time.",)
 
 
 def release_lock(work_dir: Path) -> None:

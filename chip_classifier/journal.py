@@ -29,9 +29,7 @@ from typing import Any
 
 from chip_classifier import VERSION
 from chip_classifier.answers import NO_CLASS, AnsweredBatch, Answers, Noticed
-from chip_classifier.classifier import Classifier
 from chip_classifier.files import create, odd_kind
-from chip_classifier.listing import Listing
 from keras_files.pinned_file import PinnedFile
 
 # How often the journal is synced to the disk at most; between two fast batches it would cost more
@@ -47,22 +45,14 @@ class Expected:
     """What the batches of a task's journal are known to be like.
 
     classes: number of classes; batch_size: chips of each batch but the last; chips: number of chips
-    in the archive, None while it is not known; probabilities: how many values each chip has.
+    in the archive, None while it is not known; probabilities: whether a chip has one for
+    each class.
     """
 
     classes: int
     batch_size: int
     chips: int | None
-    probabilities: int = 0
-
-    @classmethod
-    def of(cls, listing: Listing, classifier: Classifier, batch_size: int) -> "Expected":
-        """Return what a run's batches are like, of what is listed so far."""
-        classes = len(classifier.class_names)
-        chips = listing.number if listing.is_complete else None
-        return cls(
-            classes, batch_size, chips, classes if classifier.settings.ports.probabilities else 0
-        )
+    probabilities: bool = False
 
 
 class Journal:
@@ -184,7 +174,7 @@ def _parse_batch(line: bytes, first: int, expected: Expected) -> AnsweredBatch |
             and noticed == sorted({*noticed} & {*Noticed})
             and all(type(n) is int and NO_CLASS <= n < expected.classes for n in classes)
             and len(certainties) == size
-            and len(probabilities) == size * expected.probabilities
+            and len(probabilities) == size * expected.classes * expected.probabilities
             and all(
                 type(value) in (int, float) and math.isfinite(value)
                 for value in itertools.chain(certainties, probabilities)

@@ -35,7 +35,8 @@ class Warnings:
         try:
             yield
         except Exception as error:  # noqa: BLE001, whatever it is, the results are not at fault
-            self.add(f"Could not make {what} ({type(error).__name__}: {error}): the results are whole.")
+            reason = f"{type(error).__name__}: {error}"
+            self.add(f"Could not make {what} ({reason}): the results are whole.")
 
 
 class PrintableFormatter(logging.Formatter):

@@ -1,9 +1,10 @@
-"""The record of a run: its answers, safe on the disk batch by batch, some pictures, its warnings."""
+"""The record of a run: its answers, safe on the disk batch by batch, pictures, and warnings."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from chip_classifier.journal import Expected, Journal
 from chip_classifier.layout import JOURNAL, UNCLASSIFIED
 from chip_classifier.log import Warnings, log, say
 from chip_classifier.pipeline import to_bgr
-from chip_classifier.review.page import Preview
+from chip_classifier.review.sample import Sample
 
 _WARNINGS = {
     Noticed.SIXTEEN_BITS: (
@@ -35,6 +36,7 @@ class Record:
     with the answers in it.
 
     results: directory of the results.
+    class_names: the name of each class.
     answers: of all chips so far.
     sample: some of the chips that this run has classified, to look at.
     warnings: of the run.
@@ -48,6 +50,7 @@ class Record:
         results: Path,
         fingerprint: Mapping[str, str],
         expected: Expected,
+        class_names: Sequence[str],
         warnings: Warnings,
     ) -> None:
         """Open the journal of an earlier run of the same task, or a new one.
@@ -56,13 +59,14 @@ class Record:
             results: directory of the results.
             fingerprint: what must be the same for a resume; see fingerprint_task.
             expected: what the batches are to be like.
+            class_names: the name of each class.
             warnings: receives those on the chips.
         Raises:
             OSError: the journal cannot be read or written.
         """
-        self.results, self.warnings = results, warnings
-        self.answers = Answers(bool(expected.probabilities))
-        self.sample = Preview(expected.classes)
+        self.results, self.class_names, self.warnings = results, class_names, warnings
+        self.answers = Answers(expected.probabilities)
+        self.sample = Sample(expected.classes)
         self._journal = Journal(results / JOURNAL, fingerprint, expected, self.answers)
         self.resumed = len(self.answers)
         self.seconds = 0.0
@@ -83,7 +87,7 @@ class Record:
         """Chips that this run classified, per second."""
         return (len(self) - self.resumed) / max(self.seconds, 1e-9)
 
-    def __enter__(self) -> "Record":
+    def __enter__(self) -> Self:
         """Return the record itself."""
         return self
 
@@ -119,15 +123,11 @@ class Record:
 
     def _warn(self) -> None:
         """Warn about what was noticed."""
-        self.warnings.add(
-            *(text for one, text in _WARNINGS.items() if one in self.answers.noticed)
-        )
+        self.warnings.add(*(text for one, text in _WARNINGS.items() if one in self.answers.noticed))
 
-    def write(self, class_names: Sequence[str]) -> tuple[Counter, Counter]:
+    def write(self) -> tuple[Counter, Counter]:
         """Write the results.
 
-        Args:
-            class_names: the name of each class.
         Returns:
             The number of chips of each class name, and the number of chips for each reason why
             chips are unclassified.
@@ -135,7 +135,7 @@ class Record:
             TaskError: no chip has a class.
             OSError: a file cannot be written.
         """
-        counts, reasons = self.answers.write(self.results, class_names)
+        counts, reasons = self.answers.write(self.results, self.class_names)
         if not counts.total():
             (self.results / JOURNAL).unlink()  # another run would come to the same end
             raise TaskError(

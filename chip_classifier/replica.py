@@ -48,7 +48,8 @@ class Replica:
     outputs: number of the model's outputs.
     batches_at_a_time: from how many threads it is to be called at a time, to be fastest.
     parts_at_a_time: how many parts of batches it computes at a time.
-    largest: chips that it computes at a time at most; fill_to: on a GPU, the chips of a whole batch.
+    largest: chips that it computes at a time at most.
+    fill_to: on a GPU, the chips of a whole batch; else 0.
     """
 
     def __init__(

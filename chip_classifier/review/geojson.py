@@ -17,7 +17,7 @@ import numpy as np
 
 from chip_classifier.answers import encode_json, whole_file
 from chip_classifier.errors import TaskError
-from chip_classifier.final_chips import FinalChips
+from chip_classifier.review.final_chips import FinalChips
 from chip_classifier.review.scores import NO_TRUTH
 
 TRUE_CLASS = "class_name"

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chip_classifier.final_chips import FinalChips
 from chip_classifier.names import ChipNames
 from chip_classifier.review import geojson
+from chip_classifier.review.final_chips import FinalChips
 from chip_classifier.review.geojson import (
     Matcher,
     Matches,
