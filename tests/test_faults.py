@@ -1070,6 +1070,7 @@ def test_odd_file_in_the_way_is_named_at_once(
         "status.json.part",
         "output/results/classified.json",
         "output/results/classified.json.part",
+        "output/results/.new",
         "output/results/resume.jsonl",
         "output/logs/preview.html",
         "output/logs/preview.html.part",
