@@ -110,6 +110,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
     log_settings(settings, archive, inputs.model, opened)
     for warning in (
         *ports.warnings,
+        *(inputs.reference.warnings if inputs.reference else ()),
         *numbers_for_fractions(ports),
         *opened.warnings,
         *contradictions(opened, ports, preprocessing),

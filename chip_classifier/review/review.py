@@ -13,7 +13,7 @@ import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.layout import MAP, PAGE
-from chip_classifier.log import harmless, log
+from chip_classifier.log import harmless, log, warn
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.review.chip_map import draw_map
 from chip_classifier.review.classified_map import map_features, map_footprints
@@ -26,6 +26,7 @@ from chip_classifier.review.page import (
     RunFacts,
     write_page,
 )
+from chip_classifier.review.reference import Matches, Reference, findings_of
 from chip_classifier.review.sample import Sample, thumbnail
 from chip_classifier.review.scores import (
     NO_TRUTH,
@@ -44,12 +45,12 @@ MOST_UNCLASSIFIED = 50  # chips that are named
 class Where(NamedTuple):
     """Where a run's files lie.
 
-    reference: the GeoJSON file beside the chips, or None.
+    reference: the features beside the chips, or None.
     results: directory of the results.
     logs: directory of the page.
     """
 
-    reference: Path | None
+    reference: Reference | None
     results: Path
     logs: Path
 
@@ -114,20 +115,30 @@ def review_answers(
     that count and the name of each class.
     """
     truths, centres = np.full(len(chips.numbers), NO_TRUTH, np.int32), chips.nowhere()
-    source = where.reference.name if where.reference else "the folders' names"
+    source = where.reference.path.name if where.reference else "the folders' names"
     with harmless(MAP):
         if where.reference is None:
             of_folders = _truths_of_folders(answers, chips, class_names)
             truths = truths if of_folders is None else of_folders
             placed = pipeline.places.chips()
             centres = map_footprints(where.results, placed, answers, chips, class_names)
-        else:
+        elif where.reference.is_sound:
             matches = map_features(where.results, where.reference, answers, chips, class_names)
             truths, centres = matches.truths, matches.centres
+            _log_matches(matches, source)
     scores = score(truths, chips.classes, len(class_names))
     for line in lines_of_scores(scores, class_names, source) if scores else ():
         log.info("Truth: %s", line)
     return Review(truths, source, scores, centres)
+
+
+def _log_matches(matches: Matches, name: str) -> None:
+    """Log what the features in the file `name` told, and warn of what may be wrong."""
+    log.info("Features in %s: %d, matched by %s", name, matches.features, matches.key or "nothing")
+    log.info("Features without a chip, left as they are: %d", matches.lost)
+    log.info("Chips without a feature: %d", np.count_nonzero(~matches.is_matched))
+    for sentence in findings_of(matches, name):
+        warn(sentence)
 
 
 def _truths_of_folders(
