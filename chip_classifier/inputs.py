@@ -1,7 +1,7 @@
 """What a run is given: a work directory's input, or paths and ports on the command line."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,25 +16,13 @@ from chip_classifier.layout import (
     PORTS,
     REFERENCE,
     REFERENCE_SUFFIX,
+    Given,
     is_reference,
 )
 from chip_classifier.ports import Ports, parse_ports, read_ports
 from chip_classifier.review.reference import Reference, check_reference
 from chip_classifier.sources import Folder, Zip, open_chips
 from keras_files.inspect_hdf5 import is_model_file
-
-
-@dataclass(frozen=True)
-class Given:
-    """What the command line gives in place of a work directory.
-
-    chips: a tar, a zip or a folder of chips; model: a model file, or the folder of its two files;
-    ports: the text of each string port that is set.
-    """
-
-    chips: Path
-    model: Path
-    ports: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -49,6 +37,11 @@ class Inputs:
     model: Path
     beside: Sequence[Path]
     reference: Reference | None = None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Sentences on what may be wrong with the inputs."""
+        return self.reference.warnings if self.reference else ()
 
 
 def find_inputs(source: Path | Given) -> Inputs:

@@ -57,23 +57,22 @@ class _Text:
         """
         self.peek()
         while True:
-            problem = None
+            end = None
             try:
                 value, end = _decode(self._text, self._at)
-                if end < len(self._text) or self._is_whole:
-                    self._at = end
-                    return value
             except json.JSONDecodeError as error:
-                problem = error.msg
-                is_open = problem.startswith("Unterminated string")
+                is_open = error.msg.startswith("Unterminated string")
                 if self._is_whole or (error.pos < len(self._text) - _NEAR and not is_open):
-                    raise ValueError(problem) from error
+                    raise ValueError(error.msg) from error
             except RecursionError as error:
                 raise ValueError("lists within lists, deeper than anything is read") from error
             except ValueError as error:
                 raise ValueError("a number of more than 4,300 digits") from error
-            if len(self._text) - self._at >= MOST_CHARACTERS:
-                raise ValueError(f"it is longer than {MOST_CHARACTERS:,} characters")
+            if (end or len(self._text)) - self._at > MOST_CHARACTERS:
+                raise ValueError(f"what follows is longer than {MOST_CHARACTERS:,} characters")
+            if end is not None and (end < len(self._text) or self._is_whole):
+                self._at = end
+                return value
             self._read_on()
 
     def items(self) -> Iterator[object]:

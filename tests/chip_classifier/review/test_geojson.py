@@ -102,10 +102,7 @@ def test_rings_are_turned() -> None:
     turn_rings(tiny)
     assert tiny["coordinates"][0] == square(179.123, -33.3, 1e-6)[::-1]
     odd = ([[1], ["a"]], [[[10**400, 1], [math.inf, 2.0], [1, 1.5]]], [[[None, None]] * 4])
-    for one in (
-        None,
-        5,
-        {"type": "Polygon"},
-        *({"type": "Polygon", "coordinates": o} for o in odd),
-    ):
-        turn_rings(one)
+    for rings in odd:
+        turn_rings({"type": "Polygon", "coordinates": rings})
+    for geometry in (None, 5, {"type": "Polygon"}):
+        turn_rings(geometry)
