@@ -65,7 +65,7 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
     """
     config = layer.config
     if layer.kind == "Lambda" and known:
-        return  # what it computes depends on its calls: see _convert_lambdas
+        return  # what it computes depends on its calls: see configuration
     if era.keras == 1:
         convert_keras1(layer, era)
     layer.kind = re.sub(r"(?<=Normalization)V[12]$", "", layer.kind)  # tf.keras on TensorFlow 1
@@ -107,7 +107,7 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
     if layer.kind == "Normalization":
         config["adapted"] = config.get("mean") is None
     if era.keras == 3 and era.backend not in ("jax", "torch"):
-        config["adds_by_length"] = True  # see formulas._check_bias_axis
+        config["adds_by_length"] = True  # see formulas.check_bias_axis
     if layer.kind == "Attention":
         config["concat"] = config.get("score_mode") == "concat"
     if layer.kind.startswith("ConvLSTM"):

@@ -37,7 +37,7 @@ _ARCHITECTURES: tuple[tuple[str, set[str], set[str]], ...] = (
 
 
 def find_scaling(network: Network) -> str | None:
-    """What scales or shifts the input before the first layer with weights; None if nothing does.
+    """Return what scales or shifts the input before the first weights; None if nothing does.
 
     A Rescaling or Normalization layer, or an operation with numbers, whether written by
     `preprocess_input` or by hand. What leaves the values as they are does not count.
@@ -85,7 +85,7 @@ def _scales(layer: Layer, call: Call) -> bool:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """All numbers among plain values."""
+    """Yield all numbers among plain values."""
     if isinstance(value, list | dict):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _numbers(item)
@@ -94,7 +94,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def find_architecture(network: Network) -> str | None:
-    """The family of keras.applications whose layers' names the model has, its base model's too."""
+    """Return the family of keras.applications whose layers' names the model or its base has."""
     names = set(_layer_names(network))
     for family, present, absent in _ARCHITECTURES:
         if present <= names and not absent & names:

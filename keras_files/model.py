@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_files.apart import find_parts, mixes_chips
 from keras_files.attention import ATTENTION
 from keras_files.formulas import FORMULAS as PLAIN
 from keras_files.formulas import Array, Weights, activate, size_along
@@ -89,7 +90,7 @@ class Model:
         self._network = network
         self._channels_first = channels_first
         self._weights: dict[int, Weights] = {}
-        self._apart: set[int] = set()  # Lambda layers that are known not to mix the chips
+        self._apart: set[int] = set()  # networks that are known not to mix the chips
         self._scopes: dict[int, Layer] = {}
         self._load(network, read_weight)
         self.input_shape = (None, *image_shape)
@@ -137,9 +138,18 @@ class Model:
                 role: tf.Variable(weights.pop(role), trainable=False) for role in list(weights)
             }
 
-    def _compute(self, network: Network, inputs: list[Value]) -> list[Value]:
+    def _compute(self, network: Network, inputs: list[Value], owner: str = "") -> list[Value]:
         if network.dtypes:
             inputs = [_cast(x, dtype) for x, dtype in zip(inputs, network.dtypes, strict=True)]
+        values = self._compute_calls(network, inputs)
+        if id(network) not in self._apart:
+            self._apart.add(id(network))
+            with tf.init_scope():  # out of the graph that is being made
+                self._check_apart(network, inputs, values, owner)
+        return [values[end] for end in network.outputs]
+
+    def _compute_calls(self, network: Network, inputs: list[Value]) -> dict[Tensor, Value]:
+        """Return the values of all Tensors of a network."""
         values = dict(zip(network.inputs, inputs, strict=True))
         sizes: set[Tensor] = set()
         for call in network.calls:
@@ -151,7 +161,7 @@ class Model:
             if _gives_sizes(call, sizes):
                 sizes |= made.keys()
             values |= made
-        return [values[end] for end in network.outputs]
+        return values
 
     def _call(self, call: Call, values: dict[Tensor, Value]) -> Value | list[Value]:
         layer = call.layer
@@ -159,11 +169,9 @@ class Model:
         kwargs = {key: _first(_fill(value, values)) for key, value in call.kwargs.items()}
         if layer.kind == "Network":
             inputs = args[0] if isinstance(args[0], list) else args
-            results = self._compute(layer.network, inputs)
-            if layer.config["class_name"] == "Lambda" and id(layer) not in self._apart:
-                with tf.init_scope():  # out of the graph that is being made
-                    self._check_apart(layer, inputs)
-                self._apart.add(id(layer))
+            is_lambda = layer.config["class_name"] == "Lambda"
+            owner = f"layer '{layer.name}' (Lambda)" if is_lambda else ""
+            results = self._compute(layer.network, inputs, owner)
             return results if len(results) > 1 else results[0]
         try:
             with tf.name_scope(self._scope_of(layer)):
@@ -198,37 +206,44 @@ class Model:
         sizes = [size_along(y, axis) for axis in range(1, len(y.shape))]
         return tf.reshape(y, [-1, size_along(x, 1), *sizes])
 
-    def _check_apart(self, layer: Layer, inputs: list[Value]) -> None:
-        """Refuse a Lambda layer by which a chip's result depends on the others of its batch.
+    def _check_apart(
+        self, network: Network, inputs: list[Value], values: dict[Tensor, Value], owner: str
+    ) -> None:
+        """Refuse a network by which a chip's result depends on the others of its batch.
 
-        `x / K.max(x)` does, and so does anything that takes a part along the first axis. Arrays of
-        random numbers of three sizes are computed together and each alone.
+        Each part that could is looked at by itself. One that mixes the chips may have its contrary
+        later on, as a reshape to (chips * parts, ...) has: then the whole network tells.
+
+        Args:
+            values: of all its Tensors.
+            owner: the Lambda layer that it stands for, else "".
         """
-        compute, ends = self._alone(layer.network, inputs)
-        random = np.random.default_rng(0)
-        sizes = np.array([0.1, 10, 150])
-        noise = [
-            np.moveaxis(random.uniform(-1, 1, (*end.shape[1:], 3)) * sizes, -1, 0) for end in ends
-        ]
-        try:
-            for arrays in (noise, [abs(part) for part in noise]):  # roots have no negative numbers
-                batch = [tf.cast(x, end.dtype) for x, end in zip(arrays, ends, strict=True)]
-                alone = [compute(*(x[i : i + 1] for x in batch)) for i in range(3)]
-                for y, *parts in zip(compute(*batch), *alone, strict=True):
-                    if parts[0].shape[:1] != [1] or not _are_close(y, tf.concat(parts, 0)):
-                        raise ModelError(
-                            f"layer '{layer.name}' (Lambda) gives a chip a result that depends on "
-                            "the other chips of its batch: give each function the axes of one "
-                            "chip, such as axis=[1, 2, 3], and save the model again"
-                        )
-        except tf.errors.OpError as error:
-            raise _misdescribed(f"layer '{layer.name}' (Lambda)", error) from error
+        for part in find_parts(network):
+            what = owner or str(part.layers[0])
+            try:
+                mixes = self._mixes(part, [values[start] for start in part.inputs])
+                if mixes and not self._mixes(network, inputs):
+                    return
+            except tf.errors.OpError as error:
+                raise _misdescribed(what, error) from error
+            if mixes:
+                raise ModelError(
+                    f"{what} gives a chip a result that depends on the other chips of its batch: "
+                    "give each function the axes of one chip, such as axis=[1, 2, 3], and save the "
+                    "model again"
+                )
 
+<<<<<<< HEAD
     def _alone(
         self, network: Network, inputs: list[Value]
     ) -> tuple[Callable[..., list[Array]], list[tf.TensorSpec]]:
         """Return a network as a function of channels-last arrays, and what arrays these are."""
         ends = [x.last if isinstance(x, ChannelsFirst) else x for x in inputs]
+=======
+    def _mixes(self, network: Network, inputs: list[Value]) -> bool:
+        """Compute a network by itself, on random chips; see `apart`."""
+        ends = [_kept(x) for x in inputs]
+>>>>>>> main
         sizes = [[n or UNKNOWN_SIZE for n in end.shape[1:]] for end in ends]
         specs = [tf.TensorSpec([None, *n], end.dtype) for n, end in zip(sizes, ends, strict=True)]
 
@@ -237,8 +252,10 @@ class Model:
                 ChannelsFirst(array) if isinstance(x, ChannelsFirst) else array
                 for array, x in zip(arrays, inputs, strict=True)
             ]
-            return _first(self._compute(network, kept))
+            values = self._compute_calls(network, kept)
+            return [_first(values[end]) for end in network.outputs]
 
+<<<<<<< HEAD
         return tf.function(compute, autograph=False).get_concrete_function(*specs), specs
 
 
@@ -248,6 +265,10 @@ def _are_close(x: Array, y: Array) -> bool:
         return False
     scale = max(1.0, float(np.max(np.abs(np.nan_to_num(x)), initial=0.0)))
     return np.allclose(x, y, rtol=1e-3, atol=1e-5 * scale, equal_nan=True)
+=======
+        function = tf.function(compute, autograph=False).get_concrete_function(*specs)
+        return mixes_chips(function, specs, sizes)
+>>>>>>> main
 
 
 def _misdescribed(what: str, error: Exception) -> ModelError:

@@ -14,9 +14,9 @@ class Layer:
 
     Attributes:
         kind: the name of its class in Keras 2, "Network" for a model inside the model.
-        config: its arguments as Keras 2 has them, changed as `_mend` says.
+        config: its arguments as Keras 2 has them, changed as `convert_layer` says.
         trainable: False for a frozen layer, which changes the order of the weights in a file.
-        places: role of a weight (see LAYER_WEIGHTS) -> where in the file the array lies.
+        places: role of a weight (see layers) -> where in the file the array lies.
         network: the model inside, or the layer inside of a TimeDistributed.
         refusal: why it cannot be computed, raised once the ends of the model are known to be right.
     """

@@ -165,8 +165,6 @@ def open_model(
         outputs = count_outputs(network)
         if outputs is not None:
             check_head(head, outputs)
-        data_format = "channels_first" if channels_first else "channels_last"
-        beside_it = document.architecture and f", architecture of {document.architecture.path.name}"
         return OpenedModel(
             file=file,
             root=contents.root,
@@ -178,7 +176,7 @@ def open_model(
             scaling=find_scaling(network),
             architecture=find_architecture(network),
             warnings=_compare_backend(document.weights, era) if era.keras == 1 else (),
-            description=f"Keras {era.version}, {era.backend}, {data_format}" + (beside_it or ""),
+            description=_describe(document, era, channels_first),
             network=network,
             era=era,
             channels_first=channels_first,
@@ -225,6 +223,14 @@ def _data_format(document: Any) -> str:
     pattern = r'"(?:dim_ordering|data_format)": "(th|tf|channels_first|channels_last)"'
     found = re.search(pattern, json.dumps(document))
     return "channels_first" if found and found[1] in ("th", "channels_first") else "channels_last"
+
+
+def _describe(document: Document, era: Era, channels_first: bool) -> str:
+    """Return a model's era in words, such as "Keras 1.2.2, theano, channels_first"."""
+    data_format = "channels_first" if channels_first else "channels_last"
+    words = f"Keras {era.version}, {era.backend}, {data_format}"
+    architecture = document.architecture
+    return f"{words}, architecture of {architecture.path.name}" if architecture else words
 
 
 def _compare_backend(weights: Group, era: Era) -> tuple[str, ...]:

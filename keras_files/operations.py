@@ -147,7 +147,7 @@ GRAPH_OPERATIONS = {
 
 
 def convert_operation(layer: Layer) -> None:
-    """Operations of tf.keras and of Keras 3 -> an Operation that names a function of TensorFlow.
+    """Turn an operation of tf.keras or Keras 3 into an Operation of TensorFlow, in place.
 
     `function` is then one of OPERATIONS, `arguments` are those known beforehand, `constants` those
     by their place among the tensors, or None where the call has all in their places.

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from chip_classifier.errors import TaskError
 from chip_files import assert_succeeded, make_tar, make_work_dir, png, run_task
 from keras_files.model_file import ModelError
 
@@ -112,8 +113,7 @@ def classify(task: ModuleType, name: str, trained_with: str, folder: Path) -> di
     results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
     results.mkdir(parents=True)
     logs.mkdir()
-    task.warnings.clear()  # of the run before
-    task.run_task(work_dir / "input", results, logs, trained_with)
+    task.run_task(work_dir / "input", results, logs, trained_with, task.Warnings())
     assert not (results / "unclassified.json").exists()
     return json.loads((results / "classified.json").read_text())
 
@@ -158,7 +158,7 @@ def test_refused_model_fails_with_a_sentence_that_names_file_and_layer(tmp_path:
 def test_model_that_cannot_be_computed_is_refused(
     name: str, task: ModuleType, tmp_path: Path
 ) -> None:
-    with pytest.raises((task.TaskError, ModelError)) as error:
+    with pytest.raises((TaskError, ModelError)) as error:
         classify(task, name, INDEX[name]["task"], tmp_path / "w")
     assert str(error.value).isprintable()
     assert "damaged" not in str(error.value)
@@ -193,5 +193,6 @@ def test_json_beside_a_whole_model_is_not_read(task: ModuleType, tmp_path: Path)
     results = work_dir / "output/results"
     results.mkdir(parents=True)
     (work_dir / "output/logs").mkdir()
-    assert task.run_task(work_dir / "input", results, work_dir / "output/logs", "theano") is None
+    logs = work_dir / "output/logs"
+    assert task.run_task(work_dir / "input", results, logs, "theano", task.Warnings()) is None
     check(json.loads((results / "classified.json").read_text()), name)

@@ -34,11 +34,11 @@ from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.archive import Archive
 from chip_classifier.decode import decode_chip
 from chip_classifier.errors import BrokenArchive, UndecodableChip
-from chip_classifier.explain import TRY_AGAIN
+from chip_classifier.layout import TRY_AGAIN
 from chip_classifier.ports import Ports
-from chip_classifier.preprocessing import settle_preprocessing
-from chip_classifier.report import settings_in_force
+from chip_classifier.settings import settle
 from chip_files import Run, make_tar, make_work_dir, run_task, uniform_png
+from keras_files.open_model import open_model
 from measure import fuzz, kill_run
 
 UNIT_PORTS = {"normalization_vector": "0,0,0"}  # the model sees the pixels as they are
@@ -189,9 +189,11 @@ def test_changed_input_starts_anew_and_says_so(
         ("deploy_batch", (1, 10)),
     ],
 )
-def test_no_change_of_a_port_is_too_small_for_starting_anew(port: str, values: tuple) -> None:
+def test_no_change_of_a_port_is_too_small_for_starting_anew(
+    port: str, values: tuple, bands_model: Path
+) -> None:
     both = [Ports(**{port: value}) for value in values]
-    first, second = (settings_in_force(p, (4, 4), settle_preprocessing(p, 3)) for p in both)
+    first, second = (settle(ports, open_model(bands_model)).in_force for ports in both)
     assert first != second
 
 
@@ -199,7 +201,9 @@ def run_listing_at_first(work_dir: Path, seconds: float) -> Run:
     """Run the task, listing chips for so long before TensorFlow is loaded."""
     program = (
         "import os\n"
-        "from chip_classifier import listing\n"  # first: it sets the limits that OpenCV reads
+        "from chip_classifier.environment import prepare_environment\n"
+        "prepare_environment()\n"
+        "from chip_classifier import listing\n"
         "import chip_files\n"
         f"listing.LISTING_SECONDS = {seconds}\n"
         "task = chip_files.load_task()\n"
@@ -959,7 +963,9 @@ def test_machine_without_proc(bands_model: Path, tmp_path: Path) -> None:
 def test_unexpected_error_is_explained_on_stderr_too(bands_model: Path, tmp_path: Path) -> None:
     work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
     program = (
-        "import os, chip_classifier, chip_files\n"
+        "import os, chip_classifier.environment\n"
+        "chip_classifier.environment.prepare_environment()\n"
+        "import chip_files\n"
         "task = chip_files.load_task()\n"
         "task.find_inputs = lambda source: 1 / 0\n"
         "os._exit(task.main(task.begin(task.__doc__)))\n"
@@ -1291,7 +1297,7 @@ def start_thread_without_memory_for_python(seconds: int) -> tuple[str, str]:
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("nobody noticed"))
     signal.alarm(seconds)
     try:
-        task.wait_for(start)
+        task.supervise(start)
     except BaseException as error:  # noqa: BLE001, it is the result
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         return type(error).__name__, task.explain(error, sys.stderr)
@@ -1312,4 +1318,4 @@ def test_thread_that_dies_ends_the_task(task: ModuleType, monkeypatch: pytest.Mo
         threading.Event().wait(20)  # for ever, if nobody noticed
 
     with pytest.raises(ValueError, match="invalid literal"):
-        task.wait_for(start)
+        task.supervise(start)
