@@ -233,17 +233,9 @@ class Model:
                     "model again"
                 )
 
-<<<<<<< HEAD
-    def _alone(
-        self, network: Network, inputs: list[Value]
-    ) -> tuple[Callable[..., list[Array]], list[tf.TensorSpec]]:
-        """Return a network as a function of channels-last arrays, and what arrays these are."""
-        ends = [x.last if isinstance(x, ChannelsFirst) else x for x in inputs]
-=======
     def _mixes(self, network: Network, inputs: list[Value]) -> bool:
         """Compute a network by itself, on random chips; see `apart`."""
         ends = [_kept(x) for x in inputs]
->>>>>>> main
         sizes = [[n or UNKNOWN_SIZE for n in end.shape[1:]] for end in ends]
         specs = [tf.TensorSpec([None, *n], end.dtype) for n, end in zip(sizes, ends, strict=True)]
 
@@ -255,20 +247,8 @@ class Model:
             values = self._compute_calls(network, kept)
             return [_first(values[end]) for end in network.outputs]
 
-<<<<<<< HEAD
-        return tf.function(compute, autograph=False).get_concrete_function(*specs), specs
-
-
-def _are_close(x: Array, y: Array) -> bool:
-    """Return whether two arrays are equal but for the order in which float32 was added up."""
-    if x.shape != y.shape:
-        return False
-    scale = max(1.0, float(np.max(np.abs(np.nan_to_num(x)), initial=0.0)))
-    return np.allclose(x, y, rtol=1e-3, atol=1e-5 * scale, equal_nan=True)
-=======
         function = tf.function(compute, autograph=False).get_concrete_function(*specs)
         return mixes_chips(function, specs, sizes)
->>>>>>> main
 
 
 def _misdescribed(what: str, error: Exception) -> ModelError:
