@@ -86,26 +86,36 @@ def check_reference(path: Path) -> Reference:
     if problem:
         text = f"{problem}: neither {MAP} nor the accuracy is made; mend it, or take it away."
         return Reference(path, is_sound=False, warnings=(text,))
-    warnings = []
-    if crs or not are_places:
-        what = f"is in {crs}" if crs else "has coordinates that are no longitudes and latitudes"
-        warnings.append(
-            f"{name} {what}, GeoJSON is in WGS 84: {MAP} is not written; convert it with 'ogr2ogr "
-            "-t_srs EPSG:4326 -lco RFC7946=YES' for that."
-        )
+    if crs is None and not are_places:
+        crs = "coordinates that are no longitudes and latitudes"
     prefix = PREFIX if old["own"] else ""
+    return Reference(path, True, crs is None, prefix, tuple(_warnings(name, crs, old)))
+
+
+def _warnings(name: str, crs: str | None, old: Counter) -> Iterator[str]:
+    """Yield what may be wrong with a file of features.
+
+    Args:
+        name: of the file.
+        crs: what its coordinates are in, None for WGS 84.
+        old: kinds of answers, as _kind_of_answer tells them -> features.
+    """
+    if crs is not None:
+        yield (
+            f"{name} is in {crs}, GeoJSON is in WGS 84: {MAP} is not written; convert it with "
+            "'ogr2ogr -t_srs EPSG:4326 -lco RFC7946=YES' for that."
+        )
     if old["own"]:
-        warnings.append(
-            f"The features in {name} have a class, certainty or probabilities of their own: they "
-            f"keep them, and the answers are {PREFIX}class and so on in {MAP}."
+        yield (
+            f"The features in {name} have properties class, certainty or probabilities of their "
+            f"own: they keep them, and the answers are {PREFIX}class and so on in {MAP}."
         )
     elif old["earlier"]:
-        warnings.append(
+        yield (
             f"{old['earlier']:,} features in {name} have the properties class and certainty, as of "
             f"an earlier {MAP}: this run's answers take their place, or none; rename them to keep "
             "both."
         )
-    return Reference(path, True, not (crs or not are_places), prefix, tuple(warnings))
 
 
 def _foreign_crs(crs: object) -> str | None:
