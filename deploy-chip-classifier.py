@@ -97,7 +97,7 @@ def run_task(
     settings = settle(inputs.ports, model)
     listing = list_chips(inputs.chips)
     log_settings(settings, inputs, model)
-    warnings.add(*settings.warnings)
+    warnings.add(*inputs.warnings, *settings.warnings)
     fingerprint = fingerprint_task(
         inputs.chips.fingerprint(), model.files, trained_with, settings.in_force
     )
