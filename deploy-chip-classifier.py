@@ -48,6 +48,7 @@ from chip_classifier import VERSION
 from chip_classifier.answers import Answers
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
+from chip_classifier.decode import Decoder
 from chip_classifier.errors import Stopped, TaskError
 from chip_classifier.explain import exit_code, explain
 from chip_classifier.files import obstacle
@@ -137,9 +138,8 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         log_resume(journal, answers)
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
-        pipeline = Pipeline(
-            listing, batch_size, size, resumed, preprocessing.bands, ports.bit_depth, places
-        )
+        decoder = Decoder(preprocessing.bands, ports.bit_depth)
+        pipeline = Pipeline(listing, decoder, (batch_size, *size), resumed, places)
         preview = Preview(len(classes))
         progress = Progress(listing, resumed)
         classifying = time.monotonic()

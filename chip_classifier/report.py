@@ -11,7 +11,6 @@ import numpy as np
 
 from chip_classifier import VERSION
 from chip_classifier.answers import NO_CLASS, Answers
-from chip_classifier.archive import Archive
 from chip_classifier.final_chips import FinalChips
 from chip_classifier.journal import Journal
 from chip_classifier.log import harmless, log, warn
@@ -33,6 +32,7 @@ from chip_classifier.review.page import (
 from chip_classifier.review.review import Review
 from chip_classifier.review.sample import SampledChip, thumbnail
 from chip_classifier.review.scores import Mistakes, mistakes
+from chip_classifier.sources.source import Source
 from keras_files.open_model import OpenedModel
 
 DECODED_PER_CONFUSION = 4  # chips of the commonest confusions that the page shows at least
@@ -71,7 +71,7 @@ def _of_rgb(numbers: Sequence[float], preprocessing: Preprocessing) -> str:
 
 
 def log_settings(
-    settings: Mapping[str, str], archive: Archive, model_path: Path, opened: OpenedModel
+    settings: Mapping[str, str], archive: Source, model_path: Path, opened: OpenedModel
 ) -> None:
     """Log what the run is made of: versions, inputs, ports in force."""
     log.info("deploy-chip-classifier %s, Python %s", VERSION, platform.python_version())
@@ -115,7 +115,7 @@ def log_resume(journal: Journal, answers: Answers) -> None:
     warn_about(answers.noticed)
 
 
-def log_archive(archive: Archive) -> None:
+def log_archive(archive: Source) -> None:
     """Log what was noticed about the archive while it was read."""
     for what, number in archive.passed_over.items():
         log.info("Passed over in the archive: %d %s", number, what)
