@@ -34,10 +34,10 @@ from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.errors import BrokenArchive, UndecodableChip
 from chip_classifier.layout import TRY_AGAIN
 from chip_classifier.ports import Ports
-from chip_classifier.preprocessing import settle_preprocessing
-from chip_classifier.report import settings_in_force
+from chip_classifier.settings import settle
 from chip_classifier.sources.tar import Tar
 from chip_files import Run, decode_chip, make_tar, make_work_dir, run_task, uniform_png
+from keras_files.open_model import open_model
 from measure import fuzz, kill_run
 
 UNIT_PORTS = {"normalization_vector": "0,0,0"}  # the model sees the pixels as they are
@@ -188,9 +188,11 @@ def test_changed_input_starts_anew_and_says_so(
         ("deploy_batch", (1, 10)),
     ],
 )
-def test_no_change_of_a_port_is_too_small_for_starting_anew(port: str, values: tuple) -> None:
+def test_no_change_of_a_port_is_too_small_for_starting_anew(
+    port: str, values: tuple, bands_model: Path
+) -> None:
     both = [Ports(**{port: value}) for value in values]
-    first, second = (settings_in_force(p, (4, 4), settle_preprocessing(p, 3)) for p in both)
+    first, second = (settle(ports, open_model(bands_model)).in_force for ports in both)
     assert first != second
 
 
@@ -1294,7 +1296,7 @@ def start_thread_without_memory_for_python(seconds: int) -> tuple[str, str]:
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("nobody noticed"))
     signal.alarm(seconds)
     try:
-        task.wait_for(start)
+        task.supervise(start)
     except BaseException as error:  # noqa: BLE001, it is the result
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         return type(error).__name__, task.explain(error, sys.stderr)
@@ -1315,4 +1317,4 @@ def test_thread_that_dies_ends_the_task(task: ModuleType, monkeypatch: pytest.Mo
         threading.Event().wait(20)  # for ever, if nobody noticed
 
     with pytest.raises(ValueError, match="invalid literal"):
-        task.wait_for(start)
+        task.supervise(start)

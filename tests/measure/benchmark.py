@@ -253,14 +253,16 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
     from chip_classifier.classifier import Classifier
     from chip_classifier.cores import usable_cores
     from chip_classifier.decode import Decoder
+    from chip_classifier.log import Warnings
     from chip_classifier.pipeline import MOST_CHIPS_OF_A_GROUP
     from chip_classifier.ports import Ports
-    from chip_classifier.preprocessing import settle_preprocessing
+    from chip_classifier.settings import settle
     from chip_classifier.sources.tar import Tar
     from keras_files.open_model import open_model
 
     path = work / "input" / "model" / "model.h5"
-    classifier = Classifier(open_model(path), settle_preprocessing(Ports(), 3), (size, size), 100)
+    model = open_model(path)
+    classifier = Classifier(model, settle(Ports(size=size), model), 100, Warnings())
     archive = Tar(work / "input" / "chips" / "chips.tar")
     jpegs = [archive.read(chip) for chip, _ in zip(archive.chips(), range(500), strict=False)]
     pixels = np.empty((len(jpegs), size, size, 3), np.uint8)
