@@ -15,7 +15,6 @@ ACTIVATIONS = words(
     "softplus softsign sparse_plus sparse_sigmoid squareplus swish tanh tanh_shrink"
 )
 ACTIVATIONS_NOT_COMPUTED = words("glu sparsemax threshold")
-ACTIVATION_LAYERS = {"ELU", "LeakyReLU", "ReLU", "Softmax", "ThresholdedReLU"}
 ACTIVATION_ALIASES = {"hard_silu": "hard_swish", "silu": "swish"}
 
 # What an Operation may compute: functions of TensorFlow that are arithmetic on arrays, by their
