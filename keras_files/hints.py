@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from keras_files.layers import LAYERS
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in
-from keras_files.weights import LAYER_WEIGHTS
 
 # Functions that scale or shift the values of an image, where one of their arguments is a number.
 _SCALINGS = {
@@ -63,7 +63,7 @@ def _scan(network: Network, raw: set[Tensor]) -> tuple[str | None, set[Tensor]]:
             words = f"the operation '{layer.name}'" if layer.kind == "Operation" else str(layer)
             return words, raw
         else:
-            passes = not LAYER_WEIGHTS.get(layer.kind) and layer.kind != "TimeDistributed"
+            passes = not LAYERS[layer.kind].weights and layer.kind != "TimeDistributed"
         if passes:
             raw = raw | {Tensor(call.name, call.number, 0)}
     return None, raw

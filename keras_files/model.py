@@ -20,16 +20,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_files.apart import find_parts, mixes_chips
-from keras_files.formulas import LAYERS, Array, Weights, activate, size_along
+from keras_files.apart import find_parts, is_pointwise, mixes_chips
+from keras_files.attention import ATTENTION
+from keras_files.formulas import FORMULAS as PLAIN
+from keras_files.formulas import Array, Weights, activate, size_along
+from keras_files.layers import LAYERS, Axes, check_shapes
 from keras_files.model_file import ModelError
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
+from keras_files.normalization import NORMALIZATIONS
 from keras_files.recurrent import RECURRENT
-from keras_files.shapes import check_shapes
 
 MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
 UNKNOWN_SIZE = 64  # of an axis whose length depends on the chips
-FORMULAS = LAYERS | RECURRENT
+FORMULAS = PLAIN | NORMALIZATIONS | ATTENTION | RECURRENT
 Arrays = dict[str, np.ndarray]
 
 SCOPE = "layer_"  # with a number, before the names of a layer's nodes
@@ -40,22 +43,6 @@ SIZED = words(
     "reshape slice split tile"
 )
 
-# Channels first: these follow their own data_format, these compute each value from those at its
-# place, and these have an axis that may be the one of the channels.
-SPATIAL = {"CenterCrop", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Resizing"} | {
-    f"{kind}{rank}D"
-    for rank in (1, 2, 3)
-    for kind in words(
-        "AveragePooling Conv Cropping DepthwiseConv GlobalAveragePooling GlobalMaxPooling "
-        "LocallyConnected MaxPooling SeparableConv UpSampling ZeroPadding"
-    )
-}
-
-POINTWISE = words(
-    "Activation ActivityRegularization Add Average ELU LeakyReLU Maximum Minimum Multiply ReLU "
-    "Rescaling Subtract ThresholdedReLU"
-)
-AXIAL = {"BatchNormalization", "Concatenate"}
 BATCH_NORMALIZATIONS = {"BatchNormalization", "SyncBatchNormalization"}
 
 # Convolutions that can take one in: the kernel whose last axes count the channels of the result.
@@ -211,7 +198,7 @@ class Model:
         return y
 
     def _distribute(self, layer: Layer, x: Array) -> Array:
-        """TimeDistributed: the same layer for each place on the first axis after the batch."""
+        """Compute the layer of a TimeDistributed for each place on the first axis."""
         shape = tf.shape(x)
         flat = tf.reshape(x, tf.concat([[-1], shape[2:]], 0))
         (y,) = self._compute(layer.network, [tf.ensure_shape(flat, [None, *x.shape[2:]])])
@@ -232,9 +219,11 @@ class Model:
             owner: the Lambda layer that it stands for, else "".
         """
         for part in find_parts(network):
-            what = owner or str(part.layers[0])
+            what, given = owner or str(part.layers[0]), [values[start] for start in part.inputs]
+            if is_pointwise(part, {len(_kept(x).shape) for x in given}):
+                continue
             try:
-                mixes = self._mixes(part, [values[start] for start in part.inputs])
+                mixes = self._mixes(part, given)
                 if mixes and not self._mixes(network, inputs):
                     return
             except tf.errors.OpError as error:
@@ -265,7 +254,7 @@ class Model:
 
 
 def _misdescribed(what: str, error: Exception) -> ModelError:
-    """The sentence for a layer, or the model, that TensorFlow does not compute.
+    """Return the sentence for a layer, or the model, that TensorFlow does not compute.
 
     Of what TensorFlow says, the names of nodes, tracebacks and paths tell a user nothing.
     """
@@ -298,7 +287,7 @@ def _check_sizes(call: Call, sizes: set[Tensor]) -> None:
 
 
 def _gives_sizes(call: Call, sizes: set[Tensor]) -> bool:
-    """Whether a call gives the shape of an array, or computes with nothing but such."""
+    """Return whether a call gives the shape of an array, or computes with nothing but such."""
     if call.layer.kind != "Operation":
         return False
     arguments = set(tensors_in([call.args, call.kwargs]))
@@ -307,12 +296,12 @@ def _gives_sizes(call: Call, sizes: set[Tensor]) -> bool:
 
 
 def _kept(y: Value) -> Array:
-    """A value as it is kept."""
+    """Return a value as it is kept."""
     return y.last if isinstance(y, ChannelsFirst) else y
 
 
 def _tensors(value: Any) -> list[Array]:
-    """All arrays among the arguments of a call."""
+    """Return all arrays among the arguments of a call."""
     if isinstance(value, (list, tuple, dict)):
         parts = value.values() if isinstance(value, dict) else value
         return [array for part in parts for array in _tensors(part)]
@@ -320,7 +309,7 @@ def _tensors(value: Any) -> list[Array]:
 
 
 def _are_of_known_size(arrays: list[Array]) -> bool:
-    """Whether all axes but the first one, mostly that of the batch, are of known length."""
+    """Return whether all axes but the first one, mostly the batch, are of known length."""
     return all(None not in array.shape[1:].as_list() for array in arrays if array.shape.rank != 0)
 
 
@@ -354,7 +343,7 @@ def _join_normalizations(network: Network, arrays: dict[int, Arrays]) -> None:
 
 
 def _are_joinable(layer: Layer, norm: Layer) -> bool:
-    """Whether a layer is a convolution without activation, and `norm` is over its channels."""
+    """Return whether `layer` is a convolution without activation, `norm` over its channels."""
     if layer.kind not in CHANNEL_KERNELS or norm.kind not in BATCH_NORMALIZATIONS:
         return False
     axis = norm.config.get("axis", -1)
@@ -381,7 +370,7 @@ def _join(layer: Layer, norm: Layer, weights: Arrays, statistics: Arrays) -> Non
 
 
 def _fill(value: Any, values: dict[Tensor, Value]) -> Any:
-    """Arguments of a call with the values in place of the Tensors."""
+    """Return arguments of a call with the values in place of the Tensors."""
     if isinstance(value, Tensor):
         return values[value]
     if isinstance(value, list):
@@ -393,14 +382,14 @@ def _fill(value: Any, values: dict[Tensor, Value]) -> Any:
 
 
 def _first(value: Any) -> Any:
-    """A value, or values in a list, in the axes that the model itself counts."""
+    """Return a value, or values in a list, in the axes that the model itself counts."""
     if isinstance(value, list):
         return [_first(item) for item in value]
     return value.first if isinstance(value, ChannelsFirst) else value
 
 
 def _last(value: Any) -> Any:
-    """The same of a channels-first array (N, channels, rows, columns), channels last."""
+    """Return the same channels last, of arrays (N, channels, rows, columns)."""
     if isinstance(value, list):
         return [_last(item) for item in value]
     if isinstance(value, ChannelsFirst):
@@ -409,7 +398,7 @@ def _last(value: Any) -> Any:
 
 
 def _cast(value: Value, dtype: str) -> Value:
-    """What Keras makes of the input of a model: a fraction is cut off for an integer type."""
+    """Cast the input of a model as Keras does: a fraction is cut off for an integer type."""
     last = value.last if isinstance(value, ChannelsFirst) else value
     if last.dtype == dtype:
         return value
@@ -418,7 +407,7 @@ def _cast(value: Value, dtype: str) -> Value:
 
 
 def _as_float(value: Any) -> Any:
-    """The inputs of a layer as float32, whatever type an operation made of them."""
+    """Return the inputs of a layer as float32, whatever type an operation made of them."""
     if isinstance(value, list):
         return [_as_float(item) for item in value]
     return tf.cast(value, tf.float32) if isinstance(value, tf.Tensor) else value
@@ -430,10 +419,11 @@ def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, An
     parts = args[0] if isinstance(args[0], list) else args
     ranks = {len(part.last.shape) for part in parts if isinstance(part, ChannelsFirst)}
     kept = len(ranks) == 1 and all(isinstance(part, ChannelsFirst) for part in parts)
-    axial = layer.kind in AXIAL and kept
+    axes = LAYERS[layer.kind].axes
+    axial = axes is Axes.AXIAL and kept
     axial = axial and config.get("axis", -1) in (1, [1], 1 - len(parts[0].last.shape))
-    pointwise = layer.kind in POINTWISE and kept and not _looks_along(config)
-    spatial = layer.kind in SPATIAL and config.get("data_format") == "channels_first"
+    pointwise = axes is Axes.POINTWISE and kept and not _looks_along(config)
+    spatial = axes is Axes.SPATIAL and config.get("data_format") == "channels_first"
     if not (axial or pointwise or spatial):
         return _apply_formula(layer, weights, _first(args), kwargs)
     if axial:
@@ -456,7 +446,7 @@ def _apply_formula(layer: Layer, weights: Weights, args: list[Any], kwargs: dict
 
 
 def _looks_along(config: dict[str, Any]) -> bool:
-    """Whether the last axis of its input means something to a layer that is mostly pointwise.
+    """Return whether the last axis of its input means something to a mostly pointwise layer.
 
     To an activation that looks along it, and to a Rescaling with numbers for each place on it.
     """

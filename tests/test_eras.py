@@ -1,8 +1,7 @@
 """Files that old versions of Keras saved, through the whole task: pictures in, classified.json out.
 
 The reference is what the version that saved a file predicted for the same chips, after the task's
-preprocessing (see tests/models). The files that developers have beside the repository are tried
-too, if they are there.
+preprocessing (see tests/models).
 """
 
 import io
@@ -19,16 +18,14 @@ from chip_classifier.errors import TaskError
 from chip_files import assert_succeeded, make_tar, make_work_dir, png, run_task
 from keras_files.model_file import ModelError
 
-SHARED = Path(__file__).parents[2] / "shared"
-FOLDERS = (Path(__file__).parent / "models", SHARED / "models", SHARED / "cases" / "models")
+FOLDER = Path(__file__).parent / "models"
 # Name without ending -> the file, or the folder of several files; and its entry in index.json.
 MODELS: dict[str, Path] = {}
 INDEX: dict[str, dict] = {}
-for folder in reversed([folder for folder in FOLDERS if folder.exists()]):
-    for file_name, entry in json.loads((folder / "index.json").read_text()).items():
-        stem = file_name.removesuffix(".h5").removesuffix(".keras")
-        if (folder / f"{stem}.img.npz").exists():
-            MODELS[stem], INDEX[stem] = folder / file_name, entry
+for file_name, entry in json.loads((FOLDER / "index.json").read_text()).items():
+    stem = file_name.removesuffix(".h5").removesuffix(".keras")
+    if (FOLDER / f"{stem}.img.npz").exists():
+        MODELS[stem], INDEX[stem] = FOLDER / file_name, entry
 # As much as index.json allows: the sums of float32 are added up in another order today.
 TOLERANCE = 1e-4
 # What the training computed from the outputs of these (from_logits).

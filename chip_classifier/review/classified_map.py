@@ -1,40 +1,37 @@
 """classified.geojson: the features of a reference, or the footprints of tif chips, with answers."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
 from chip_classifier.answers import NO_CLASS, encode_json
 from chip_classifier.layout import MAP
-from chip_classifier.log import Warnings, log
+from chip_classifier.log import log
 from chip_classifier.record import Record
 from chip_classifier.review.final_chips import FinalChips
 from chip_classifier.review.footprints import centres_of, corners_in_wgs84, footprints
-from chip_classifier.review.geojson import (
-    FEATURES_AT_ONCE,
+from chip_classifier.review.geojson import read_features, write_collection
+from chip_classifier.review.geotiff import PlacedChips
+from chip_classifier.review.reference import (
     Matcher,
     Matches,
-    are_degrees,
-    foreign_crs,
-    read_features,
+    Reference,
+    findings_of,
     with_answers,
-    write_collection,
 )
-from chip_classifier.review.geotiff import PlacedChips
 
 
-def map_features(record: Record, reference: Path, chips: FinalChips) -> Matches:
-    """Match a reference file with the chips, and write its features with their answers.
+def map_features(record: Record, reference: Reference, chips: FinalChips) -> Matches:
+    """Match the features of a reference with the chips, and write these with their answers.
 
-    Nothing is written, and no place is known, if it is not in WGS 84.
+    Nothing is written, and no place is known, if they are not in WGS 84.
 
     Args:
         record: of the run, whose chips are all answered.
-        reference: the GeoJSON file beside the chips.
+        reference: the features; they can be read.
         chips: those that count.
     Raises:
-        TaskError, OSError: a file cannot be read or written.
+        OSError, ValueError: a file cannot be read or written.
     """
 
     def answer(row: int) -> Mapping[str, object]:
@@ -43,47 +40,21 @@ def map_features(record: Record, reference: Path, chips: FinalChips) -> Matches:
         return record.answers.entry(int(chips.answering[row]), record.class_names)
 
     matcher = Matcher(chips, record.class_names)
-    matched = matcher.match(read_features(reference))
-    problem = _why_not_wgs84(reference)
-    if problem is None:
-        write_collection(record.results / MAP, with_answers(matched, answer))
+    matcher.choose_key(read_features(reference.path))
+    matched = matcher.match(read_features(reference.path))
+    if reference.is_wgs84:
+        write_collection(record.results / MAP, with_answers(matched, answer, reference.prefix))
         matches = matcher.matches()
     else:
-        record.warnings.add(
-            f"{reference.name} {problem}, GeoJSON is in WGS 84: {MAP} is not written; convert "
-            "it with 'ogr2ogr -t_srs EPSG:4326 -lco RFC7946=YES' for that."
-        )
         for _ in matched:
             pass
         matches = matcher.matches()._replace(centres=chips.nowhere())
-    _log_matches(matches, reference.name, record.warnings)
-    return matches
-
-
-def _why_not_wgs84(reference: Path) -> str | None:
-    """Say why a file is not in WGS 84; None if it seems to be."""
-    if crs := foreign_crs(reference):
-        return f"is in {crs[:200]}"
-    first = (feature for feature, _ in zip(read_features(reference), range(FEATURES_AT_ONCE)))
-    return None if are_degrees(first) else "has coordinates that are no longitudes and latitudes"
-
-
-def _log_matches(matches: Matches, name: str, warnings: Warnings) -> None:
-    """Log what the features told, and warn of what may be wrong."""
+    name = reference.path.name
     log.info("Features in %s: %d, matched by %s", name, matches.features, matches.key or "nothing")
     log.info("Features without a chip, left as they are: %d", matches.lost)
     log.info("Chips without a feature: %d", np.count_nonzero(~matches.is_matched))
-    if matches.key is None:
-        warnings.add(
-            f"None of the {matches.features:,} features in {name} has the name of a chip as "
-            "feature_id, id or name: none of them gets a class."
-        )
-    if matches.strange:
-        warnings.add(
-            f"{matches.strange.total():,} features in {name} have a class_name that is none of the "
-            f"classes, as '{matches.strange.most_common(1)[0][0][:100]}': they do not count for "
-            "the accuracy."
-        )
+    record.warnings.add(*findings_of(matches, name))
+    return matches
 
 
 def map_footprints(record: Record, placed: PlacedChips, chips: FinalChips) -> np.ndarray:

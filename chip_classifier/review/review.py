@@ -28,6 +28,7 @@ from chip_classifier.review.page import (
     RunFacts,
     write_page,
 )
+from chip_classifier.review.reference import Reference
 from chip_classifier.review.sample import Sample, thumbnail
 from chip_classifier.review.scores import (
     NO_TRUTH,
@@ -46,11 +47,11 @@ MOST_UNCLASSIFIED = 50  # chips that are named
 class Where(NamedTuple):
     """Where a run's files lie.
 
-    reference: the GeoJSON file beside the chips, or None.
+    reference: the features beside the chips, or None.
     logs: directory of the page.
     """
 
-    reference: Path | None
+    reference: Reference | None
     logs: Path
 
 
@@ -111,14 +112,14 @@ def review_answers(record: Record, chips: FinalChips, pipeline: Pipeline, where:
     """
     class_names = record.class_names
     truths, centres = np.full(len(chips.numbers), NO_TRUTH, np.int32), chips.nowhere()
-    source = where.reference.name if where.reference else "the folders' names"
+    source = where.reference.path.name if where.reference else "the folders' names"
     with record.warnings.instead_of(MAP):
         if where.reference is None:
             of_folders = _truths_of_folders(record.answers, chips, class_names)
             truths = truths if of_folders is None else of_folders
             placed = pipeline.places.chips()
             centres = map_footprints(record, placed, chips)
-        else:
+        elif where.reference.is_sound:
             matches = map_features(record, where.reference, chips)
             truths, centres = matches.truths, matches.centres
     scores = score(truths, chips.classes, len(class_names))
