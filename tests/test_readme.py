@@ -278,28 +278,6 @@ def test_every_document_is_reached_from_the_readme() -> None:
     assert set(DOCUMENTS) <= reached
 
 
-def test_the_map_of_the_house_names_every_file() -> None:
-    map_of_the_house = next(
-        block
-        for block in blocks(REPOSITORY / "docs" / "contributing.md", "")
-        if block.startswith("deploy-chip-classifier.py")
-    )
-    floors = re.findall(
-        r"^(\w+)/ (.*?)(?=^ *\||^\w|\Z)", map_of_the_house, re.MULTILINE | re.DOTALL
-    )
-    assert len(floors) == 3
-    for folder, entries in floors:
-        named = set(re.findall(r"\bSnakefile\b|\b\w+(?:\.html)?\.(?:py|j2|js)\b", entries))
-        files = {
-            path.name
-            for path in (REPOSITORY / folder).rglob("*")
-            if path.is_file() and path.suffix != ".pyc"
-        }
-        missing, gone = files - {"__init__.py"} - named, named - files
-        assert not missing, f"the map in docs/contributing.md lacks {missing} of {folder}"
-        assert not gone, f"the map in docs/contributing.md has {gone}, which {folder} lacks"
-
-
 def test_the_image_takes_what_the_task_needs_and_nothing_else() -> None:
     """The Dockerfile copies it, and .dockerignore lets it through."""
     copied = re.findall(r"^COPY (.+) \S+$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
