@@ -51,6 +51,7 @@ if __name__ == "__main__":
 
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import classify_chips
+from chip_classifier.decode import Decoder
 from chip_classifier.explain import exit_code, explain
 from chip_classifier.inputs import find_inputs
 from chip_classifier.journal import Expected, fingerprint_task
@@ -110,15 +111,10 @@ def run_task(
     with Record(results, fingerprint, expected, classes, warnings) as record:
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
-        pipeline = Pipeline(
-            listing,
-            batch_size,
-            settings.size,
-            record.resumed,
-            settings.preprocessing.bands,
-            settings.ports.bit_depth,
-            None if inputs.reference else Places(),
-        )
+        decoder = Decoder(settings.preprocessing.bands, settings.ports.bit_depth)
+        places = None if inputs.reference else Places()
+        shape = (batch_size, *settings.size)
+        pipeline = Pipeline(listing, decoder, shape, record.resumed, places)
         classify_chips(pipeline, classifier, record)
     log_archive(inputs.chips, warnings)
     counts, reasons = record.write()

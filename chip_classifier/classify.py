@@ -164,7 +164,7 @@ class Progress:
         rate = (done - self._resumed) / (now - self._started)
         total, about = self._listing.number, ""
         if not self._listing.is_complete:
-            total, about = round(total / max(self._listing.archive.progress, 1e-9)), "about "
+            total, about = round(total / max(self._listing.source.progress, 1e-9)), "about "
         line = f"{done:,} of {about}{max(total, done):,} chips, {rate:,.1f} chips/s"
         if rate:
             line += f", {clock_time(max(total - done, 0) / rate)} left"

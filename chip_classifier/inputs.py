@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chip_classifier.archive import Archive
 from chip_classifier.errors import TaskError
 from chip_classifier.files import odd_kind
 from chip_classifier.layout import (
@@ -21,7 +20,9 @@ from chip_classifier.layout import (
 )
 from chip_classifier.ports import Ports, parse_ports, read_ports
 from chip_classifier.review.reference import Reference, check_reference
-from chip_classifier.sources import Folder, Zip, open_chips
+from chip_classifier.sources.open_source import open_source
+from chip_classifier.sources.source import Source
+from chip_classifier.sources.tar import Tar
 from keras_files.inspect_hdf5 import is_model_file
 
 
@@ -33,7 +34,7 @@ class Inputs:
     """
 
     ports: Ports
-    chips: Archive | Folder | Zip
+    chips: Source
     model: Path
     beside: Sequence[Path]
     reference: Reference | None = None
@@ -54,11 +55,11 @@ def find_inputs(source: Path | Given) -> Inputs:
     """
     if isinstance(source, Path):
         ports = read_ports(source / PORTS)
-        archive = Archive(find_input(source / CHIPS_FOLDER, "tar archive", ARCHIVE_SUFFIXES))
+        archive = Tar(find_input(source / CHIPS_FOLDER, "tar archive", ARCHIVE_SUFFIXES))
         reference = find_reference(source / CHIPS_FOLDER)
         return Inputs(ports, archive, *find_model(source / MODEL_FOLDER), reference)
     ports = parse_ports(source.ports)
-    chips, reference = open_chips(source.chips), find_reference_of(source.chips)
+    chips, reference = open_source(source.chips), find_reference_of(source.chips)
     if source.model.is_dir():
         return Inputs(ports, chips, *find_model(source.model), reference)
     if not source.model.is_file():

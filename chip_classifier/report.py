@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from chip_classifier import VERSION
-from chip_classifier.archive import Archive
 from chip_classifier.classifier import Classifier
 from chip_classifier.inputs import Inputs
 from chip_classifier.log import Warnings, clock_time, log, say
@@ -19,6 +18,7 @@ from chip_classifier.review.page import (
     RunFacts,
 )
 from chip_classifier.settings import Settings
+from chip_classifier.sources.source import Source
 from keras_files.open_model import OpenedModel
 
 # Those whose versions are in the log.
@@ -92,7 +92,7 @@ def log_fed(preprocessing: Preprocessing, fed: Sequence[tuple[float, float, floa
     return lines
 
 
-def log_archive(archive: Archive, warnings: Warnings) -> None:
+def log_archive(archive: Source, warnings: Warnings) -> None:
     """Log what was noticed about the archive while it was read, and warn about it."""
     for what, number in archive.passed_over.items():
         log.info("Passed over in the archive: %d %s", number, what)
