@@ -640,7 +640,7 @@ def test_sum_of_what_stands_before_a_member_is_bounded(
 
 
 def test_sum_of_names_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chip_classifier.archive.MAX_NAMES_LENGTH", 10_000)
+    monkeypatch.setattr("chip_classifier.sources.source.MAX_NAMES_LENGTH", 10_000)
     path = tmp_path / "a.tar"
     path.write_bytes(b"".join(entry(f"c/{'n' * 1000}{n}.png", b"x") for n in range(20)) + END)
     chips = Tar(path).chips()
