@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers
-from chip_classifier.layout import MAP, PAGE
+from chip_classifier.layout import MAP, PAGE, TABLE
 from chip_classifier.log import log
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.record import Record
 from chip_classifier.review.chip_map import draw_map
+from chip_classifier.review.classified_csv import write_csv
 from chip_classifier.review.classified_map import map_features, map_footprints
 from chip_classifier.review.final_chips import FinalChips, final_chips
 from chip_classifier.review.page import (
@@ -89,6 +90,8 @@ def review(record: Record, pipeline: Pipeline, run: RunFacts, where: Where) -> s
     answers, sample, warnings = record.answers, record.sample, record.warnings
     chips = final_chips(answers)
     found = review_answers(record, chips, pipeline, where)
+    with warnings.instead_of(TABLE):
+        write_csv(record, chips, found.truths, found.centres)
     with warnings.instead_of(PAGE):
         wrong = []
         if found.scores:
