@@ -34,12 +34,14 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
+from chip_classifier.environment import prepare_environment
 from chip_classifier.start import Start, begin, release_lock
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 if __name__ == "__main__":
     # A signal that comes while libraries are loaded waits until main can answer it.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    prepare_environment()
     START = begin(__doc__)
 
 from chip_classifier import VERSION
@@ -49,9 +51,9 @@ from chip_classifier.classify import classify_chips
 from chip_classifier.errors import Stopped, TaskError
 from chip_classifier.explain import exit_code, explain
 from chip_classifier.files import obstacle
-from chip_classifier.final_chips import final_chips
 from chip_classifier.inputs import Given, find_inputs
-from chip_classifier.journal import JOURNAL, Expected, Journal, fingerprint_task
+from chip_classifier.journal import Expected, Journal, fingerprint_task
+from chip_classifier.layout import CLASSIFIED, INPUT, JOURNAL, LOG, MAP, PAGE, RESULTS
 from chip_classifier.listing import list_chips
 from chip_classifier.log import log, start_logging, warn, warnings
 from chip_classifier.pipeline import Pipeline
@@ -70,17 +72,14 @@ from chip_classifier.report import (
     log_settings,
     settings_in_force,
     summarize,
-    write_preview,
 )
-from chip_classifier.review.geojson import CLASSIFIED
 from chip_classifier.review.geotiff import Places
-from chip_classifier.review.page import Preview, RunFacts
-from chip_classifier.review.review import review_answers
+from chip_classifier.review.page import RunFacts
+from chip_classifier.review.review import Where, review
+from chip_classifier.review.sample import Sample
 from chip_classifier.status import write_status
 from chip_classifier.waiting import wait_for
 from keras_files.open_model import open_model
-
-PREVIEW = "preview.html"
 
 
 def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str) -> str | None:
@@ -140,11 +139,11 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         pipeline = Pipeline(
             listing, batch_size, size, resumed, preprocessing.bands, ports.bit_depth, places
         )
-        preview = Preview(len(classes))
+        sample = Sample(len(classes))
         progress = Progress(listing, resumed)
         classifying = time.monotonic()
         values = classify_chips(
-            pipeline, classifier, preprocessing, opened.head, answers, journal, preview, progress
+            pipeline, classifier, preprocessing, opened.head, answers, journal, sample, progress
         )
         seconds = time.monotonic() - classifying
     rate = (len(answers) - resumed) / max(seconds, 1e-9)
@@ -159,8 +158,6 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
             f"None of the {reasons.total():,} chips could be classified, most often because: "
             f"{reasons.most_common(1)[0][0]}; see unclassified.json."
         )
-    chips = final_chips(answers)
-    review = review_answers(results, inputs.reference, places, answers, chips, classes)
     run = RunFacts(
         archive=archive.path.name,
         model=inputs.model.name,
@@ -175,7 +172,7 @@ def run_task(source: Path | Given, results: Path, logs: Path, trained_with: str)
         fed=fed,
         warnings=tuple(warnings),
     )
-    write_preview(logs / PREVIEW, preview, pipeline, run, answers, chips, reasons, review)
+    review(answers, sample, pipeline, run, Where(inputs.reference, results, logs))
     unclassified = summarize(results, counts, reasons, rate, time.monotonic() - started)
     return join_reasons(unclassified, warnings)
 
@@ -190,7 +187,7 @@ def main(start: Start) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise Stopped(signal.Signals(number).name)
 
-    results, logs, source = start.results, start.logs, work_dir / "input"
+    results, logs, source = start.results, start.logs, work_dir / INPUT
     if start.chips and start.model:
         source = Given(start.chips, start.model, start.ports)
     status, reason, code = "success", None, 0
@@ -208,7 +205,7 @@ def main(start: Start) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if status == "failed":
         with contextlib.suppress(OSError):
-            for result in ("classified.json", CLASSIFIED):
+            for result in (CLASSIFIED, MAP):
                 (results / result).unlink(missing_ok=True)
     try:
         write_status(work_dir, status, reason)
@@ -242,10 +239,10 @@ def prepare_output(results: Path, logs: Path) -> None:
                 )
         results.mkdir(parents=True, exist_ok=True)
         logs.mkdir(parents=True, exist_ok=True)
-        for stale in ("classified.json", "unclassified.json", CLASSIFIED):
+        for stale in RESULTS:
             (results / stale).unlink(missing_ok=True)
-        (logs / PREVIEW).unlink(missing_ok=True)
-        start_logging(logs / "out.log")
+        (logs / PAGE).unlink(missing_ok=True)
+        start_logging(logs / LOG)
     except OSError as error:
         raise TaskError(
             f"The output directory {results.parent} cannot be written to ({error}): mend that."

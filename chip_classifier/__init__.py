@@ -6,17 +6,11 @@ Nothing here knows of work directories, signals and exit codes: that is the entr
 are opened by `keras_files`, which knows nothing of chips.
 """
 
-import os
-
 VERSION = "1.1.0"
 
 # 8192 x 8192: hundreds of times the area of a chip, and 200 MB when decoded, so that a file that
-# declares more is refused before any memory is taken for it. OpenCV reads its own limit when it
-# is loaded.
+# declares more is refused before any memory is taken for it.
 MAX_CHIP_PIXELS = 2**26
 
 # Several times those of hyperspectral sensors.
 MAX_CHIP_BANDS = 2**10
-
-os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_CHIP_PIXELS)
-os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")

@@ -63,7 +63,6 @@ BY_ANOTHER_NAME = f"the file is a picture, but its name ends in none of {', '.jo
 # How much is read behind the end of a compressed archive, to compare its checksum: the padding of
 # any real one, but no bomb.
 MAX_PADDING_BYTES = 2**30
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 # What tarfile and the decompressors raise on damaged data. IndexError comes from an archive that

@@ -14,15 +14,6 @@ from chip_classifier.preprocessing import Preprocessing
 from keras_files.head import Head
 from keras_files.open_model import OpenedModel
 
-# TensorFlow, and Keras, which it loads, read these when they are loaded: report errors only; use
-# oneDNN on every processor (by itself TensorFlow does so only on some), where its convolutions are
-# faster; be the backend whatever the user's own settings for Keras say; read and write no settings
-# (a directory that cannot be).
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ["KERAS_HOME"] = os.devnull
-
 
 class Classifier:
     """A model with the task's preprocessing in front of it, on every GPU or on the processor.

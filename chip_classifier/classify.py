@@ -16,7 +16,7 @@ from chip_classifier.noticed import Noticed, warn_about
 from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, rows_of, to_bgr
 from chip_classifier.preprocessing import Preprocessing
 from chip_classifier.progress import Progress
-from chip_classifier.review.page import Preview
+from chip_classifier.review.sample import Sample
 from keras_files.head import Head
 
 
@@ -27,7 +27,7 @@ def classify_chips(
     head: Head,
     answers: Answers,
     journal: Journal,
-    preview: Preview,
+    preview: Sample,
     progress: Progress,
 ) -> list[tuple[float, float, float]]:
     """Classify the chips that have no answers yet, and note the answers batch by batch.
@@ -114,7 +114,7 @@ def note_batch(
     head: Head,
     answers: Answers,
     journal: Journal,
-    preview: Preview,
+    preview: Sample,
     saw_16_bits: bool,
 ) -> None:
     """Note the answers of a batch, write them to the journal, show them to the preview.

@@ -30,9 +30,6 @@ from chip_classifier.tiff import (
     why_unread,
 )
 
-# The task decodes on all cores already: threads of OpenCV's own would only wait for their turns.
-cv2.setNumThreads(1)
-
 # Bands 3, 2, 1 of a file are its blue, green and red: what cv2.imread gives.
 BGR = (3, 2, 1)
 

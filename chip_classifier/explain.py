@@ -6,12 +6,9 @@ import traceback
 from typing import TextIO
 
 from chip_classifier.errors import BrokenArchive, Stopped, TaskError
+from chip_classifier.layout import FINAL, TRY_AGAIN
 from chip_classifier.log import log, printable
 from keras_files.model_file import ModelError
-
-# Exit codes of a failed task. Final: it would fail again, until somebody changes its input.
-FINAL = 1
-TRY_AGAIN = 75  # EX_TEMPFAIL in sysexits.h: a stop, too little memory, a full disk, a read error
 
 INPUT_ERRORS = (TaskError, BrokenArchive, ModelError)
 

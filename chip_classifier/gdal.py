@@ -6,16 +6,11 @@ Loaded when the first chip needs it: that takes time and memory.
 import contextlib
 import functools
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
-
-# What GDAL and the libraries in it take settings from, of the user's or of other programs': plugins
-# to load, drivers to skip, how to read a format.
-SETTINGS_OF_OTHERS = ("GDAL", "GTIFF", "CPL", "VSI", "OGR", "OSR", "PROJ", "OPJ", "JPEG", "TIFF")
 
 # No look at neighbouring files, even of those in memory; no threads beyond the task's; a cache for
 # one chip at a time; see the page "Configuration options" of GDAL's documentation.
@@ -26,13 +21,6 @@ OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_GEOREF_SOURCES": "INTERNAL",
 }
-
-
-# Before there are other threads, which may not look at the environment while it changes.
-for _name in list(os.environ):
-    if _name.startswith(SETTINGS_OF_OTHERS):
-        del os.environ[_name]
-os.environ["GDAL_CONFIG_FILE"] = os.devnull  # else one in the user's home directory
 
 
 class Unreadable(Exception):

@@ -1,14 +1,27 @@
 """What a run is given: a work directory's input, or paths and ports on the command line."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chip_classifier.archive import ARCHIVE_SUFFIXES, Archive
+from chip_classifier.archive import Archive
 from chip_classifier.errors import TaskError
-from chip_classifier.ports import Ports, find_input, find_model, parse_ports, read_ports
-from chip_classifier.review.geojson import find_reference, find_reference_of
+from chip_classifier.files import odd_kind
+from chip_classifier.layout import (
+    ARCHIVE_SUFFIXES,
+    CHIPS_FOLDER,
+    MODEL_FOLDER,
+    MODEL_SUFFIXES,
+    PORTS,
+    REFERENCE,
+    REFERENCE_SUFFIX,
+    is_reference,
+)
+from chip_classifier.ports import Ports, parse_ports, read_ports
+from chip_classifier.review.geojson import require_collection
 from chip_classifier.sources import Folder, Zip, open_chips
+from keras_files.inspect_hdf5 import is_model_file
 
 
 @dataclass(frozen=True)
@@ -47,10 +60,10 @@ def find_inputs(source: Path | Given) -> Inputs:
         TaskError, BrokenArchive: an input is missing or cannot be used; the message says which.
     """
     if isinstance(source, Path):
-        ports = read_ports(source / "ports.json")
-        archive = Archive(find_input(source / "chips", "tar archive", ARCHIVE_SUFFIXES))
-        reference = find_reference(source / "chips")
-        return Inputs(ports, archive, *find_model(source / "model"), reference)
+        ports = read_ports(source / PORTS)
+        archive = Archive(find_input(source / CHIPS_FOLDER, "tar archive", ARCHIVE_SUFFIXES))
+        reference = find_reference(source / CHIPS_FOLDER)
+        return Inputs(ports, archive, *find_model(source / MODEL_FOLDER), reference)
     ports = parse_ports(source.ports)
     chips, reference = open_chips(source.chips), find_reference_of(source.chips)
     if source.model.is_dir():
@@ -59,3 +72,106 @@ def find_inputs(source: Path | Given) -> Inputs:
         raise TaskError(f"The model {source.model} is no file: give the path of a model file.")
     beside = sorted(source.model.parent.glob("*.json"))
     return Inputs(ports, chips, source.model, beside, reference)
+
+
+def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
+    """Find the one file of a kind in an input directory.
+
+    Args:
+        directory: input/chips or input/model.
+        what: the kind of file, for the message.
+        suffixes: the endings that the file may have, lower case.
+    Raises:
+        TaskError: there is none, or more than one; the message names what was found.
+    """
+    entries = _list_entries(directory, what)
+    files = [entry.name for entry in entries if entry.is_file()]
+    found = [name for name in files if name.lower().endswith(tuple(suffixes))]
+    if len(found) == 1:
+        return directory / found[0]
+    for entry in entries:
+        if not found and entry.name.lower().endswith(tuple(suffixes)):
+            raise TaskError(f"{entry} is {_odd_input(entry)}: put the {what} itself there.")
+    listed = ", ".join((found or files)[:10]) + (", ..." if len(found or files) > 10 else "")
+    raise TaskError(
+        f"{directory} must hold exactly one {what} ({', '.join(suffixes)}), "
+        + (f"but holds {len(found)}: {listed}." if found else f"but holds {listed or 'no file'}.")
+    )
+
+
+def _odd_input(path: Path) -> str:
+    """Say what an entry of an input directory is that is no file."""
+    if path.is_symlink():
+        return f"a link to {os.readlink(path)}, where no file is"
+    return f"{odd_kind(path)}, no file"
+
+
+def find_model(directory: Path) -> tuple[Path, list[Path]]:
+    """Find the one model file in input/model, and the .json files beside it.
+
+    A file with the name of a model (see MODEL_SUFFIXES), else one that begins as these do. Raises
+    TaskError: there is none, or more than one; the message names what was found.
+    """
+    what = "Keras model file"
+    files = [entry.name for entry in _list_entries(directory, what) if entry.is_file()]
+    beside = [directory / name for name in files if name.lower().endswith(".json")]
+    if any(name.lower().endswith(MODEL_SUFFIXES) for name in files):
+        return find_input(directory, what, MODEL_SUFFIXES), beside
+    found = [directory / name for name in files if is_model_file(directory / name)]
+    if len(found) == 1:
+        return found[0], beside
+    if beside and not found:
+        raise TaskError(
+            f"{directory} holds no weights beside {beside[0].name}: put the file there that "
+            "model.save_weights() wrote, or the whole model that model.save() wrote."
+        )
+    return find_input(directory, what, MODEL_SUFFIXES), beside
+
+
+def _list_entries(directory: Path, what: str) -> list[Path]:
+    """Return all that is in an input directory and not hidden, in order."""
+    try:
+        return sorted(entry for entry in directory.iterdir() if entry.name[0] != ".")
+    except OSError as error:
+        raise TaskError(
+            f"The input directory {directory} cannot be read ({error.strerror}): put the {what} "
+            "there."
+        ) from error
+
+
+def find_reference(folder: Path) -> Path | None:
+    """Find the GeoJSON file beside the archive of a work directory; None if there is none.
+
+    Raises TaskError if there are several, or if it is no collection of features.
+    """
+    return _the_only_one(_references_in(folder))
+
+
+def find_reference_of(chips: Path) -> Path | None:
+    """Find the GeoJSON file of a folder, a zip or a tar of chips; None if there is none.
+
+    It lies in the folder, or as ref.geojson beside the folder, zip or tar, where files with other
+    names may have to do with other things.
+
+    Raises TaskError as find_reference does.
+    """
+    found = _references_in(chips) if chips.is_dir() else []
+    beside = Path(os.path.abspath(chips)).parent / REFERENCE
+    return _the_only_one([*found, beside] if beside.is_file() else found)
+
+
+def _references_in(folder: Path) -> list[Path]:
+    """List the GeoJSON files in a folder."""
+    return sorted(path for path in folder.iterdir() if is_reference(path.name) and path.is_file())
+
+
+def _the_only_one(found: Sequence[Path]) -> Path | None:
+    """Return the only one of some GeoJSON files; None if there is none."""
+    if len(found) > 1:
+        raise TaskError(
+            f"There may be one {REFERENCE_SUFFIX} file with the chips, but there are "
+            f"{len(found)}: {', '.join(map(str, found[:10]))}: leave one of them there."
+        )
+    for path in found:
+        require_collection(path)
+    return found[0] if found else None

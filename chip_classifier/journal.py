@@ -33,8 +33,6 @@ from chip_classifier.files import create, odd_kind
 from chip_classifier.noticed import Noticed
 from keras_files.pinned_file import PinnedFile
 
-JOURNAL = "resume.jsonl"
-
 # How often the journal is synced to the disk at most; between two fast batches it would cost more
 # time than it can save.
 SYNC_SECONDS = 1.0

@@ -88,6 +88,7 @@ class Pipeline:
     """Reads, decodes and warps chips on several threads, a few batches ahead of the model.
 
     listing: the chips.
+    places: those of the tif chips, None if they are not wanted.
     saw_16_bits: whether a chip with 16-bit bands came by, and no bit_depth tells how many count.
     """
 
@@ -112,7 +113,7 @@ class Pipeline:
             places: receives those of the tif chips, if they are wanted.
         """
         self.saw_16_bits = False
-        self.listing, self._batch_size, self._places = listing, batch_size, places
+        self.listing, self._batch_size, self.places = listing, batch_size, places
         self._answered, self._bands, self._bit_depth = answered, bands, bit_depth
         self._shape = (batch_size, *size, len(bands or (1,)))
         # Offset and size of each chip, 0 where it cannot be decoded again by these.
@@ -202,7 +203,7 @@ class Pipeline:
 
     def _has_place(self, chip: Chip) -> bool:
         """Return whether the file of a chip may say where it lies, and that is wanted."""
-        return self._places is not None and chip.name.lower().endswith(TIFF_SUFFIXES)
+        return self.places is not None and chip.name.lower().endswith(TIFF_SUFFIXES)
 
     def _decode(
         self, pixels: np.ndarray | None, first: int, group: list[tuple[int, Chip]], files: int
@@ -219,7 +220,7 @@ class Pipeline:
                 try:
                     data = read(chip)
                     if self._has_place(chip):
-                        self._places.add(number, data)
+                        self.places.add(number, data)
                     if pixels is None:
                         continue
                     row = pixels[number - first]

@@ -1,9 +1,8 @@
 """The task's ports: ports.json and the input directories -> settings that are checked."""
 
 import math
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +10,8 @@ import numpy as np
 
 from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.errors import TaskError
-from chip_classifier.files import odd_kind
 from chip_classifier.ports_json import PortError, read_texts
-from keras_files.inspect_hdf5 import is_model_file
 from keras_files.open_model import OpenedModel
-
-MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
 
 # Ports that are absent mean these values (the task's documentation).
 DEFAULT_SIZE = 224
@@ -209,71 +204,6 @@ PARSERS = {
     "bit_depth": parse_bit_depth,
     "probabilities": parse_probabilities,
 }
-
-
-def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
-    """Find the one file of a kind in an input directory.
-
-    Args:
-        directory: input/chips or input/model.
-        what: the kind of file, for the message.
-        suffixes: the endings that the file may have, lower case.
-    Raises:
-        TaskError: there is none, or more than one; the message names what was found.
-    """
-    entries = _list_entries(directory, what)
-    files = [entry.name for entry in entries if entry.is_file()]
-    found = [name for name in files if name.lower().endswith(tuple(suffixes))]
-    if len(found) == 1:
-        return directory / found[0]
-    for entry in entries:
-        if not found and entry.name.lower().endswith(tuple(suffixes)):
-            raise TaskError(f"{entry} is {_odd_input(entry)}: put the {what} itself there.")
-    listed = ", ".join((found or files)[:10]) + (", ..." if len(found or files) > 10 else "")
-    raise TaskError(
-        f"{directory} must hold exactly one {what} ({', '.join(suffixes)}), "
-        + (f"but holds {len(found)}: {listed}." if found else f"but holds {listed or 'no file'}.")
-    )
-
-
-def _odd_input(path: Path) -> str:
-    """Say what an entry of an input directory is that is no file."""
-    if path.is_symlink():
-        return f"a link to {os.readlink(path)}, where no file is"
-    return f"{odd_kind(path)}, no file"
-
-
-def find_model(directory: Path) -> tuple[Path, list[Path]]:
-    """Find the one model file in input/model, and the .json files beside it.
-
-    A file with the name of a model (see MODEL_SUFFIXES), else one that begins as these do. Raises
-    TaskError: there is none, or more than one; the message names what was found.
-    """
-    what = "Keras model file"
-    files = [entry.name for entry in _list_entries(directory, what) if entry.is_file()]
-    beside = [directory / name for name in files if name.lower().endswith(".json")]
-    if any(name.lower().endswith(MODEL_SUFFIXES) for name in files):
-        return find_input(directory, what, MODEL_SUFFIXES), beside
-    found = [directory / name for name in files if is_model_file(directory / name)]
-    if len(found) == 1:
-        return found[0], beside
-    if beside and not found:
-        raise TaskError(
-            f"{directory} holds no weights beside {beside[0].name}: put the file there that "
-            "model.save_weights() wrote, or the whole model that model.save() wrote."
-        )
-    return find_input(directory, what, MODEL_SUFFIXES), beside
-
-
-def _list_entries(directory: Path, what: str) -> list[Path]:
-    """Return all that is in an input directory and not hidden, in order."""
-    try:
-        return sorted(entry for entry in directory.iterdir() if entry.name[0] != ".")
-    except OSError as error:
-        raise TaskError(
-            f"The input directory {directory} cannot be read ({error.strerror}): put the {what} "
-            "there."
-        ) from error
 
 
 def chip_size(ports: Ports, model: OpenedModel, model_name: str) -> tuple[int, int]:

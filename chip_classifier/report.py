@@ -7,35 +7,16 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-
 from chip_classifier import VERSION
-from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.answers import Answers
 from chip_classifier.archive import Archive
-from chip_classifier.final_chips import FinalChips
 from chip_classifier.journal import Journal
-from chip_classifier.log import harmless, log, warn
+from chip_classifier.log import log, warn
 from chip_classifier.noticed import warn_about
-from chip_classifier.pipeline import Pipeline
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import Preprocessing
 from chip_classifier.progress import duration, say
-from chip_classifier.review.chip_map import draw_map
-from chip_classifier.review.page import (
-    MOST_UNCLASSIFIED,
-    Confused,
-    Findings,
-    KnownChip,
-    MistakenChip,
-    Preview,
-    RunFacts,
-)
-from chip_classifier.review.review import Review
-from chip_classifier.review.sample import SampledChip, thumbnail
-from chip_classifier.review.scores import Mistakes, mistakes
 from keras_files.open_model import OpenedModel
-
-DECODED_PER_CONFUSION = 4  # chips of the commonest confusions that the page shows at least
 
 # Those whose versions are in the log.
 PACKAGES = (
@@ -129,92 +110,6 @@ def log_archive(archive: Archive) -> None:
             f"Data follows the end of the archive {archive.path.name} and was not read: if "
             "archives were joined with cat, join them with 'tar --concatenate' instead."
         )
-
-
-def write_preview(
-    path: Path,
-    preview: Preview,
-    pipeline: Pipeline,
-    run: RunFacts,
-    answers: Answers,
-    chips: FinalChips,
-    reasons: Mapping[str, int],
-    review: Review,
-) -> None:
-    """Write preview.html; a warning is logged if that fails.
-
-    Args:
-        path: where to.
-        preview: has seen the batches of this run.
-        pipeline: decodes some chips again.
-        run: what the page says of the run.
-        answers: of all chips.
-        chips: those that count.
-        reasons: number of chips for each reason why chips are not classified.
-        review: what is known of these chips.
-    """
-    with harmless("preview.html"):
-        is_classified = chips.classes != NO_CLASS
-        wrong: list[Mistakes] = []
-        if review.scores:
-            wrong = mistakes(review.scores, review.truths, chips.classes, chips.certainties)
-        mistaken = _decode_mistakes(wrong, preview, pipeline, chips)
-        preview.write(
-            path,
-            run,
-            _known(preview.chip_ids() | {chip.chip_id for chip in mistaken}, chips, review),
-            chips.classes[is_classified],
-            chips.certainties[is_classified],
-            reasons,
-            Findings(
-                review.scores,
-                review.source,
-                [
-                    Confused(truth, given, number, [chips.name(row) for row in rows])
-                    for truth, given, number, rows in wrong
-                ],
-                mistaken,
-                draw_map(review.centres, chips.classes),
-                _first_unclassified(answers, chips),
-            ),
-        )
-
-
-def _first_unclassified(answers: Answers, chips: FinalChips) -> list[tuple[str, str]]:
-    """Return the names and reasons of the first chips that have no class."""
-    (rows,) = (chips.classes == NO_CLASS).nonzero()
-    return [
-        (chips.name(row), answers.reason(int(chips.numbers[row]), int(chips.answering[row])))
-        for row in rows[:MOST_UNCLASSIFIED].tolist()
-    ]
-
-
-def _decode_mistakes(
-    wrong: Sequence[Mistakes], preview: Preview, pipeline: Pipeline, chips: FinalChips
-) -> list[MistakenChip]:
-    """Decode some chips of each of the commonest confusions that are not in the sample."""
-    sampled, found = preview.chip_ids(), []
-    for confusion in wrong:
-        rows = [row for row in confusion.rows if int(chips.numbers[row]) not in sampled]
-        for row in rows[:DECODED_PER_CONFUSION]:
-            pixels = pipeline.decode_again(int(chips.answering[row]))
-            if pixels is not None:
-                image = thumbnail(pixels, preview.sizes.edge)
-                chip = SampledChip(int(chips.numbers[row]), float(chips.certainties[row]), image)
-                found.append(MistakenChip(confusion.given, *chip))
-    return found
-
-
-def _known(numbers: set[int], chips: FinalChips, review: Review) -> dict[int, KnownChip]:
-    """Return what is known of some chips, by chip number; not of those that no longer count."""
-    (rows,) = np.isin(chips.numbers, list(numbers)).nonzero()
-    return {
-        int(chips.numbers[row]): KnownChip(
-            chips.name(row), int(review.truths[row]), tuple(review.centres[row].tolist())
-        )
-        for row in rows.tolist()
-        if chips.classes[row] != NO_CLASS
-    }
 
 
 def summarize(

@@ -19,7 +19,7 @@ from chip_classifier.archive import (
 )
 from chip_classifier.errors import BrokenArchive, TaskError, UndecodableChip
 from chip_classifier.kinds import HEAD_BYTES, kind_of
-from chip_classifier.review.geojson import is_reference
+from chip_classifier.layout import is_reference
 from keras_files.pinned_file import PinnedFile
 
 # What zipfile raises on damaged or encrypted members, and on those of other compressions.

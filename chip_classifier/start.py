@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from chip_classifier.layout import LOCK, logs_of, results_of
 from chip_classifier.ports_json import STRING_PORTS
 from chip_classifier.status import KILLED, write_status
 
-LOCK = "task.lock"
 DEFAULT_WORK_DIR = Path("/mnt/work")  # GBDX's contract with a container
 
 # On a processor TensorFlow was seen to need a dozen, on a GPU it opens more.
@@ -96,8 +96,8 @@ def begin(description: str) -> Start:
         ports = {port: text for port in STRING_PORTS if (text := getattr(arguments, port))}
         given = (arguments.chips, arguments.model, ports)
         return Start(work_dir, work_dir, work_dir, arguments.trained_with, warning, *given)
-    output = work_dir / "output"
-    return Start(work_dir, output / "results", output / "logs", arguments.trained_with, warning)
+    folders = (results_of(work_dir), logs_of(work_dir))
+    return Start(work_dir, *folders, arguments.trained_with, warning)
 
 
 def _choose_directory(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Path:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from chip_classifier.files import create, overwrite
+from chip_classifier.layout import STATUS
 
 # What status.json says while a run goes on: a process that is killed cannot write it any more.
 KILLED = (
@@ -14,9 +15,9 @@ KILLED = (
 
 def write_status(work_dir: Path, status: str, reason: str | None) -> None:
     """Write status.json, whole if possible. Raises OSError if it cannot be written at all."""
-    path = work_dir / "status.json"
+    path = work_dir / STATUS
     text = json.dumps({"status": status, "reason": reason}) + "\n"
-    temporary = work_dir / "status.json.part"
+    temporary = work_dir / f"{STATUS}.part"
     try:
         with create(temporary) as file:
             file.write(text)

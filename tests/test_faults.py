@@ -34,7 +34,7 @@ from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.archive import Archive
 from chip_classifier.decode import decode_chip
 from chip_classifier.errors import BrokenArchive, UndecodableChip
-from chip_classifier.explain import TRY_AGAIN
+from chip_classifier.layout import TRY_AGAIN
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import settle_preprocessing
 from chip_classifier.report import settings_in_force
@@ -199,7 +199,9 @@ def run_listing_at_first(work_dir: Path, seconds: float) -> Run:
     """Run the task, listing chips for so long before TensorFlow is loaded."""
     program = (
         "import os\n"
-        "from chip_classifier import listing\n"  # first: it sets the limits that OpenCV reads
+        "from chip_classifier.environment import prepare_environment\n"
+        "prepare_environment()\n"
+        "from chip_classifier import listing\n"
         "import chip_files\n"
         f"listing.LISTING_SECONDS = {seconds}\n"
         "task = chip_files.load_task()\n"
@@ -959,7 +961,9 @@ def test_machine_without_proc(bands_model: Path, tmp_path: Path) -> None:
 def test_unexpected_error_is_explained_on_stderr_too(bands_model: Path, tmp_path: Path) -> None:
     work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
     program = (
-        "import os, chip_classifier, chip_files\n"
+        "import os, chip_classifier.environment\n"
+        "chip_classifier.environment.prepare_environment()\n"
+        "import chip_files\n"
         "task = chip_files.load_task()\n"
         "task.find_inputs = lambda source: 1 / 0\n"
         "os._exit(task.main(task.begin(task.__doc__)))\n"

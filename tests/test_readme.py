@@ -284,12 +284,20 @@ def test_the_map_of_the_house_names_every_file() -> None:
         for block in blocks(REPOSITORY / "docs" / "contributing.md", "")
         if block.startswith("deploy-chip-classifier.py")
     )
-    for folder, entries in re.findall(
+    floors = re.findall(
         r"^(\w+)/ (.*?)(?=^ *\||^\w|\Z)", map_of_the_house, re.MULTILINE | re.DOTALL
-    ):
+    )
+    assert len(floors) == 3
+    for folder, entries in floors:
         named = set(re.findall(r"\bSnakefile\b|\b\w+(?:\.html)?\.(?:py|j2|js)\b", entries))
-        files = {path.name for path in (REPOSITORY / folder).iterdir() if path.is_file()}
-        assert named == files - {"__init__.py"}
+        files = {
+            path.name
+            for path in (REPOSITORY / folder).rglob("*")
+            if path.is_file() and path.suffix != ".pyc"
+        }
+        missing, gone = files - {"__init__.py"} - named, named - files
+        assert not missing, f"the map in docs/contributing.md lacks {missing} of {folder}"
+        assert not gone, f"the map in docs/contributing.md has {gone}, which {folder} lacks"
 
 
 def test_the_image_takes_what_the_task_needs_and_nothing_else() -> None:

@@ -6,7 +6,6 @@ stream.
 """
 
 import itertools
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,11 +17,9 @@ import numpy as np
 
 from chip_classifier.answers import encode_json, whole_file
 from chip_classifier.errors import TaskError
-from chip_classifier.final_chips import FinalChips
+from chip_classifier.review.final_chips import FinalChips
 from chip_classifier.review.scores import NO_TRUTH
 
-CLASSIFIED = "classified.geojson"
-REFERENCE, REFERENCE_SUFFIX = "ref.geojson", ".geojson"
 TRUE_CLASS = "class_name"
 # Where a feature may say which chip was cut at it, in this order.
 KEYS = ("feature_id", "id", "name")
@@ -35,50 +32,7 @@ _WGS84 = re.compile(r"(OGC.*CRS84|EPSG:+4326|WGS ?84)$", re.IGNORECASE)
 Feature: TypeAlias = dict[str, object]
 
 
-def find_reference(folder: Path) -> Path | None:
-    """Find the GeoJSON file beside the archive of a work directory; None if there is none.
-
-    Raises TaskError if there are several, or if it is no collection of features.
-    """
-    return _the_only_one(_references_in(folder))
-
-
-def find_reference_of(chips: Path) -> Path | None:
-    """Find the GeoJSON file of a folder, a zip or a tar of chips; None if there is none.
-
-    It lies in the folder, or as ref.geojson beside the folder, zip or tar, where files with other
-    names may have to do with other things.
-
-    Raises TaskError as find_reference does.
-    """
-    found = _references_in(chips) if chips.is_dir() else []
-    beside = Path(os.path.abspath(chips)).parent / REFERENCE
-    return _the_only_one([*found, beside] if beside.is_file() else found)
-
-
-def _references_in(folder: Path) -> list[Path]:
-    """List the GeoJSON files in a folder."""
-    return sorted(path for path in folder.iterdir() if is_reference(path.name) and path.is_file())
-
-
-def is_reference(name: str) -> bool:
-    """Return whether a file beside chips is one of features, by its name."""
-    return name.lower().endswith(REFERENCE_SUFFIX) and not name.startswith(".")
-
-
-def _the_only_one(found: Sequence[Path]) -> Path | None:
-    """Return the only one of some GeoJSON files; None if there is none."""
-    if len(found) > 1:
-        raise TaskError(
-            f"There may be one {REFERENCE_SUFFIX} file with the chips, but there are "
-            f"{len(found)}: {', '.join(map(str, found[:10]))}: leave one of them there."
-        )
-    for path in found:
-        _require_collection(path)
-    return found[0] if found else None
-
-
-def _require_collection(path: Path) -> None:
+def require_collection(path: Path) -> None:
     """Raise TaskError unless a file begins as a collection of features does."""
     problem = "it has no list of features"
     try:

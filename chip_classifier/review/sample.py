@@ -31,7 +31,7 @@ class SampleSizes(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Chips kept per class."""
+        """Return how many chips are kept per class."""
         return self.least + self.most + self.rest
 
 
@@ -67,7 +67,7 @@ class Sample:
     """
 
     def __init__(self, classes: int) -> None:
-        """Args: classes: number of the model's classes, 1 or more."""
+        """Begin; `classes`: number of the model's classes, 1 or more."""
         self.sizes = sample_sizes(classes)
         self.rows = rows = min(classes, MAX_CLASSES)
         self.seen = 0
@@ -97,7 +97,7 @@ class Sample:
         class_indices: np.ndarray,
         certainties: np.ndarray,
     ) -> None:
-        """Offers one classified batch to the sample, which copies what it keeps.
+        """Offer one classified batch to the sample, which copies what it keeps.
 
         Args:
             chip_ids: (N,) the chips' numbers, as `chip_ids` and `groups` give them back.
@@ -129,14 +129,14 @@ class Sample:
         self._merge(newcomers, chips, allowed)
 
     def _give_rows(self, class_indices: np.ndarray) -> None:
-        """Gives a row of the sample to each class that has none yet, while there are rows."""
+        """Give a row of the sample to each class that has none yet, while there are rows."""
         classes = np.unique(class_indices[self._row_of_class[class_indices] < 0])
         classes = classes[: self.rows - self._rows_taken]
         self._row_of_class[classes] = self._rows_taken + np.arange(len(classes))
         self._rows_taken += len(classes)
 
     def _merge(self, newcomers: np.ndarray, chips: np.ndarray, positions: np.ndarray) -> None:
-        """Lets newcomers compete with their rows' chips; only those that stay become thumbnails.
+        """Let newcomers compete with their rows' chips; only those that stay become thumbnails.
 
         Args:
             newcomers: (K,) SLOT.
@@ -161,7 +161,7 @@ class Sample:
         self._tighten(entries[stays])
 
     def _tighten(self, entries: np.ndarray) -> None:
-        """Sets the limits of the rows that are full, from all their entries, sorted SLOTs."""
+        """Set the limits of the rows that are full, from all their entries, sorted SLOTs."""
         sizes = self.sizes
         row, count = np.unique(entries["row"], return_counts=True)
         full = row[count == sizes.total]
@@ -196,7 +196,7 @@ class Sample:
         )
 
     def _chips(self, slots: np.ndarray) -> list[SampledChip]:
-        """The chips in these slots."""
+        """Return the chips in these slots."""
         return [
             SampledChip(int(entry["chip_id"]), float(entry["certainty"]), self._thumbnails[slot])
             for slot, entry in zip(slots, self._slots[slots], strict=True)
@@ -208,12 +208,12 @@ class Sample:
 
 
 def sample_sizes(classes: int) -> SampleSizes:
-    """The line of SAMPLE_SIZES for a number of classes."""
+    """Return the line of SAMPLE_SIZES for a number of classes."""
     return next(sizes for limit, sizes in SAMPLE_SIZES if min(classes, MAX_CLASSES) <= limit)
 
 
 def kept(entries: np.ndarray, sizes: SampleSizes) -> np.ndarray:
-    """Which entries stay in the sample: in each row the least certain, the most certain, and of
+    """Tell which entries stay in the sample: in each row the least and the most certain, and of
     the rest those with the lowest keys.
 
     With random keys this is a uniform sample of the rest, also over many batches: an entry that
@@ -239,7 +239,7 @@ def kept(entries: np.ndarray, sizes: SampleSizes) -> np.ndarray:
 
 
 def thumbnail(chip: np.ndarray, edge: int) -> np.ndarray:
-    """A copy of a chip, shrunk in proportion where it is larger than the edge, never enlarged.
+    """Copy a chip, shrunk in proportion where it is larger than the edge, never enlarged.
 
     Args:
         chip: (H, W, 3) uint8.

@@ -18,7 +18,7 @@ from chip_classifier.journal import Expected, Journal
 from chip_classifier.pipeline import Batch
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import settle_preprocessing
-from chip_classifier.review.page import Preview
+from chip_classifier.review.sample import Sample
 from chip_files import (
     assert_succeeded,
     command,
@@ -183,7 +183,7 @@ def test_a_chip_without_finite_outputs_is_not_classified(
     classes = max(outputs, 2)
     answers, expected = Answers(probabilities=True), Expected(classes, 3, 3, classes)
     journal = Journal(tmp_path / "j", {}, expected, Answers(probabilities=True))
-    preview, of_batch = Preview(classes), Outputs(np.arange(3), values, 0.0)
+    preview, of_batch = Sample(classes), Outputs(np.arange(3), values, 0.0)
     note_batch(batch, of_batch, Head(), answers, journal, preview, saw_16_bits=False)
     journal.close()
     resumed = Answers(probabilities=True)

@@ -22,7 +22,6 @@ largest behind it.
 """
 
 import argparse
-import importlib
 import io
 import itertools
 import json
@@ -242,9 +241,9 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
         Chips per second of "decode", "predict" and the executions "model ...".
     """
     sys.path.insert(0, str(SCRIPT.parent))
-    # First of all: it sets what OpenCV and TensorFlow read when they are loaded.
-    importlib.import_module("chip_classifier.classifier")
-    import cv2
+    from chip_classifier.environment import prepare_environment
+
+    prepare_environment()
     import keras
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
@@ -260,7 +259,6 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
     from chip_classifier.preprocessing import settle_preprocessing
     from keras_files.open_model import open_model
 
-    cv2.setNumThreads(1)
     path = work / "input" / "model" / "model.h5"
     classifier = Classifier(open_model(path), settle_preprocessing(Ports(), 3), (size, size), 100)
     archive = Archive(work / "input" / "chips" / "chips.tar")

@@ -15,11 +15,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from chip_classifier.environment import prepare_environment
+
+prepare_environment()
+
+import cv2
+import numpy as np
 
 import chip_files
 from chip_classifier.cores import usable_cores

@@ -122,10 +122,12 @@ def measure_model(path: Path, batch_sizes: list[int], seconds: float, outputs: P
     """
     sys.path.insert(0, str(benchmark.SCRIPT.parent))
     from chip_classifier.classifier import Classifier
+    from chip_classifier.environment import prepare_environment
     from chip_classifier.ports import Ports
     from chip_classifier.preprocessing import settle_preprocessing
     from keras_files.open_model import open_model
 
+    prepare_environment()
     chips = np.random.default_rng(5).integers(0, 256, (max(batch_sizes), SIZE, SIZE, 3), np.uint8)
     found: dict = {"rates": []}
     for batch_size in batch_sizes:

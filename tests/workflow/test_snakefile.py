@@ -18,8 +18,7 @@ import pytest
 
 import chip_files
 from chip_classifier.answers import write_json_object
-from chip_classifier.archive import ARCHIVE_SUFFIXES
-from chip_classifier.explain import FINAL
+from chip_classifier.layout import ARCHIVE_SUFFIXES, FINAL
 from chip_files import (
     REPOSITORY,
     TIMEOUT_SECONDS,

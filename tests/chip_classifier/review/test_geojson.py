@@ -7,15 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chip_classifier.errors import TaskError
-from chip_classifier.final_chips import FinalChips
 from chip_classifier.names import ChipNames
 from chip_classifier.review import geojson
+from chip_classifier.review.final_chips import FinalChips
 from chip_classifier.review.geojson import (
     Matcher,
     Matches,
     centre_of,
-    find_reference,
     foreign_crs,
     read_features,
     turn_rings,
@@ -183,29 +181,6 @@ def test_a_crs_across_the_blocks_of_a_file_and_none_at_all(tmp_path: Path) -> No
     path.write_text('{"crs": null, "features": []}')
     assert foreign_crs(path) is None
     assert foreign_crs(write(path, [feature({"crs": "EPSG:3857"})])) is None
-
-
-def test_reference_beside_the_archive(tmp_path: Path) -> None:
-    assert find_reference(tmp_path) is None
-    (tmp_path / "._ref.geojson").write_bytes(b"\0")
-    path = write(tmp_path / "ref.GeoJSON", [])
-    assert find_reference(tmp_path) == path
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert find_reference(tmp_path) == path
-    assert list(read_features(path)) == []
-    write(tmp_path / "b.geojson", [])
-    with pytest.raises(TaskError, match=r"are 2: \S+/b\.geojson, \S+/ref\.GeoJSON: leave one"):
-        find_reference(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"[]", b'{"type": "Feature"}', b"{broken", '{"features": []}'.encode("utf-16"), b"\xff"],
-)
-def test_what_is_no_collection_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "ref.geojson").write_bytes(content)
-    with pytest.raises(TaskError, match=r"ref\.geojson is no GeoJSON FeatureCollection in UTF-8"):
-        find_reference(tmp_path)
 
 
 def test_memory_does_not_grow_with_the_features(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_page import HOSTILE, LOW_CONTRAST, noise, texts, write_page
 
 from browser import Browser
 from chip_classifier.review.chip_map import draw_map
-from chip_classifier.review.page import Confused, Findings
+from chip_classifier.review.page import Confused
 from chip_classifier.review.scores import mistakes, score
+from pages import HOSTILE, LOW_CONTRAST, make_page, noise, texts
 
 # Names of the chips in sight, in the order of the page.
 IN_SIGHT = """Array.from(document.querySelectorAll("#chips li")).filter(e => e.checkVisibility())
@@ -39,7 +39,7 @@ class Chips:
             Confused(*found[:3], [self.name(row) for row in found.rows])
             for found in mistakes(self.scores, self.truths, self.given, self.certainties)
         ]
-        self.page = write_page(
+        self.page = make_page(
             path,
             self.given,
             self.certainties,
@@ -48,7 +48,10 @@ class Chips:
             names=self.name,
             truths=self.truths,
             centres=centres,
-            findings=Findings(self.scores, "ref.geojson", wrong, [], draw_map(centres, self.given)),
+            scores=self.scores,
+            source="ref.geojson",
+            confusions=wrong,
+            map=draw_map(centres, self.given),
         )
 
     def name(self, number: int) -> str:
@@ -269,7 +272,7 @@ def test_hostile_names_stay_text(tmp_path: Path, browser: Browser, width: int, d
     indices = np.arange(count)
     truths = (indices + 1) % count
     centres = np.column_stack([indices / 1000, indices / 1000])
-    write_page(
+    make_page(
         tmp_path / "p.html",
         indices,
         np.linspace(0, 1, count),
@@ -277,15 +280,12 @@ def test_hostile_names_stay_text(tmp_path: Path, browser: Browser, width: int, d
         names=HOSTILE.__getitem__,
         truths=truths,
         centres=centres,
-        findings=Findings(
-            score(truths, indices, count),
-            HOSTILE[0],
-            [Confused(0, 1, 5, HOSTILE)],
-            [],
-            draw_map(centres, indices),
-            [(name, name) for name in HOSTILE],
-        ),
-        unclassified=dict.fromkeys(HOSTILE, 1),
+        scores=score(truths, indices, count),
+        source=HOSTILE[0],
+        confusions=[Confused(0, 1, 5, HOSTILE)],
+        map=draw_map(centres, indices),
+        unclassified=[(name, name) for name in HOSTILE],
+        reasons=dict.fromkeys(HOSTILE, 1),
     )
     browser.open(tmp_path / "p.html", width=width, dark=dark)
     browser.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
@@ -343,7 +343,7 @@ def test_without_the_script_all_is_there(tmp_path: Path, browser: Browser) -> No
 
 
 def test_the_policy_lets_no_other_script_run(tmp_path: Path, chromium: Browser) -> None:
-    page = write_page(tmp_path / "p.html", np.zeros(1, int), np.ones(1), classes=["a"])
+    page = make_page(tmp_path / "p.html", np.zeros(1, int), np.ones(1), classes=["a"])
     changed = page.replace('"use strict";', '"use strict"; window.changed = 1;')
     assert changed != page
     (tmp_path / "p.html").write_text(changed)

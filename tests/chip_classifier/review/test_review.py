@@ -41,8 +41,8 @@ def make_run(
     reference: Sequence[dict] | str | None = None,
     ports: Mapping[str, str] | None = None,
 ) -> Path:
-    """Make a work directory of chips of one colour, with the features they were cut at."""
-    archive = make_tar([(name, uniform_png(*colour)) for name, colour in chips.items()])
+    """Make a work directory of chips of one color, with the features they were cut at."""
+    archive = make_tar([(name, uniform_png(*color)) for name, color in chips.items()])
     work_dir = make_work_dir(folder, archive, model, {**PORTS, **(ports or {})})
     if reference is not None:
         text = reference if isinstance(reference, str) else collection(reference)
@@ -182,12 +182,12 @@ SYSTEMS = {
 def geotif(system: str, number: int) -> bytes:
     """Make a chip in a coordinate system, red if its number is even."""
     x, y, pixel = SYSTEMS[system]
-    colour = (RED, BLUE)[number % 2]
+    color = (RED, BLUE)[number % 2]
     profile = {"driver": "GTiff", "width": 6, "height": 4, "count": 3, "dtype": "uint8"}
     place = from_origin(x + 7 * number * pixel, y, pixel, pixel)
     with rasterio.MemoryFile() as file:
         with file.open(**profile, crs=system, transform=place) as image:
-            image.write(np.full((4, 6, 3), colour, np.uint8).transpose(2, 0, 1))
+            image.write(np.full((4, 6, 3), color, np.uint8).transpose(2, 0, 1))
         return file.read()
 
 
@@ -239,8 +239,8 @@ def test_a_resumed_run_knows_all_places(tmp_path: Path, softmax_model: Path) -> 
 
 def test_confident_mistakes_are_on_the_page(tmp_path: Path, softmax_model: Path) -> None:
     """A chip that is neither among the least nor the most certain, nor drawn by chance."""
-    colours = [(100 + n, 0, 0) for n in range(200)]
-    chips = {f"chips/{n}.png": colour for n, colour in enumerate(colours)}
+    colors = [(100 + n, 0, 0) for n in range(200)]
+    chips = {f"chips/{n}.png": color for n, color in enumerate(colors)}
     reference = [
         feature(str(n), n / 1000, class_name="Blue" if 90 <= n < 110 else "Red") for n in range(200)
     ]

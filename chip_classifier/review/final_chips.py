@@ -29,6 +29,10 @@ class FinalChips(NamedTuple):
         """Return the name of a chip; quickest for one row after the other."""
         return self.names[int(self.numbers[row])]
 
+    def nowhere(self) -> np.ndarray:
+        """Return the middles of chips of which none is known: NaN (N, 2), without memory."""
+        return np.broadcast_to(np.nan, (len(self.numbers), 2))
+
 
 def final_chips(answers: Answers) -> FinalChips:
     """Return what `answers.final()` yields, with the answers."""

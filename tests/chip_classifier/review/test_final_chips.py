@@ -3,7 +3,7 @@
 import tracemalloc
 
 from chip_classifier.answers import NO_CLASS, Answers
-from chip_classifier.final_chips import final_chips
+from chip_classifier.review.final_chips import final_chips
 
 
 def test_chips_that_count_have_their_answers() -> None:
