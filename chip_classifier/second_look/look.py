@@ -1,0 +1,277 @@
+"""The second look at a run: what it saw, and what that tells of the settings."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from chip_classifier.preprocessing import Preprocessing
+from chip_classifier.second_look import answers, memory
+from chip_classifier.second_look.alternatives import (
+    Alternative,
+    alternatives,
+    name_in_force,
+    prepare,
+)
+from chip_classifier.second_look.trial import MOST_CHIPS, Trial, race
+from keras_files.statistics import Memory
+
+MOST_BYTES = 2**26  # of the chips that are kept
+CHIPS_AT_A_TIME = 16  # to the layers before the first normalization
+
+# Where so many of the chips with a known class are right, nothing else can be wrong by much.
+RIGHT_ENOUGH = 0.85
+
+
+class Finding(NamedTuple):
+    """Something that was looked at.
+
+    figures: what was found, with its figures.
+    warning: what is wrong and what to set, or None where nothing seems to be.
+    """
+
+    figures: str
+    warning: str | None = None
+
+
+class Truth(NamedTuple):
+    """The true classes of a run's chips, where they are known.
+
+    classes: chip number -> class index, of the chips that have one.
+    pairs: int64 (P, 3): true class, class given, number of chips; of the whole run.
+    """
+
+    classes: Mapping[int, int]
+    pairs: np.ndarray
+
+
+class Model(NamedTuple):
+    """What the second look asks of the model.
+
+    values: float32 (N, rows, columns, bands), as the model gets them -> float64 (N, classes).
+    recall: what it remembers of its training, or None.
+    margins: how sure its values are.
+    class_names: in the order of the outputs.
+    """
+
+    values: Callable[[np.ndarray], np.ndarray]
+    recall: Callable[[], Memory | None]
+    margins: answers.Margins
+    class_names: tuple[str, ...]
+
+
+class SecondLook:
+    """Keeps some chips of a run, spread over it, and tells at its end what they mean.
+
+    counts: int64 (classes,), the chips of each class in this run.
+    """
+
+    def __init__(self, in_force: Preprocessing, classes: int) -> None:
+        """Begin: with what the model gets, and its number of classes."""
+        self._in_force = in_force
+        self._others = list(alternatives(in_force))
+        self.counts = np.zeros(classes, np.int64)
+        self._numbers = np.empty(0, np.int64)
+        self._keys = np.empty(0)
+        self._pixels: list[np.ndarray] = []
+        self._values = np.empty((0, classes))
+
+    def see(self, numbers: np.ndarray, pixels: np.ndarray, values: np.ndarray) -> None:
+        """Take some chips of a batch into the sample, in the place of earlier ones.
+
+        Every chip of the run has the same chance; which ones stay depends on their numbers alone.
+
+        Args:
+            numbers: of the chips, int (N,).
+            pixels: uint8 (N, rows, columns, bands), as in Preprocessing.
+            values: of the classes, float64 (N, classes).
+        """
+        self.counts += np.bincount(values.argmax(axis=1), minlength=len(self.counts))
+        if not len(numbers):
+            return
+        keys = np.random.default_rng(int(numbers[0])).random(len(numbers))
+        most = min(MOST_CHIPS, max(1, MOST_BYTES // pixels[0].nbytes))
+        all_keys = np.concatenate([self._keys, keys])
+        kept = np.sort(np.argsort(all_keys, kind="stable")[:most])
+        old = len(self._keys)
+        self._pixels = [
+            self._pixels[row] if row < old else pixels[row - old].copy() for row in kept.tolist()
+        ]
+        self._keys = all_keys[kept]
+        self._numbers = np.concatenate([self._numbers, numbers])[kept]
+        self._values = np.concatenate([self._values, values])[kept]
+
+    def tell(self, model: Model, truth: Truth | None = None) -> list[Finding]:
+        """Return what was looked at and found; at most one warning on the preprocessing."""
+        if not len(self._numbers):
+            return []
+        findings = []
+        if truth is not None:
+            findings.append(self._judge_names(truth, model))
+            accuracy = _accuracy(truth.pairs)
+            if truth.pairs[:, 2].sum() >= answers.LEAST_CHIPS and accuracy >= RIGHT_ENOUGH:
+                return findings  # whatever else it looks like
+        for judge in (self._judge_memory, self._judge_truth, self._judge_answers):
+            finding = judge(model, truth)
+            if finding:
+                findings.append(finding)
+                if finding.warning:
+                    break
+        return findings
+
+    def _judge_names(self, truth: Truth, model: Model) -> Finding:
+        """Tell whether the class names are in another order than in the training."""
+        chips = int(truth.pairs[:, 2].sum())
+        accuracy = _accuracy(truth.pairs)
+        figures = f"{accuracy:.1%} of {chips:,} chips with a known class are right"
+        order = answers.likely_order(truth.pairs, len(model.class_names))
+        if order is None or chips < 20:
+            return Finding(figures)
+        names = ", ".join(model.class_names[name] for name in order)
+        moved = {output: name for output, name in enumerate(order)}
+        right = sum(n for true, given, n in truth.pairs.tolist() if moved[given] == true) / chips
+        return Finding(
+            figures,
+            f"The class names seem to be in another order than in the training: {figures}, but "
+            f"{right:.1%} would be with the port classes set to '{names}'.",
+        )
+
+    def _judge_memory(self, model: Model, truth: Truth | None) -> Finding | None:
+        """Compare the chips with what the model's first normalization saw in training."""
+        recalled = model.recall()
+        if recalled is None:
+            return None
+        in_force = self._distance(recalled, self._in_force)
+        figures = (
+            f"what reaches {recalled.layer} is at a distance of {in_force:.2g} from what it saw in "
+            "training (0: the same)"
+        )
+        if not memory.is_doubtful(in_force):
+            return Finding(figures)
+        others = [self._distance(recalled, other.preprocessing) for other in self._others]
+        place = memory.nearest(in_force, others)
+        if place is None:
+            return Finding(figures)
+        other = self._others[place]
+        return Finding(
+            figures,
+            f"The chips do not look to the model as in its training: with "
+            f"{name_in_force(self._in_force)} {figures}, with {other.name} it is "
+            f"{others[place]:.2g}: {other.advice}, if the model was trained so.",
+        )
+
+    def _distance(self, recalled: Memory, preprocessing: Preprocessing) -> float:
+        """Return how far the sample is from the training with some preprocessing."""
+        moments = [
+            recalled.compute(prepare(np.stack(self._pixels[i : i + CHIPS_AT_A_TIME]), preprocessing))
+            for i in range(0, len(self._pixels), CHIPS_AT_A_TIME)
+        ]
+        return memory.distance(np.concatenate(moments), recalled.floor)
+
+    def _judge_truth(self, model: Model, truth: Truth | None) -> Finding | None:
+        """Try the other settings on chips whose class is known, right ones and wrong ones."""
+        if truth is None or truth.pairs[:, 2].sum() < answers.LEAST_CHIPS:
+            return None
+        classes = np.array([truth.classes.get(number, -1) for number in self._numbers.tolist()])
+        is_right = classes == self._values.argmax(axis=1)
+        wrong = np.flatnonzero(~is_right & (classes >= 0))
+        right = np.flatnonzero(is_right & (classes >= 0))
+        accuracy = _accuracy(truth.pairs)
+
+        def estimate(values: np.ndarray, rows: np.ndarray) -> float:
+            """Return how many of all chips a setting is right about, by some of them."""
+            now_right = values.argmax(axis=1) == classes[rows]
+            was_right = is_right[rows]
+            parts = ((was_right, accuracy), (~was_right, 1 - accuracy))
+            return sum(now_right[part].mean() * share for part, share in parts if part.any())
+
+        trial = self._race(model, self._others, _alternate(wrong, right), estimate)
+        if trial is None:
+            return None
+        reached = estimate(trial.values, trial.rows)
+        other = trial.best
+        figures = (
+            f"{accuracy:.0%} of the chips with a known class are right; {other.name} would be "
+            f"right about {reached:.0%} of them, by {len(trial.rows)} that were tried"
+        )
+        recalls = answers.recalls(classes[trial.rows], trial.values.argmax(axis=1))
+        if not answers.is_righter(reached, accuracy, recalls):
+            return Finding(figures)
+        return Finding(
+            figures,
+            f"With {name_in_force(self._in_force)} {figures}: {other.advice}, if the model was "
+            "trained so.",
+        )
+
+    def _judge_answers(self, model: Model, truth: Truth | None) -> Finding | None:
+        """Try the other settings where the answers cannot be those of a model that is fed right."""
+        chips = int(self.counts.sum())
+        if chips < answers.LEAST_CHIPS:
+            return None
+        margin = model.margins.middle(self._values)
+        share = self.counts.max() / chips
+        figures = (
+            f"{share:.1%} of the chips are of one class; the two best classes of a chip differ by "
+            f"a factor of {_factor(margin)} in the middle"
+        )
+        senseless = answers.is_senseless(margin)
+        if not senseless and share < answers.ONE_CLASS:
+            return Finding(figures)
+
+        def rate(values: np.ndarray, rows: np.ndarray) -> float:
+            sensible = answers.is_sensible(model.margins.middle(values), margin)
+            return sensible * answers.effective_classes(values.argmax(axis=1))
+
+        # The order of the bands changes little of how sure a model is.
+        others = [other for other in self._others if not other.reverses]
+        trial = self._race(model, others, np.arange(len(self._numbers)), rate)
+        if trial is None or not rate(trial.values, trial.rows):
+            return Finding(figures)
+        spread = answers.effective_classes(trial.values.argmax(axis=1))
+        if not senseless and spread < answers.SPREAD_CLASSES:
+            return Finding(figures)
+        return Finding(figures, self._say(figures, trial, model))
+
+    def _say(self, figures: str, trial: Trial, model: Model) -> str:
+        """Return the warning for answers that another setting makes sensible."""
+        other = trial.best
+        classes = trial.values.argmax(axis=1)
+        return (
+            f"The answers are hardly those of a model that is fed as in its training: with "
+            f"{name_in_force(self._in_force)} {figures}. With {other.name} {len(classes)} of the "
+            f"chips fall into {len(np.unique(classes))} classes, and the factor is "
+            f"{_factor(model.margins.middle(trial.values))}: set the port "
+            f"preprocessing as the model was trained, maybe {other.advice.removeprefix('set ')}."
+        )
+
+    def _race(
+        self,
+        model: Model,
+        others: list[Alternative],
+        rows: np.ndarray,
+        rate: Callable[[np.ndarray, np.ndarray], float],
+    ) -> Trial | None:
+        """Try other settings on chips of the sample."""
+
+        def compute(other: Alternative, chosen: np.ndarray) -> np.ndarray:
+            pixels = np.stack([self._pixels[row] for row in chosen.tolist()])
+            return model.values(prepare(pixels, other.preprocessing))
+
+        return race(others, rows, compute, rate)
+
+
+def _accuracy(pairs: np.ndarray) -> float:
+    """Return the share of right answers of a confusion matrix's cells."""
+    return float(pairs[pairs[:, 0] == pairs[:, 1], 2].sum() / pairs[:, 2].sum())
+
+
+def _alternate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return rows of both in turn, as long as both have some, then those that are left."""
+    both = min(len(first), len(second))
+    turns = np.column_stack([first[:both], second[:both]]).ravel()
+    return np.concatenate([turns, first[both:], second[both:]])
+
+
+def _factor(margin: float) -> str:
+    """Write the ratio of the two best classes, of which the logarithm is given."""
+    return f"{np.exp(margin):.3g}" if margin < 12 else f"10^{margin / np.log(10):.0f}"

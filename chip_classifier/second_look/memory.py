@@ -1,0 +1,62 @@
+"""The model's own memory: how far the chips are from what its first normalization saw.
+
+That layer stores the mean and the variance of each channel. What reaches it now has a mean and a
+variance, too; the Kullback-Leibler distance of the two normal distributions, the mean over the
+channels, says how far they are apart: 0 for the same, thousands where values of 0 to 255 reach a
+model for 0 to 1. No limit separates right from wrong, for other chips are at some distance, too:
+a comparison with the other settings does.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# The setting in force is doubted above this distance, and where another one is so many times
+# nearer: as tests/measure/second_look.py has it.
+DOUBTED = 0.2
+TIMES_NEARER = 2.0
+# A model of few epochs has statistics that are still on their way from where they began, so that
+# every setting is at some distance: then more is asked for.
+UNSETTLED = 2.0
+TIMES_NEARER_UNSETTLED = 10.0
+
+MOST_OF_A_CHANNEL = 1e3  # one channel alone, such as one without variance, is not to decide
+
+
+def distance(moments: np.ndarray, floor: np.ndarray) -> float:
+    """Return how far chips are from what a normalization saw in training.
+
+    Args:
+        moments: float64 (N, 2, channels), as `keras_files.statistics.Memory.compute` gives them.
+        floor: float64 (channels,), of the same Memory.
+    Returns:
+        The distance, 0 and more; infinite where a value is not finite.
+    """
+    mean, square = moments.mean(axis=0)
+    variance = np.maximum(square - mean**2, 0) + floor
+    with np.errstate(all="ignore"):
+        distances = (variance + mean**2 - 1 - np.log(np.maximum(variance, 1e-12))) / 2
+    mean_distance = float(np.minimum(distances, MOST_OF_A_CHANNEL).mean())
+    return mean_distance if np.isfinite(mean_distance) else float("inf")
+
+
+def is_doubtful(in_force: float) -> bool:
+    """Return whether a distance is one at which the other settings are to be looked at."""
+    return in_force > DOUBTED
+
+
+def nearest(in_force: float, others: Sequence[float]) -> int | None:
+    """Return which of the other settings the chips were prepared by in training, by all signs.
+
+    Args:
+        in_force: the distance with the setting in force.
+        others: that with each of the others.
+    Returns:
+        The place of the nearest one; None where the signs are not clear.
+    """
+    if not is_doubtful(in_force) or not len(others):
+        return None
+    place = int(np.argmin(others))
+    least = others[place]
+    factor = TIMES_NEARER if least < UNSETTLED else TIMES_NEARER_UNSETTLED
+    return place if in_force > factor * least else None
