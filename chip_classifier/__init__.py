@@ -1,6 +1,6 @@
 """The parts of the task deploy-chip-classifier, in the order in which the data meets them.
 
-    ports -> archive, listing -> decode -> pipeline -> classifier -> answers, journal -> report
+    ports -> sources, listing -> decode -> pipeline -> classifier -> answers, journal -> report
 
 Nothing here knows of work directories, signals and exit codes: that is the entry script's. Models
 are opened by `keras_files`, which knows nothing of chips.
@@ -14,3 +14,6 @@ MAX_CHIP_PIXELS = 2**26
 
 # Several times those of hyperspectral sensors.
 MAX_CHIP_BANDS = 2**10
+
+# The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
+MAX_CHIP_BYTES = MAX_CHIP_PIXELS * 8

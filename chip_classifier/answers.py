@@ -1,4 +1,4 @@
-"""The answers of a run: kept while it goes on, written as JSON at its end.
+"""The answers of a run: batch by batch, kept while it goes on, written as JSON at its end.
 
 A chip is known by its number in the archive; its name is made at the end, when all are known.
 """
@@ -10,6 +10,8 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import TextIO
@@ -23,6 +25,38 @@ NO_CLASS = -1
 UNKNOWN = "an earlier run left no answer for this chip: run the task again"
 ENTRIES_AT_A_TIME = 1000  # are written
 encode_json = json.JSONEncoder(allow_nan=False).encode
+
+
+class Noticed(StrEnum):
+    """What may be wrong with some of the chips, by the words of the journal."""
+
+    SIXTEEN_BITS = "16 bits"
+    NO_PROBABILITIES = "no probabilities"
+
+
+@dataclass(frozen=True)
+class AnsweredBatch:
+    """The answers for the chips number `first`, first + 1, ... of the archive.
+
+    classes: index of each chip's class, NO_CLASS where it has none.
+    certainties: certainty of each chip, 0.0 where it has no class.
+    problems: chip number -> why the chip could not be classified.
+    links: the numbers of the chips that are links to others.
+    probabilities: the values of each chip's classes, one chip behind the other, 0.0 where it has no
+        class; empty unless they are wanted.
+    noticed: what may be wrong with the chips or the model's outputs so far.
+    pixels: of the chips that have a class, uint8 (M, rows, columns, bands); None in a batch that
+        the journal gives back.
+    """
+
+    first: int
+    classes: Sequence[int]
+    certainties: Sequence[float]
+    problems: Mapping[int, str] = field(default_factory=dict)
+    links: Collection[int] = ()
+    probabilities: Sequence[float] = ()
+    noticed: Collection[str] = ()
+    pixels: np.ndarray | None = None
 
 
 class Answers:
@@ -54,20 +88,13 @@ class Answers:
         """Return the number of chips that have been answered."""
         return len(self.classes)
 
-    def add(
-        self,
-        classes: Sequence[int],
-        certainties: Sequence[float],
-        problems: Mapping[int, str],
-        probabilities: Sequence[float] = (),
-        noticed: Collection[str] = (),
-    ) -> None:
-        """Append the answers of one batch; arguments as in the attributes of this class."""
-        self.classes.extend(classes)
-        self.certainties.extend(certainties)
-        self.probabilities.extend(probabilities)
-        self.problems.update(problems)
-        self.noticed.update(noticed)
+    def add(self, batch: AnsweredBatch) -> None:
+        """Append the answers of the next batch."""
+        self.classes.extend(batch.classes)
+        self.certainties.extend(batch.certainties)
+        self.probabilities.extend(batch.probabilities)
+        self.problems.update(batch.problems)
+        self.noticed.update(batch.noticed)
 
     def chip_names(self) -> ChipNames:
         """Return the names of the chips that count, once the paths of all chips are known."""

@@ -4,13 +4,15 @@ import gc
 import os
 import queue
 import tempfile
+import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from chip_classifier.cores import cores_of_affinity, usable_cores
-from chip_classifier.log import warn
-from chip_classifier.preprocessing import Preprocessing
+from chip_classifier.log import Warnings
+from chip_classifier.settings import Settings
 from keras_files.head import Head
 from keras_files.open_model import OpenedModel
 
@@ -18,69 +20,51 @@ from keras_files.open_model import OpenedModel
 class Classifier:
     """A model with the task's preprocessing in front of it, on every GPU or on the processor.
 
-    outputs: number of the model's outputs.
+    settings: what is in force.
+    head: what the model's outputs are; outputs: their number.
+    class_names: of the classes that it tells apart.
     device: the devices that it runs on, for the log.
+    replicas: the model on each of them; seconds: the time to load it.
     batches_at_a_time: from how many threads it is to be called at a time, to be fastest.
     """
 
     def __init__(
-        self,
-        opened: OpenedModel,
-        preprocessing: Preprocessing,
-        size: tuple[int, int],
-        batch_size: int,
+        self, opened: OpenedModel, settings: Settings, batch_size: int, warnings: Warnings
     ) -> None:
         """Load TensorFlow and the model.
 
         Args:
             opened: the model file.
-            preprocessing: what the model gets of the chips' pixels.
-            size: rows and columns of the chips.
+            settings: what the model gets of the chips' pixels, and the names of its classes.
             batch_size: chips per call at most.
+            warnings: receives those on the devices and the model.
         Raises:
             ModelError: the file cannot be built into a model.
-            TaskError: the model does not take chips of this size.
+            TaskError: the model does not take chips of this size, or has other classes.
         """
-        # The import makes many objects that stay: the garbage collector would go over them again
-        # and again.
-        gc.disable()
-        do_without_temporary_files()
-        import tensorflow as tf
-
+        started = time.monotonic()
+        self.settings, self.head = settings, opened.head
+        tf = load_tensorflow()
         from chip_classifier.replica import Replica
 
-        gc.freeze()
-        gc.enable()
-        # By itself TensorFlow rounds to 10 bits what GPUs since NVIDIA's Ampere multiply (TF32).
-        tf.config.experimental.enable_tensor_float_32_execution(False)
-        if usable_cores() < cores_of_affinity():  # which is all that TensorFlow asks for
-            tf.config.threading.set_intra_op_parallelism_threads(usable_cores())
-            tf.config.threading.set_inter_op_parallelism_threads(usable_cores())
-        gpus = tf.config.list_physical_devices("GPU")
-        for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
-        self.device = ", ".join(f"GPU {name}" for name in names) or f"CPU, {usable_cores()} cores"
-        if not gpus and missing_cuda():
-            warn(
-                "This machine has a GPU, but TensorFlow does not find it and computes on the CPU: "
-                "install its CUDA libraries with pip install "
-                f"'tensorflow[and-cuda]=={tf.__version__}', or use the image that has them, with "
-                "docker run --gpus all."
-            )
+        self.device = _set_up_devices(tf, warnings)
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        replicas = [Replica(opened, preprocessing, size, batch_size, device) for device in devices]
-        self.outputs = replicas[0].outputs
+        self.replicas = [
+            Replica(opened, settings, batch_size, device, warnings) for device in devices
+        ]
+        self.outputs = self.replicas[0].outputs
         if self.outputs == 1 and opened.head.activation == "softmax":
-            warn(
+            warnings.add(
                 "The model's one output is a softmax, which is always 1, so that every chip is of "
                 "the second class: end the model with a sigmoid and train it again."
             )
         # Those that may take one more batch: each is there as often as it takes some at a time.
         self._free: queue.SimpleQueue[Replica] = queue.SimpleQueue()
-        for replica in replicas * replicas[0].batches_at_a_time:
+        for replica in self.replicas * self.replicas[0].batches_at_a_time:
             self._free.put(replica)
         self.batches_at_a_time = self._free.qsize()
+        self.class_names = settings.class_names(self.outputs)
+        self.seconds = time.monotonic() - started
 
     def __call__(self, chips: np.ndarray) -> np.ndarray:
         """Classify chips on the device that is free first.
@@ -98,6 +82,40 @@ class Classifier:
             return replica(chips)
         finally:
             self._free.put(replica)
+
+
+def load_tensorflow() -> ModuleType:
+    """Import TensorFlow, to compute in full float32 with the cores that the task may use."""
+    # The import makes many objects that stay: the garbage collector would go over them again and
+    # again.
+    gc.disable()
+    do_without_temporary_files()
+    import tensorflow as tf
+
+    gc.freeze()
+    gc.enable()
+    # By itself TensorFlow rounds to 10 bits what GPUs since NVIDIA's Ampere multiply (TF32).
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    if usable_cores() < cores_of_affinity():  # which is all that TensorFlow asks for
+        tf.config.threading.set_intra_op_parallelism_threads(usable_cores())
+        tf.config.threading.set_inter_op_parallelism_threads(usable_cores())
+    return tf
+
+
+def _set_up_devices(tf: ModuleType, warnings: Warnings) -> str:
+    """Let GPUs take memory as they need it; return the names of the devices."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
+    if not gpus and missing_cuda():
+        warnings.add(
+            "This machine has a GPU, but TensorFlow does not find it and computes on the CPU: "
+            "install its CUDA libraries with pip install "
+            f"'tensorflow[and-cuda]=={tf.__version__}', or use the image that has them, with "
+            "docker run --gpus all."
+        )
+    return ", ".join(f"GPU {name}" for name in names) or f"CPU, {usable_cores()} cores"
 
 
 def do_without_temporary_files() -> None:

@@ -1,19 +1,39 @@
-"""What an image file other than tif declares: its size, and the work that it makes.
+"""What an image file is by its first bytes, and what it declares: its size, and the work it makes.
 
-Read before any decoder, which would take memory for whatever a file declares. Sources: ISO/IEC
-10918-1, annex B (jpeg); PNG, third edition; RFC 9649 (WebP); the BITMAPINFOHEADER of Windows (bmp);
-ISO/IEC 15444-1, annexes A and I (JPEG 2000).
+Read before any decoder, which would take memory for whatever a file declares; tif files have a
+module of their own (tiff.py). Sources: ISO/IEC 10918-1, annex B (jpeg); PNG, third edition; TIFF
+6.0, section 2, and BigTIFF; RFC 9649 (WebP); BITMAPFILEHEADER and BITMAPINFOHEADER of Windows
+(bmp); ISO/IEC 15444-1, annexes A and I (JPEG 2000).
 """
 
 import re
 import struct
 from typing import NamedTuple
 
-from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_PIXELS
-from chip_classifier.archive import MAX_CHIP_BYTES
+from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_BYTES, MAX_CHIP_PIXELS
 from chip_classifier.errors import UndecodableChip
-from chip_classifier.kinds import BMP, JP2, JPEG, PNG, WEBP
 from chip_classifier.tiff import DAMAGED
+
+JPEG, PNG, TIF, WEBP, BMP, JP2 = "jpeg", "png", "tif", "webp", "bmp", "jp2"
+READ_KINDS = (JPEG, PNG, TIF, WEBP, BMP, JP2)
+_BEGINNINGS = {
+    b"\xff\xd8\xff": JPEG,
+    b"\x89PNG\r\n\x1a\n": PNG,
+    b"II*\0": TIF,
+    b"MM\0*": TIF,
+    b"II+\0": TIF,
+    b"MM\0+": TIF,
+    b"\0\0\0\x0cjP  \r\n\x87\n": JP2,
+    b"\xff\x4f\xff\x51": JP2,
+    # Pictures that are not read.
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"NITF0": "nitf",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "jpeg xl",
+    b"8BPS\0": "photoshop",
+}
+HEAD_BYTES = 32  # as much of a file as is looked at
+
 
 # A decoder goes over all blocks of a progressive jpeg once for each scan: 16 scans of the largest
 # chip, or as many of smaller ones as take that long.
@@ -53,6 +73,19 @@ class Header(NamedTuple):
     def decoded_bytes(self) -> int:
         """Bytes of all bands."""
         return self.width * self.height * self.bands * (1 if self.bits <= 8 else 2)
+
+
+def kind_of(head: bytes) -> str | None:
+    """Return the kind of a picture by its first HEAD_BYTES bytes; None if it is no picture."""
+    for beginning, kind in _BEGINNINGS.items():
+        if head.startswith(beginning):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return WEBP
+    # Two letters may begin a text: the second header, of 12 to 124 bytes, tells.
+    if head[:2] == b"BM" and 12 <= int.from_bytes(head[14:18], "little") < 128:
+        return BMP
+    return None
 
 
 def read_header(data: bytes, kind: str) -> Header:

@@ -1,11 +1,10 @@
 """What a run is given: a work directory's input, or paths and ports on the command line."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chip_classifier.archive import Archive
 from chip_classifier.errors import TaskError
 from chip_classifier.files import odd_kind
 from chip_classifier.layout import (
@@ -16,39 +15,34 @@ from chip_classifier.layout import (
     PORTS,
     REFERENCE,
     REFERENCE_SUFFIX,
+    Given,
     is_reference,
 )
 from chip_classifier.ports import Ports, parse_ports, read_ports
-from chip_classifier.review.geojson import require_collection
-from chip_classifier.sources import Folder, Zip, open_chips
+from chip_classifier.review.reference import Reference, check_reference
+from chip_classifier.sources.open_source import open_source
+from chip_classifier.sources.source import Source
+from chip_classifier.sources.tar import Tar
 from keras_files.inspect_hdf5 import is_model_file
-
-
-@dataclass(frozen=True)
-class Given:
-    """What the command line gives in place of a work directory.
-
-    chips: a tar, a zip or a folder of chips; model: a model file, or the folder of its two files;
-    ports: the text of each string port that is set.
-    """
-
-    chips: Path
-    model: Path
-    ports: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Inputs:
     """The ports, the chips, the model file, and the .json files beside that.
 
-    reference: the GeoJSON file beside the chips, if there is one.
+    reference: the features beside the chips, if there are any.
     """
 
     ports: Ports
-    chips: Archive | Folder | Zip
+    chips: Source
     model: Path
     beside: Sequence[Path]
-    reference: Path | None = None
+    reference: Reference | None = None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Sentences on what may be wrong with the inputs."""
+        return self.reference.warnings if self.reference else ()
 
 
 def find_inputs(source: Path | Given) -> Inputs:
@@ -61,11 +55,11 @@ def find_inputs(source: Path | Given) -> Inputs:
     """
     if isinstance(source, Path):
         ports = read_ports(source / PORTS)
-        archive = Archive(find_input(source / CHIPS_FOLDER, "tar archive", ARCHIVE_SUFFIXES))
+        archive = Tar(find_input(source / CHIPS_FOLDER, "tar archive", ARCHIVE_SUFFIXES))
         reference = find_reference(source / CHIPS_FOLDER)
         return Inputs(ports, archive, *find_model(source / MODEL_FOLDER), reference)
     ports = parse_ports(source.ports)
-    chips, reference = open_chips(source.chips), find_reference_of(source.chips)
+    chips, reference = open_source(source.chips), find_reference_of(source.chips)
     if source.model.is_dir():
         return Inputs(ports, chips, *find_model(source.model), reference)
     if not source.model.is_file():
@@ -139,7 +133,7 @@ def _list_entries(directory: Path, what: str) -> list[Path]:
         ) from error
 
 
-def find_reference(folder: Path) -> Path | None:
+def find_reference(folder: Path) -> Reference | None:
     """Find the GeoJSON file beside the archive of a work directory; None if there is none.
 
     Raises TaskError if there are several, or if it is no collection of features.
@@ -147,7 +141,7 @@ def find_reference(folder: Path) -> Path | None:
     return _the_only_one(_references_in(folder))
 
 
-def find_reference_of(chips: Path) -> Path | None:
+def find_reference_of(chips: Path) -> Reference | None:
     """Find the GeoJSON file of a folder, a zip or a tar of chips; None if there is none.
 
     It lies in the folder, or as ref.geojson beside the folder, zip or tar, where files with other
@@ -165,13 +159,11 @@ def _references_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if is_reference(path.name) and path.is_file())
 
 
-def _the_only_one(found: Sequence[Path]) -> Path | None:
-    """Return the only one of some GeoJSON files; None if there is none."""
+def _the_only_one(found: Sequence[Path]) -> Reference | None:
+    """Look at the only one of some GeoJSON files; None if there is none."""
     if len(found) > 1:
         raise TaskError(
             f"There may be one {REFERENCE_SUFFIX} file with the chips, but there are "
             f"{len(found)}: {', '.join(map(str, found[:10]))}: leave one of them there."
         )
-    for path in found:
-        require_collection(path)
-    return found[0] if found else None
+    return check_reference(found[0]) if found else None

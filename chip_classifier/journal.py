@@ -21,16 +21,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chip_classifier import VERSION
-from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.answers import NO_CLASS, AnsweredBatch, Answers, Noticed
 from chip_classifier.files import create, odd_kind
-from chip_classifier.noticed import Noticed
 from keras_files.pinned_file import PinnedFile
 
 # How often the journal is synced to the disk at most; between two fast batches it would cost more
@@ -46,13 +45,14 @@ class Expected:
     """What the batches of a task's journal are known to be like.
 
     classes: number of classes; batch_size: chips of each batch but the last; chips: number of chips
-    in the archive, None while it is not known; probabilities: how many each chip has.
+    in the archive, None while it is not known; probabilities: whether a chip has one for
+    each class.
     """
 
     classes: int
     batch_size: int
     chips: int | None
-    probabilities: int = 0
+    probabilities: bool = False
 
 
 class Journal:
@@ -107,39 +107,27 @@ class Journal:
                 batch = _parse_batch(line, len(answers), expected)
                 if batch is None:
                     break
-                answers.add(*batch)
+                answers.add(batch)
                 self._is_empty = False
                 sound += len(line)
         if len(answers):
             self.note = f"Resuming an earlier run of the same task after {len(answers):,} chips."
         return sound
 
-    def add(
-        self,
-        first: int,
-        classes: Sequence[int],
-        certainties: Sequence[float],
-        problems: Mapping[int, str],
-        links: Collection[int],
-        probabilities: Sequence[float] = (),
-        noticed: Collection[str] = (),
-    ) -> None:
-        """Write one batch; arguments as in the lines of the journal.
-
-        Raises OSError if the disk does not take it, or not the ones before.
-        """
-        batch = {
-            "first": first,
-            "classes": list(classes),
-            "certainties": list(certainties),
-            "problems": dict(problems),
-            "links": list(links),
-            "noticed": sorted(noticed),
+    def add(self, batch: AnsweredBatch) -> None:
+        """Write one batch. Raises OSError if the disk does not take it, or not the ones before."""
+        line = {
+            "first": batch.first,
+            "classes": list(batch.classes),
+            "certainties": list(batch.certainties),
+            "problems": dict(batch.problems),
+            "links": list(batch.links),
+            "noticed": sorted(batch.noticed),
         }
-        if len(probabilities):
-            batch["probabilities"] = list(probabilities)
+        if len(batch.probabilities):
+            line["probabilities"] = list(batch.probabilities)
         self._is_empty = False
-        self._append(json.dumps(batch, separators=(",", ":")).encode() + b"\n")
+        self._append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
     def _append(self, line: bytes) -> None:
         if self._sync_error:
@@ -168,13 +156,8 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
 
-def _parse_batch(
-    line: bytes, first: int, expected: Expected
-) -> tuple[list[int], list[float], dict[int, str], list[float], list[str]] | None:
-    """Parse a line of the journal, for Answers.add.
-
-    None if it is not the batch that begins with chip `first`.
-    """
+def _parse_batch(line: bytes, first: int, expected: Expected) -> AnsweredBatch | None:
+    """Parse a line of the journal; None if it is not the batch that begins with chip `first`."""
     try:
         batch = json.loads(line, object_pairs_hook=_without_repetition)
         classes, certainties = batch["classes"], batch["certainties"]
@@ -191,7 +174,7 @@ def _parse_batch(
             and noticed == sorted({*noticed} & {*Noticed})
             and all(type(n) is int and NO_CLASS <= n < expected.classes for n in classes)
             and len(certainties) == size
-            and len(probabilities) == size * expected.probabilities
+            and len(probabilities) == size * expected.classes * expected.probabilities
             and all(
                 type(value) in (int, float) and math.isfinite(value)
                 for value in itertools.chain(certainties, probabilities)
@@ -202,7 +185,11 @@ def _parse_batch(
         )
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
-    return (classes, certainties, problems, probabilities, noticed) if holds else None
+    if not holds:
+        return None
+    return AnsweredBatch(
+        first, classes, certainties, problems, batch["links"], probabilities, noticed
+    )
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ input/ports.json, input/chips/, input/model/                    what a work dire
 output/results/, output/logs/, status.json                      what a run leaves there
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 # ------------------------------------------------------------------------------ what a run is given
@@ -16,6 +18,20 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # in a folder of chips by any name with this suffix.
 REFERENCE, REFERENCE_SUFFIX = "ref.geojson", ".geojson"
 MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line gives in place of a work directory.
+
+    chips: a tar, a zip or a folder of chips; model: a model file, or the folder of its two files;
+    ports: the text of each string port that is set.
+    """
+
+    chips: Path
+    model: Path
+    ports: Mapping[str, str]
+
 
 # ------------------------------------------------------------------------------ what a run leaves
 

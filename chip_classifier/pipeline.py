@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chip_classifier.answers import Answers
-from chip_classifier.archive import Archive, Chip
 from chip_classifier.cores import allowed_bytes, usable_cores
-from chip_classifier.decode import BGR, ByteBudget, decode_into
+from chip_classifier.decode import ByteBudget, Decoder
 from chip_classifier.errors import UndecodableChip
 from chip_classifier.listing import Listing
+from chip_classifier.names import Names
 from chip_classifier.review.geotiff import TIFF_SUFFIXES, Places
+from chip_classifier.sources.source import Chip
 
 # Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
 # enough that memory stays flat and that most of it is left to the model.
@@ -95,37 +96,36 @@ class Pipeline:
     def __init__(
         self,
         listing: Listing,
-        batch_size: int,
-        size: tuple[int, int],
-        answered: int,
-        bands: tuple[int, ...] | None = BGR,
-        bit_depth: int | None = None,
+        decoder: Decoder,
+        shape: tuple[int, int, int],
+        answered: int = 0,
         places: Places | None = None,
     ) -> None:
         """Start reading.
 
         Args:
             listing: the chips.
-            batch_size: chips per batch; the last batch may have fewer.
-            size: rows and columns to warp the chips to.
+            decoder: what makes pixels of them.
+            shape: chips per batch, of which the last one may have fewer; rows and columns to warp
+                the chips to.
             answered: this many chips, whole batches of them, need no pixels any more.
-            bands, bit_depth: as for decode_chip.
             places: receives those of the tif chips, if they are wanted.
         """
         self.saw_16_bits = False
-        self.listing, self._batch_size, self.places = listing, batch_size, places
-        self._answered, self._bands, self._bit_depth = answered, bands, bit_depth
-        self._shape = (batch_size, *size, len(bands or (1,)))
-        # Offset and size of each chip, 0 where it cannot be decoded again by these.
-        self._where = array("q")
+        self.listing, self._decoder, self.places = listing, decoder, places
+        self._answered, self._shape = answered, (*shape, decoder.channels)
+        # Offset and size of each chip, 0 where it cannot be decoded again by these; in a folder
+        # the path, too.
+        self._where, self._paths = array("q"), Names()
+        self._is_folder = listing.source.file is None
         threads = usable_cores()
         self._decoders = ThreadPoolExecutor(threads, "decode")
         # Chips of a compressed archive wait for a decoder with their data.
         self._waiting = threading.Semaphore(4 * threads)
         self._files = ByteBudget(allowed_bytes(MOST_FILE_BYTES))
         self._group_size = 1
-        if not listing.archive.is_compressed:
-            self._group_size = min(MOST_CHIPS_OF_A_GROUP, max(1, batch_size // (4 * threads)))
+        if not listing.source.is_compressed:
+            self._group_size = min(MOST_CHIPS_OF_A_GROUP, max(1, shape[0] // (4 * threads)))
         self._batches: queue.Queue = queue.Queue(batches_ahead(math.prod(self._shape)))
         threading.Thread(target=self._read, name="read", daemon=True).start()
 
@@ -142,22 +142,22 @@ class Pipeline:
                 for problems in batch.preparing:
                     batch.problems |= problems.result()
             finally:  # what went wrong may be due to a change
-                self.listing.archive.require_unchanged()
+                self.listing.source.require_unchanged()
             yield batch
 
     def _read(self) -> None:
         try:
             batch = Batch(0)
-            archive = self.listing.archive
-            is_plain = isinstance(archive, Archive) and not archive.is_compressed
             group: list[tuple[int, Chip]] = []
             for number, chip in enumerate(self.listing):
-                if len(batch.names) == self._batch_size:
+                if len(batch.names) == self._shape[0]:
                     self._prepare(batch, group)
                     self._batches.put(batch)
                     batch, group = Batch(number), []
                 batch.names.append(chip.name)
-                is_found = is_plain and chip.problem is None and not chip.is_sparse
+                if self._is_folder:
+                    self._paths.extend([chip.name])
+                is_found = chip.problem is None and chip.data is None and not chip.is_sparse
                 self._where.extend((chip.offset, chip.size) if is_found else (0, 0))
                 if chip.link is not None:
                     batch.links[number] = chip.link
@@ -190,7 +190,7 @@ class Pipeline:
     def decode_again(self, number: int) -> np.ndarray | None:
         """Return the pixels of a chip once more, uint8 (rows, columns, 3), B, G, R.
 
-        None if there are none, as where the chips are not in a plain tar.
+        None if there are none, as where the chips come as a stream.
         """
         offset, size = self._where[2 * number : 2 * number + 2]
         if not size:
@@ -198,7 +198,8 @@ class Pipeline:
         pixels = np.empty((1, *self._shape[1:]), np.uint8)
         self._waiting.acquire()
         files = self._files.take(size)
-        group = [(number, Chip("", offset=offset, size=size))]
+        path = self._paths[number] if self._is_folder else ""
+        group = [(number, Chip(path, offset=offset, size=size))]
         return None if self._decode(pixels, number, group, files) else to_bgr(pixels)[0]
 
     def _has_place(self, chip: Chip) -> bool:
@@ -215,7 +216,7 @@ class Pipeline:
         """
         problems = {}
         try:
-            read = self.listing.archive.reader([chip for _, chip in group])
+            read = self.listing.source.reader([chip for _, chip in group])
             for number, chip in group:
                 try:
                     data = read(chip)
@@ -224,11 +225,13 @@ class Pipeline:
                     if pixels is None:
                         continue
                     row = pixels[number - first]
-                    has_16_bits = decode_into(row, data, self._bands, self._bit_depth)
+                    has_16_bits = self._decoder.decode_into(row, data)
                 except UndecodableChip as error:
                     problems[number] = str(error)
                 else:
-                    if has_16_bits and self._bit_depth is None:  # only ever set: by any thread
+                    if (
+                        has_16_bits and self._decoder.bit_depth is None
+                    ):  # only ever set: by any thread
                         self.saw_16_bits = True
         finally:
             self._files.give_back(files)
@@ -245,7 +248,7 @@ def batches_to_compute(pipeline: Pipeline, answers: Answers) -> Iterator[Batch]:
     answered = len(answers)
     for batch in pipeline:
         if pipeline.listing.error:
-            pipeline.listing.archive.require_unchanged()
+            pipeline.listing.source.require_unchanged()
             raise pipeline.listing.error
         answers.names.extend(batch.names)
         answers.links |= batch.links

@@ -1,4 +1,4 @@
-"""The task's ports: ports.json and the input directories -> settings that are checked."""
+"""The task's string ports, parsed one by one; what they mean for a model is settled in settings."""
 
 import math
 import re
@@ -11,10 +11,8 @@ import numpy as np
 from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.errors import TaskError
 from chip_classifier.ports_json import PortError, read_texts
-from keras_files.open_model import OpenedModel
 
 # Ports that are absent mean these values (the task's documentation).
-DEFAULT_SIZE = 224
 DEFAULT_BATCH = 100
 
 # The modes of keras.applications.imagenet_utils.preprocess_input, and two for which Keras has no
@@ -204,39 +202,3 @@ PARSERS = {
     "bit_depth": parse_bit_depth,
     "probabilities": parse_probabilities,
 }
-
-
-def chip_size(ports: Ports, model: OpenedModel, model_name: str) -> tuple[int, int]:
-    """Decide on the rows and columns that chips are warped to.
-
-    The port's size, else the model's own, else 224. Raises TaskError if the model is of another
-    size than the port.
-    """
-    rows, columns = model.input_size
-    if ports.size is not None:
-        if (rows or ports.size, columns or ports.size) != (ports.size, ports.size):
-            raise TaskError(
-                f"The port size is {ports.size}, but {model_name} takes chips of "
-                f"{rows or 'any'} x {columns or 'any'} (rows x columns): set size to that, or "
-                "leave it out."
-            )
-        return ports.size, ports.size
-    return rows or DEFAULT_SIZE, columns or DEFAULT_SIZE
-
-
-def class_names(ports: Ports, outputs: int) -> tuple[str, ...]:
-    """Name the classes of a model with that many outputs; one (sigmoid) output means two classes.
-
-    Raises TaskError if the port classes has another number of names.
-    """
-    classes = max(outputs, 2)
-    if ports.classes is None:
-        return tuple(str(number) for number in range(classes))
-    if len(ports.classes) != classes:
-        hint = ", separated by commas" if ";" in "".join(ports.classes) else ""
-        raise TaskError(
-            f"The port classes has {len(ports.classes)} name(s), but the model has {outputs} "
-            f"output(s), for {classes} classes: give {classes} names in the order of "
-            f"training{hint}."
-        )
-    return ports.classes

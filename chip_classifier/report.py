@@ -3,19 +3,22 @@
 import contextlib
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from chip_classifier import VERSION
-from chip_classifier.answers import Answers
-from chip_classifier.archive import Archive
-from chip_classifier.journal import Journal
-from chip_classifier.log import log, warn
-from chip_classifier.noticed import warn_about
-from chip_classifier.ports import Ports
+from chip_classifier.classifier import Classifier
+from chip_classifier.inputs import Inputs
+from chip_classifier.log import Warnings, clock_time, log, say
 from chip_classifier.preprocessing import Preprocessing
-from chip_classifier.progress import duration, say
+from chip_classifier.record import Record
+from chip_classifier.review.page import (
+    RunFacts,
+)
+from chip_classifier.settings import Settings
+from chip_classifier.sources.source import Source
 from keras_files.open_model import OpenedModel
 
 # Those whose versions are in the log.
@@ -25,50 +28,53 @@ PACKAGES = (
 )
 
 
-def settings_in_force(
-    ports: Ports, size: tuple[int, int], preprocessing: Preprocessing
-) -> dict[str, str]:
-    """Write the ports in force as text, for the log, for the page and for the journal."""
-    value = set(preprocessing.value)
-    numbers = preprocessing.value if len(value) > 1 else tuple(value)
-    grey = preprocessing.bands is None
-    return {
-        "classes": ", ".join(ports.classes) if ports.classes else "numbers",
-        "size": f"{size[0]} x {size[1]}",
-        "deploy_batch": str(ports.deploy_batch),
-        "preprocessing": ports.preprocessing,
-        "normalization_vector": _of_rgb(preprocessing.vector, preprocessing),
-        "normalization_value": _of_rgb(numbers, preprocessing) or "None",
-        "bands": "grey value" if grey else ",".join(map(str, preprocessing.named_bands)),
-        "bit_depth": str(ports.bit_depth or "that of the file"),
-        "probabilities": str(ports.probabilities),
-    }
-
-
-def _of_rgb(numbers: Sequence[float], preprocessing: Preprocessing) -> str:
-    """Write numbers of the model's bands in the order in which the ports give them: R,G,B."""
-    is_bgr = len(preprocessing.vector) == 3 and not preprocessing.flips
-    return ",".join(map(str, numbers[::-1] if is_bgr else numbers))
-
-
-def log_settings(
-    settings: Mapping[str, str], archive: Archive, model_path: Path, opened: OpenedModel
-) -> None:
+def log_settings(settings: Settings, inputs: Inputs, model: OpenedModel) -> None:
     """Log what the run is made of: versions, inputs, ports in force."""
     log.info("deploy-chip-classifier %s, Python %s", VERSION, platform.python_version())
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             log.info("%s %s", package, version(package))
-    log.info("Chips: %s, %d bytes", archive.path.name, archive.size)
-    log.info("Model: %s, %s", model_path.name, opened.description)
-    for port, value in settings.items():
+    log.info("Chips: %s, %d bytes", inputs.chips.path.name, inputs.chips.size)
+    log.info("Model: %s, %s", inputs.model.name, model.description)
+    for port, value in settings.in_force.items():
         log.info("Port %s: %s", port, value)
-    if opened.head.owed:
+    if model.head.owed:
         log.info(
             "The model was trained with a loss that computes a %s from its outputs (from_logits): "
             "the task computes it too.",
-            opened.head.owed,
+            model.head.owed,
         )
+
+
+def log_classifier(classifier: Classifier) -> None:
+    """Log and print on which devices the model was loaded."""
+    log.info("Device: %s", classifier.device)
+    say(f"Computing on {classifier.device}.")
+    log.info("Time to load the model: %.2f s", classifier.seconds)
+
+
+def facts_of(
+    inputs: Inputs,
+    model: OpenedModel,
+    classifier: Classifier,
+    record: Record,
+    started: datetime,
+) -> RunFacts:
+    """Say what a run that began then was, for the page, and log what the model was fed."""
+    settings = classifier.settings
+    return RunFacts(
+        archive=inputs.chips.path.name,
+        model=inputs.model.name,
+        model_description=model.description,
+        classes=classifier.class_names,
+        ports=settings.in_force,
+        device=classifier.device,
+        seconds=record.seconds,
+        chips_per_second=record.rate,
+        started=started.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        version=VERSION,
+        fed=log_fed(settings.preprocessing, record.fed),
+    )
 
 
 def log_fed(preprocessing: Preprocessing, fed: Sequence[tuple[float, float, float]]) -> list[str]:
@@ -86,27 +92,17 @@ def log_fed(preprocessing: Preprocessing, fed: Sequence[tuple[float, float, floa
     return lines
 
 
-def log_resume(journal: Journal, answers: Answers) -> None:
-    """Log and print what the journal of an earlier run meant for this one; warn as that one did."""
-    if journal.note:
-        log.info(journal.note)
-        say(journal.note)
-    for number, problem in answers.problems.items():
-        log.warning("Chip number %d was not classified by the earlier run: %s", number, problem)
-    warn_about(answers.noticed)
-
-
-def log_archive(archive: Archive) -> None:
-    """Log what was noticed about the archive while it was read."""
+def log_archive(archive: Source, warnings: Warnings) -> None:
+    """Log what was noticed about the archive while it was read, and warn about it."""
     for what, number in archive.passed_over.items():
         log.info("Passed over in the archive: %d %s", number, what)
     if archive.first_passed_over is not None:
-        warn(
+        warnings.add(
             f"{archive.passed_over['other files']:,} file(s) of the archive are no chips and were "
             f"passed over, the first is '{archive.first_passed_over}'."
         )
     if archive.left_behind:
-        warn(
+        warnings.add(
             f"Data follows the end of the archive {archive.path.name} and was not read: if "
             "archives were joined with cat, join them with 'tar --concatenate' instead."
         )
@@ -128,7 +124,7 @@ def summarize(
     """
     missing, total = reasons.total(), counts.total() + reasons.total()
     say(
-        f"Classified {counts.total():,} of {total:,} chips in {duration(seconds)} "
+        f"Classified {counts.total():,} of {total:,} chips in {clock_time(seconds)} "
         f"({rate:,.1f} chips/s without start-up)."
     )
     empty = [name for name, number in counts.items() if number == 0]

@@ -14,8 +14,7 @@ from enum import Enum
 
 import numpy as np
 
-from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_PIXELS
-from chip_classifier.archive import MAX_CHIP_BYTES
+from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_BYTES, MAX_CHIP_PIXELS
 from chip_classifier.errors import UndecodableChip
 from chip_classifier.tiff_tags import MAX_KEPT_BYTES, Directory, read_directory
 

@@ -122,7 +122,7 @@ _CACHES = {
 
 
 def read_code(text: str) -> list[Code]:
-    """The candidates for the code object that a Lambda layer keeps as text, newest Python first.
+    """Read the code object that a Lambda layer keeps as text: candidates, newest Python first.
 
     Args:
         text: base64, or in Keras before 2.1 the bytes themselves (raw_unicode_escape).
@@ -146,7 +146,7 @@ def read_code(text: str) -> list[Code]:
 
 
 def _find_layout(data: bytes) -> _Layout:
-    """The one layout that the bytes have from end to end."""
+    """Return the one layout that the bytes have from end to end."""
     if len(data) > MAX_BYTES:
         raise CodeError(f"its code has {len(data)} bytes, more than plain arithmetic needs")
     for layout in _LAYOUTS:
@@ -194,7 +194,7 @@ class _Scan:
         return known and self._data[begin : begin + 1] in (b"s", b"\xf3")
 
     def field(self, kind: str) -> bool:
-        """Go past a field; whether it was there and of this kind."""
+        """Go past a field; return whether it was there and of this kind."""
         try:
             if kind == "line":
                 return self._take(4) != b""
@@ -212,7 +212,7 @@ class _Scan:
         return struct.unpack(form, self._take(struct.calcsize(form)))[0]
 
     def item(self, depth: int = 0) -> tuple[str, int]:
-        """Go past an object; its kind, and how many objects it is with all in it.
+        """Go past an object; return its kind, and how many objects it is with all in it.
 
         Raises:
             IndexError, struct.error: the data do not hold one here.
@@ -285,7 +285,7 @@ class _Scan:
 
 
 def _unmarshal(data: bytes, version: Version) -> Code | None:
-    """The code object as one version reads it, None if that version cannot have written it."""
+    """Return the code object as one version reads it, None if that one cannot have written it."""
     from xdis.op_imports import get_opcode_module
     from xdis.unmarshal import load_code
     from xdis.version_info import PythonImplementation
@@ -322,14 +322,14 @@ def _unmarshal(data: bytes, version: Version) -> Code | None:
 
 @functools.cache
 def _magic(version: Version) -> int:
-    """The number by which files of a Python's byte code are told."""
+    """Return the number by which files of a Python's byte code are told."""
     from xdis.magics import by_version, magic2int
 
     return magic2int(by_version[".".join(map(str, version))])
 
 
 def _instructions(code: bytes, version: Version, opcodes: Any) -> Iterator[tuple[str, int]]:
-    """Name and argument of each instruction.
+    """Yield name and argument of each instruction.
 
     Raises:
         IndexError, ValueError: this version of Python has no such instructions.
@@ -357,7 +357,7 @@ def _instructions(code: bytes, version: Version, opcodes: Any) -> Iterator[tuple
 
 
 def _constant(value: Any) -> Any:
-    """A constant in the types of this Python."""
+    """Return a constant in the types of this Python."""
     if isinstance(value, tuple):
         return tuple(_constant(item) for item in value)
     if isinstance(value, (str, bytes)):

@@ -73,7 +73,7 @@ class Looker:
     """
 
     def __init__(self, file: h5py.File, start: int | None, size: int) -> None:
-        """Begin.
+        """Begin with nothing read.
 
         Args:
             file: the open HDF5 file.
@@ -148,7 +148,7 @@ class Looker:
         return {**found, "dtype": "<f4", "size": len(self.blocks[-1])}
 
     def _offset(self, dataset: h5py.Dataset) -> int | None:
-        """Where in the model file the values lie in one piece, in a type that numpy has."""
+        """Return where in the model file the values lie in one piece, in a type of numpy."""
         kind, size = dataset.dtype.kind, dataset.size * dataset.dtype.itemsize
         if self._start is None or kind == "b" or not size:
             return None
@@ -184,7 +184,7 @@ class Looker:
         return found
 
     def _as_text(self, value: Any) -> str | list[str]:
-        """An attribute as text: old files hold bytes."""
+        """Return an attribute as text: old files hold bytes."""
         several = isinstance(value, np.ndarray)
         parts = [
             part.decode(errors="surrogateescape") if isinstance(part, bytes) else str(part)
@@ -235,7 +235,7 @@ def _look(file: PinnedFile) -> tuple[Found, list[bytes]]:
 
 
 def is_model_file(path: Path) -> bool:
-    """Whether a file begins as those do that `look` takes.
+    """Return whether a file begins as those do that `look` takes.
 
     HDF5 may lie behind 512, 1024, 2048, ... bytes.
     """
@@ -246,7 +246,7 @@ def is_model_file(path: Path) -> bool:
 
 
 def _name_content(file: PinnedFile) -> str:
-    """What a file is that is no model file, and what to do."""
+    """Return what a file is that is no model file, and what to do."""
     start = file.read(0, 1024).lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return (
@@ -261,7 +261,7 @@ def _name_content(file: PinnedFile) -> str:
 
 
 def _checked_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """One file of a .keras archive, unless it declares far more bytes than it stores."""
+    """Return one file of a .keras archive, unless it declares far more bytes than it stores."""
     if name not in archive.namelist():
         raise Refusal(
             f"this zip archive has no {name}, so it is no .keras file: save the model again "
@@ -282,7 +282,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _weights(file: PinnedFile, archive: zipfile.ZipFile) -> tuple[BinaryIO, int | None]:
-    """The HDF5 file in a .keras archive, and where in that it begins, if it is stored as it is."""
+    """Return the HDF5 file in a .keras archive, and where it begins if it is stored as it is."""
     info = _checked_member(archive, WEIGHTS)
     if info.compress_type != zipfile.ZIP_STORED:
         return io.BytesIO(archive.read(info)), None

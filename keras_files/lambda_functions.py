@@ -43,7 +43,7 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _whole(value: Any, what: str) -> Any:
-    """An integer, or a list of them."""
+    """Return an integer, or a list of them."""
     value = as_plain(value)
     if not all(type(item) is int for item in (value if isinstance(value, list) else [value])):
         raise CodeError(f"{what} is no integer")
@@ -51,7 +51,7 @@ def _whole(value: Any, what: str) -> Any:
 
 
 def _axes(axis: Any) -> int | list[int]:
-    """An axis, or several: all of them would include that of the batch."""
+    """Return an axis, or several: all of them would include that of the batch."""
     if axis is None:
         raise CodeError("a function without an axis mixes the chips of a batch")
     return _whole(axis, "an axis")
@@ -250,7 +250,7 @@ def _size(size: Any) -> list[int]:
 
 
 def _has_tensorflow_2(era: Era) -> bool:
-    """Whether the file says so: Keras "2.2.4-tf" stood in TensorFlow 1.13 to 2.1."""
+    """Return whether the file says so: Keras "2.2.4-tf" stood in TensorFlow 1.13 to 2.1."""
     version = re.match(r"(\d+)\.(\d+)", era.version)
     return (
         not era.is_package and version is not None and (2, 3) <= tuple(map(int, version.groups()))
@@ -260,7 +260,7 @@ def _has_tensorflow_2(era: Era) -> bool:
 def _resize(
     g: Graph, x: Any, size: Any, method: Any = "bilinear", antialias: Any = False
 ) -> Tensor:
-    """tf.image.resize of TensorFlow 2; in 1 the same name placed the pixels otherwise."""
+    """Add tf.image.resize of TensorFlow 2; in 1 the same name placed the pixels otherwise."""
     if not _has_tensorflow_2(g.era):
         raise CodeError(
             f"it calls 'tf.image.resize', and Keras {g.era.version} does not tell whether that of "
@@ -271,7 +271,7 @@ def _resize(
 
 
 def _resize_tensorflow_1(g: Graph, x: Any, size: Any, align_corners: Any = False) -> Tensor:
-    """tf.image.resize_bilinear, and resize_images, of TensorFlow 1: without half pixels."""
+    """Add tf.image.resize_bilinear, or resize_images, of TensorFlow 1: without half pixels."""
     if _flag(align_corners):
         raise CodeError("it resizes with align_corners, which is not computed here")
     rows, columns = _size(size)
@@ -315,7 +315,7 @@ def _k_round(g: Graph, x: Any) -> Tensor:
 
 
 def _k_l2_normalize(g: Graph, x: Any, axis: Any = None) -> Tensor:
-    """On Theano there was nothing that keeps it from dividing by 0."""
+    """Divide by the norm; on Theano nothing kept that from being a division by 0."""
     if g.era.backend != "theano":
         return _l2_normalize(g, x, axis)
     squares = g.add("math.square", _tensor(x))
@@ -330,7 +330,7 @@ def _k_batch_flatten(g: Graph, x: Any) -> Tensor:
 def _k_resize_images(
     g: Graph, x: Any, height_factor: Any, width_factor: Any, data_format: Any
 ) -> Tensor:
-    """To the nearest pixel, for which every backend of every era repeated each value."""
+    """Repeat each value: all that the backends of every era agreed on."""
     old = {"th": "channels_first", "tf": "channels_last"}
     data_format = _choice(data_format, {*old, *old.values()})
     size = [_whole(factor, "the factor of a resizing") for factor in (height_factor, width_factor)]
@@ -374,7 +374,7 @@ def _np_array(g: Graph, value: Any, dtype: Any = None) -> np.ndarray:
 
 
 def _each(modules: str, names: str, make: Callable[[str], Function], prefix: str) -> dict[str, Any]:
-    """Functions of one kind with the same name in several modules, by the names of all."""
+    """Return functions of one kind that several modules have, by the names of all."""
     return {
         " ".join(f"{module}.{name}" for module in modules.split()): make(prefix + name)
         for name in names.split()
@@ -505,7 +505,7 @@ FIRST_ARGUMENTS = words(
 
 
 def call_function(graph: Graph, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """What a function gives, by the name under which the code knows it.
+    """Return what a function gives, by the name under which the code knows it.
 
     Raises:
         CodeError: it is not in the table, or not with such arguments.

@@ -64,7 +64,7 @@ class Machine:
         self.closure = dict(zip(code.free, closure, strict=True))
 
     def run(self) -> Any:
-        """What the function gives.
+        """Return what the function gives.
 
         Raises:
             CodeError: it needs what is in no table, or no Python wrote it.
@@ -99,13 +99,13 @@ class Machine:
         return self.stack.pop()
 
     def pop_several(self, count: int) -> list[Any]:
-        """The last values of the stack, in their order."""
+        """Take the last values of the stack, in their order."""
         if count > len(self.stack):
             raise IndexError("the stack is too short")
         return [self.stack.pop() for _ in range(count)][::-1]
 
     def look_up(self, name: str) -> Any:
-        """What a global name stands for."""
+        """Return what a global name stands for."""
         if name in CONSTANTS:
             return CONSTANTS[name]
         if name in FUNCTIONS:
@@ -118,7 +118,7 @@ class Machine:
         return Name(MODULES[name])
 
     def attribute(self, name: str) -> Any:
-        """What stands under a name in the module on the stack."""
+        """Return what stands under a name in the module on the stack."""
         owner = self.pop()
         if not isinstance(owner, Name) or owner.path in FUNCTIONS:
             raise CodeError(f"it uses '.{name}' of an array or a function")
@@ -138,7 +138,7 @@ class Machine:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    """A power of numbers, none of more bits than MAX_INTEGER has."""
+    """Return a power of numbers, none of more bits than MAX_INTEGER has."""
     whole = isinstance(base, int) and isinstance(exponent, int) and exponent > 0
     if whole and base.bit_length() * exponent > MAX_INTEGER.bit_length():
         raise CodeError("it computes an integer of more than 60 bits")
@@ -205,7 +205,7 @@ def _combine(graph: Graph, how: _Operator, left: Any, right: Any) -> Any:
 
 
 def _combine_arrays(how: _Operator, left: Any, right: Any) -> np.ndarray:
-    """Constants of NumPy: integers stay such, which counts for a / of Python 2."""
+    """Combine constants of NumPy: integers stay such, which counts for a / of Python 2."""
     if how.sign not in ("+", "-", "*", "/"):
         # in float32 or float64, as the version of NumPy has it: a whole number may jump by one
         raise CodeError(f"it computes {how.sign} with an array of NumPy")
@@ -216,7 +216,7 @@ def _combine_arrays(how: _Operator, left: Any, right: Any) -> np.ndarray:
 
 
 def _divide_python2(machine: Machine, _: int) -> None:
-    """The / of Python 2, where 1/2 is 0; of an array of floats it is as ever."""
+    """Divide as Python 2 does, where 1/2 is 0; an array of floats is divided as ever."""
     left, right = machine.pop_several(2)
     if any(isinstance(v, np.ndarray) and v.dtype.kind == "i" for v in (left, right)):
         raise CodeError("it divides arrays of integers in Python 2")
@@ -233,7 +233,7 @@ def _binary_op(machine: Machine, argument: int) -> None:
 
 
 def _compare(machine: Machine, argument: int) -> None:
-    """<, <=, >, >= of arrays; from 3.12 on other bits come before their number."""
+    """Compare arrays by <, <=, >, >=; from 3.12 on other bits come before their number."""
     shift = {(3, 12): 4, (3, 13): 5}.get(machine.code.version, 0)
     number = argument >> shift
     operation = COMPARISONS[number] if number < len(COMPARISONS) else None
@@ -262,7 +262,7 @@ def _subscript(machine: Machine, _: int) -> None:
 
 
 def _part(graph: Graph, value: Any, index: Any) -> Any:
-    """value[index]: of an array, of a list of arrays, of a constant."""
+    """Return value[index] of an array, a list of arrays or a constant."""
     if isinstance(value, Tensor):
         spec = list(index) if isinstance(index, (list, tuple)) else [index]
         for item in spec:
@@ -320,7 +320,7 @@ def _store_fast_twice(machine: Machine, argument: int) -> None:
 
 
 def _load_deref(machine: Machine, place: int) -> None:
-    """From 3.11 on the free variables are counted after the local ones."""
+    """Push a free variable; from 3.11 on they are counted after the local ones."""
     place -= len(machine.code.variables) if machine.code.version >= (3, 11) else 0
     if place < 0:
         raise IndexError("no free variable")
@@ -328,7 +328,7 @@ def _load_deref(machine: Machine, place: int) -> None:
 
 
 def _push_beside_null(machine: Machine, value: Any, null: int) -> None:
-    """From 3.13 on the NULL comes after the function."""
+    """Push a function; from 3.13 on the NULL comes after it."""
     values = [value, NULL] if machine.code.version >= (3, 13) else [NULL, value]
     machine.stack += values if null else [value]
 
@@ -350,7 +350,7 @@ def _load_method(machine: Machine, argument: int) -> None:
 
 
 def _import_name(machine: Machine, argument: int) -> None:
-    """Nothing is imported: a module is a name here."""
+    """Push a module, which is a name here: nothing is imported."""
     level, wanted = machine.pop_several(2)
     name = machine.code.names[argument]
     if type(level) is not int or level not in (0, -1) or name not in IMPORTS:
@@ -370,7 +370,7 @@ def _import_from(machine: Machine, argument: int) -> None:
 
 
 def _call_function(machine: Machine, argument: int) -> None:
-    """Before 3.6 with names and values of keywords on the stack, their number in the high byte."""
+    """Call a function; before 3.6 with keywords on the stack, their number in the high byte."""
     old = machine.code.version < (3, 6)
     pairs = machine.pop_several(2 * (argument >> 8)) if old else []
     args = machine.pop_several(argument & 255 if old else argument)
@@ -429,7 +429,7 @@ def _copy(machine: Machine, place: int) -> None:
 
 
 def _rotate(count: int) -> Callable[[Machine, int], None]:
-    """The last value goes below the others."""
+    """Return an instruction that puts the last value below the others."""
 
     def rotate(machine: Machine, _: int) -> None:
         *others, last = machine.pop_several(count)

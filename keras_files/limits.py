@@ -39,7 +39,7 @@ def run_limited(
     seconds: float,
     memory: int,
 ) -> bytearray:
-    """Call a function in a copy of this process (fork), within limits, and give what it yields.
+    """Call a function in a copy of this process (fork), within limits; return what it yields.
 
     The copy has one open file, can open and write no other, and starts no process. It goes on until
     its time is up where this process is killed.
@@ -115,7 +115,7 @@ def _serve(
     cpu_seconds: int,
     memory: int,
 ) -> NoReturn:
-    """What the copy does: take its limits, work, hand over, and end at once."""
+    """Take the limits, work, hand over, and end at once: what the copy does."""
     code, shortage = 1, SHORTAGE
     try:
         gc.disable()  # it would end what belongs to the other process
@@ -142,7 +142,7 @@ def _close_all_but(*kept: int) -> None:
 
 
 def _take_limits(cpu_seconds: int, now: int | None, memory: int) -> int:
-    """Set this process' limits; give what it exits with where memory is too little."""
+    """Set this process' limits; return what it exits with where memory is too little."""
     for kind in ("CORE", "FSIZE", "NOFILE", "NPROC"):
         resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

@@ -14,9 +14,9 @@ class Layer:
 
     Attributes:
         kind: the name of its class in Keras 2, "Network" for a model inside the model.
-        config: its arguments as Keras 2 has them, changed as `_mend` says.
+        config: its arguments as Keras 2 has them, changed as `convert_layer` says.
         trainable: False for a frozen layer, which changes the order of the weights in a file.
-        places: role of a weight (see LAYER_WEIGHTS) -> where in the file the array lies.
+        places: role of a weight (see layers) -> where in the file the array lies.
         network: the model inside, or the layer inside of a TimeDistributed.
         refusal: why it cannot be computed, raised once the ends of the model are known to be right.
     """
@@ -85,7 +85,7 @@ class Era:
 
     @property
     def is_package(self) -> bool:
-        """True for the keras package before it became tf.keras (2.4): on TensorFlow 1 or Theano."""
+        """Tell the keras package of its own (to 2.3), on TensorFlow 1 or Theano, from tf.keras."""
         return self.keras == 1 or re.fullmatch(r"2\.[0-3]\.\d+", self.version) is not None
 
 
@@ -94,7 +94,7 @@ def words(text: str) -> set[str]:
 
 
 def with_tensors(value: Any) -> Any:
-    """Plain values in which tf.keras wrote a tensor as [layer, call, output]."""
+    """Return plain values in which tf.keras wrote a tensor as [layer, call, output]."""
     if isinstance(value, list):
         if len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int):
             return Tensor(*value[:3])
@@ -105,7 +105,7 @@ def with_tensors(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Plain values from the forms in which JSON holds them: tensors, slices, arrays, tuples."""
+    """Return plain values of the forms in which JSON holds tensors, slices, arrays, tuples."""
     if isinstance(value, list):
         return [plain(item) for item in value]
     if not isinstance(value, dict):
@@ -127,7 +127,7 @@ def plain(value: Any) -> Any:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All Tensors among the arguments of a call."""
+    """Yield all Tensors among the arguments of a call."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, dict)):

@@ -15,7 +15,6 @@ ACTIVATIONS = words(
     "softplus softsign sparse_plus sparse_sigmoid squareplus swish tanh tanh_shrink"
 )
 ACTIVATIONS_NOT_COMPUTED = words("glu sparsemax threshold")
-ACTIVATION_LAYERS = {"ELU", "LeakyReLU", "ReLU", "Softmax", "ThresholdedReLU"}
 ACTIVATION_ALIASES = {"hard_silu": "hard_swish", "silu": "swish"}
 
 # What an Operation may compute: functions of TensorFlow that are arithmetic on arrays, by their
@@ -148,7 +147,7 @@ GRAPH_OPERATIONS = {
 
 
 def convert_operation(layer: Layer) -> None:
-    """Operations of tf.keras and of Keras 3 -> an Operation that names a function of TensorFlow.
+    """Turn an operation of tf.keras or Keras 3 into an Operation of TensorFlow, in place.
 
     `function` is then one of OPERATIONS, `arguments` are those known beforehand, `constants` those
     by their place among the tensors, or None where the call has all in their places.

@@ -6,70 +6,16 @@ import re
 
 import numpy as np
 
+from keras_files.layers import LAYERS, check_shapes
 from keras_files.model_file import Group, ModelError, names, read_array
-from keras_files.network import Era, Layer, Network, words
-from keras_files.shapes import check_shapes
-
-# The layers that can be opened, and their weights in the order in which Keras creates them.
-# "bias?use_bias": there if the argument `use_bias` is true. After "|": never trainable.
-LAYER_WEIGHTS = {
-    **dict.fromkeys(
-        words(
-            "Activation ActivityRegularization Add Average AveragePooling1D AveragePooling2D "
-            "AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D "
-            "CustomScaleLayer Dot ELU Flatten GlobalAveragePooling1D GlobalAveragePooling2D "
-            "GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D "
-            "Identity InputLayer LeakyReLU MaxPooling1D MaxPooling2D MaxPooling3D Maximum Minimum "
-            "Multiply Operation Permute ReLU RepeatVector Rescaling Reshape Resizing Softmax "
-            "Subtract ThresholdedReLU TimeDistributed UnitNormalization UpSampling1D UpSampling2D "
-            "UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D"
-        ),
-        "",
-    ),
-    **dict.fromkeys(
-        words(
-            "Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose Dense "
-            "LocallyConnected1D LocallyConnected2D MaxoutDense"
-        ),
-        "kernel bias?use_bias",
-    ),
-    **dict.fromkeys(["DepthwiseConv1D", "DepthwiseConv2D"], "depthwise_kernel bias?use_bias"),
-    **dict.fromkeys(
-        ["SeparableConv1D", "SeparableConv2D"], "depthwise_kernel pointwise_kernel bias?use_bias"
-    ),
-    **dict.fromkeys(
-        ["BatchNormalization", "SyncBatchNormalization", "SampleNormalization"],
-        "gamma?scale beta?center | moving_mean moving_variance",
-    ),
-    **dict.fromkeys(["GroupNormalization", "LayerNormalization"], "gamma?scale beta?center"),
-    **dict.fromkeys(
-        words("ConvLSTM1D ConvLSTM2D ConvLSTM3D GRU LSTM SimpleRNN"),
-        "kernel recurrent_kernel bias?use_bias",
-    ),
-    **{
-        kind: " ".join(f"{gate}/kernel {gate}/recurrent_kernel {gate}/bias" for gate in gates)
-        for kind, gates in (("GateGRU", "zrh"), ("GateLSTM", "icfo"))
-    },
-    "AdditiveAttention": "scale?use_scale",
-    "Attention": "scale?use_scale concat_score_weight?concat",
-    "EinsumDense": "kernel bias?bias_axes",
-    "Highway": "kernel carry_kernel bias?use_bias carry_bias?use_bias",
-    "LayerScale": "gamma",
-    "MultiHeadAttention": "query/kernel query/bias?use_bias key/kernel key/bias?use_bias "
-    "value/kernel value/bias?use_bias attention_output/kernel attention_output/bias?use_bias",
-    "Normalization": "| mean?adapted variance?adapted count?adapted",
-    "ParametricSoftplus": "alpha beta",
-    "PReLU": "alpha",
-    "RMSNormalization": "scale",
-    "SReLU": "t_left a_left t_right a_right",
-}
+from keras_files.network import Era, Layer, Network
 
 
 def _roles(layer: Layer) -> dict[str, bool]:
-    """The weights of a layer by role, in the order in which Keras makes them: trainable or not."""
+    """Return a layer's weights by role, in the order of their making: trainable or not."""
     roles = {}
     trainable = True
-    for word in LAYER_WEIGHTS[layer.kind].split():
+    for word in LAYERS[layer.kind].weights.split():
         role, _, condition = word.partition("?")
         if role == "|":
             trainable = False
@@ -79,7 +25,7 @@ def _roles(layer: Layer) -> dict[str, bool]:
 
 
 def _slots(layer: Layer, keras: int) -> tuple[list[tuple[Layer, str]], list[tuple[Layer, str]]]:
-    """The (layer, role) of all weights in a layer or model, in the order of the file.
+    """Return the (layer, role) of all weights in a layer or model, in the order of the file.
 
     Returns:
         The trainable ones, and those that are not; a file has them in this order. In a frozen
@@ -146,7 +92,7 @@ def _place_group(group: Group, layer: Layer, slots: list[tuple[Layer, str]], fil
 
 
 def _sort_names(stored: list[str], slots: list[tuple[Layer, str]]) -> list[str]:
-    """The names in the order of the slots: by their words where these tell, else as they stand.
+    """Return the names in the order of the slots: by their words if these tell, else as they are.
 
     Keras 2 and 3 end a name with "layer/role:0", so that no rule about frozen layers is needed.
     """
@@ -222,12 +168,12 @@ def check_weights(network: Network, era: Era, file: Group) -> None:
 
 
 def read_weight(file: Group, era: Era, layer: Layer, role: str) -> np.ndarray:
-    """A weight as float32, arranged for the formulas."""
+    """Return a weight as float32, arranged for the formulas."""
     return arrange(read_array(file, layer.places[role]), era, layer, role)
 
 
 def arrange(array: np.ndarray, era: Era, layer: Layer, role: str) -> np.ndarray:
-    """A stored weight in the layout of TensorFlow: kernels (rows, columns, in, out)."""
+    """Return a stored weight in the layout of TensorFlow: kernels (rows, columns, in, out)."""
     if not role.endswith("kernel") or array.ndim < 3 or layer.kind == "MaxoutDense":
         return array
     first = layer.config["data_format"] == "channels_first"

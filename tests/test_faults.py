@@ -31,14 +31,13 @@ import pytest
 
 import chip_files
 from chip_classifier import MAX_CHIP_PIXELS
-from chip_classifier.archive import Archive
-from chip_classifier.decode import decode_chip
 from chip_classifier.errors import BrokenArchive, UndecodableChip
 from chip_classifier.layout import TRY_AGAIN
 from chip_classifier.ports import Ports
-from chip_classifier.preprocessing import settle_preprocessing
-from chip_classifier.report import settings_in_force
-from chip_files import Run, make_tar, make_work_dir, run_task, uniform_png
+from chip_classifier.settings import settle
+from chip_classifier.sources.tar import Tar
+from chip_files import Run, decode_chip, make_tar, make_work_dir, run_task, uniform_png
+from keras_files.open_model import open_model
 from measure import fuzz, kill_run
 
 UNIT_PORTS = {"normalization_vector": "0,0,0"}  # the model sees the pixels as they are
@@ -189,9 +188,11 @@ def test_changed_input_starts_anew_and_says_so(
         ("deploy_batch", (1, 10)),
     ],
 )
-def test_no_change_of_a_port_is_too_small_for_starting_anew(port: str, values: tuple) -> None:
+def test_no_change_of_a_port_is_too_small_for_starting_anew(
+    port: str, values: tuple, bands_model: Path
+) -> None:
     both = [Ports(**{port: value}) for value in values]
-    first, second = (settings_in_force(p, (4, 4), settle_preprocessing(p, 3)) for p in both)
+    first, second = (settle(ports, open_model(bands_model)).in_force for ports in both)
     assert first != second
 
 
@@ -599,7 +600,7 @@ def test_metadata_beyond_reason_is_refused_unread(kind: bytes, tmp_path: Path) -
     with path.open("wb") as file:
         file.write(entry("chips/a.png", b"x") + entry("long", type=kind, size=100_000_000))
         file.truncate(file.tell() + 100_001_280)
-    chips = Archive(path).chips()
+    chips = Tar(path).chips()
     assert next(chips).name == "chips/a.png"
     tracemalloc.start()
     with pytest.raises(BrokenArchive, match=r"after the member 'chips/a\.png' .*metadata"):
@@ -628,7 +629,7 @@ def test_sum_of_what_stands_before_a_member_is_bounded(
     path = tmp_path / "a.tar"
     before = b"".join(entry("x", data, type=kind) for kind, data in headers)
     path.write_bytes(entry("c/a.png", b"x") + before + entry("c/b.png", b"x") + END)
-    chips = Archive(path).chips()
+    chips = Tar(path).chips()
     assert next(chips).name == "c/a.png"
     if cause is None:
         assert len(list(chips)) == 1
@@ -642,13 +643,13 @@ def test_sum_of_names_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("chip_classifier.archive.MAX_NAMES_LENGTH", 10_000)
     path = tmp_path / "a.tar"
     path.write_bytes(b"".join(entry(f"c/{'n' * 1000}{n}.png", b"x") for n in range(20)) + END)
-    chips = Archive(path).chips()
+    chips = Tar(path).chips()
     with pytest.raises(BrokenArchive, match="names of more than 10,000 letters in all"):
         list(chips)
     link = entry("c/l.png", type=b"2", linkname="n" * 70_000)
     path.write_bytes(link + END)
     with pytest.raises(BrokenArchive, match="shorter"):
-        list(Archive(path).chips())
+        list(Tar(path).chips())
 
 
 def test_members_that_lie_about_their_sizes_are_not_classified(
@@ -684,7 +685,7 @@ def test_header_that_leads_back_to_itself_ends_the_archive(tmp_path: Path) -> No
     # tarfile of Python with the mending of CVE-2025-8194 refuses it by itself.
     circle = with_field(entry("c/b.png"), 124, tarfile.itn(-512, 12, tarfile.GNU_FORMAT))
     path.write_bytes(entry("c/a.png") + circle + END)
-    chips = Archive(path).chips()
+    chips = Tar(path).chips()
     assert next(chips).name == "c/a.png"
     with pytest.raises(BrokenArchive, match="cut off or damaged"):
         next(chips)
@@ -1295,7 +1296,7 @@ def start_thread_without_memory_for_python(seconds: int) -> tuple[str, str]:
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("nobody noticed"))
     signal.alarm(seconds)
     try:
-        task.wait_for(start)
+        task.supervise(start)
     except BaseException as error:  # noqa: BLE001, it is the result
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         return type(error).__name__, task.explain(error, sys.stderr)
@@ -1316,4 +1317,4 @@ def test_thread_that_dies_ends_the_task(task: ModuleType, monkeypatch: pytest.Mo
         threading.Event().wait(20)  # for ever, if nobody noticed
 
     with pytest.raises(ValueError, match="invalid literal"):
-        task.wait_for(start)
+        task.supervise(start)

@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 import chip_files
-from chip_classifier.ports import Ports, class_names
 from chip_files import (
     TRY_AGAIN,
     Run,
@@ -344,10 +343,6 @@ def test_one_sigmoid_output_is_two_classes(tmp_path: Path) -> None:
         "bluish": {"class": "Yes", "certainty": pytest.approx(values["bluish"], rel=1e-6)},
     }
     assert run.warnings() == []
-
-
-def test_sigmoid_without_names_has_the_classes_0_and_1() -> None:
-    assert class_names(Ports(), 1) == ("0", "1")
 
 
 def test_softmax_and_values_that_are_not_finite(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from chip_classifier.decode import decode_chip
 from chip_classifier.errors import UndecodableChip
+from chip_files import decode_chip
 from tif_reference import read_tif
 
 ROWS, COLUMNS = 23, 37  # no multiple of anything: of a tile, of 8 bits

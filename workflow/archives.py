@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from chip_classifier.layout import ARCHIVE_SUFFIXES, REFERENCE_SUFFIX, is_reference
 from chip_classifier.log import printable
 
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-REFERENCE_SUFFIX = ".geojson"
 WILD = "{}\n"  # Snakemake takes a name with braces for a pattern
 
 
@@ -49,9 +48,7 @@ def lonely_references(names: Iterable[str], archives: Iterable[str]) -> list[str
     """Return the names of the files that look like features, but lie beside no archive."""
     wanted = set(map(reference_of, archives))
     return sorted(
-        printable(name)
-        for name in set(names) - wanted
-        if name.lower().endswith(REFERENCE_SUFFIX) and name[0] != "." and "/" not in name
+        printable(name) for name in set(names) - wanted if is_reference(name) and "/" not in name
     )
 
 

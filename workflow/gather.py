@@ -10,21 +10,36 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from chip_classifier.answers import write_json_object
+from chip_classifier.layout import CLASSIFIED, MAP, STATUS, UNCLASSIFIED, results_of
 from chip_classifier.log import printable
-from workflow.summary import MAP, PAGE, PARTIAL_MAP, read_mark, write_map, write_page
+from workflow.summary import PAGE, PARTIAL_MAP, read_mark, write_map, write_page
 
 NOT_RUN = "not run yet"
 LOST = (
     "Tries of the task that ended without a word: {}. Its machine may have died, or lacked memory: "
     "see Snakemake's messages, and run the same command again."
 )
-RESULTS = ("classified.json", "classified.partial.json", "unclassified.json", "summary.json")
-RESULTS += (MAP, PARTIAL_MAP, PAGE)
+PARTIAL, SUMMARY = "classified.partial.json", "summary.json"
+MERGED = (CLASSIFIED, PARTIAL, UNCLASSIFIED, SUMMARY, MAP, PARTIAL_MAP, PAGE)
 ORDER = ".archives.json"
+
+
+@dataclass
+class Counts:
+    """What an archive that is done has: chips of each class, and chips without one."""
+
+    classes: Counter = field(default_factory=Counter)
+    unclassified: int = 0
+
+    @property
+    def chips(self) -> int:
+        """Return the number of its chips."""
+        return self.classes.total() + self.unclassified
 
 
 def gather(
@@ -54,61 +69,70 @@ def gather(
         for name in archives
     }
     reasons = dict(sorted((reasons | refused).items()))
-    done = [name for name, reason in reasons.items() if reason is None]
-    complete = len(done) == len(reasons)
-    classes: dict[str, Counter] = {name: Counter() for name in done}
-    unclassified: Counter = Counter()
-
-    def all_classified() -> Iterator[tuple[str, object]]:
-        for name in done:
-            for chip, answer in read_entries(results_of(out, name) / "classified.json"):
-                classes[name][answer["class"]] += 1
-                yield f"{name}/{chip}", answer
-
-    def all_unclassified() -> Iterator[tuple[str, object]]:
-        for name in done:
-            path = results_of(out, name) / "unclassified.json"
-            for chip, reason in read_entries(path) if path.exists() else ():
-                unclassified[name] += 1
-                yield f"{name}/{chip}", reason
-
+    counts = {name: Counts() for name, reason in reasons.items() if reason is None}
+    complete = len(counts) == len(reasons)
     out.mkdir(parents=True, exist_ok=True)
-    merged = out / ("classified.json" if complete else "classified.partial.json")
-    write_json_object(merged, all_classified())
-    write_json_object(out / "unclassified.json", all_unclassified())
-    if not unclassified:
-        (out / "unclassified.json").unlink()
-
-    entries = {}
-    for name, reason in reasons.items():
-        if reason is not None:
-            entries[name] = {"status": NOT_RUN if reason == NOT_RUN else "failed", "reason": reason}
-            continue
-        counts = classes[name]
-        entries[name] = {
-            "status": "done",
-            "chips": counts.total() + unclassified[name],
-            "unclassified": unclassified[name],
-            "classes": dict(counts.most_common()),
-        }
-    totals = sum(classes.values(), Counter())
-    chips = totals.total() + unclassified.total()
-    summary = {
-        "complete": complete,
-        "archives": len(reasons),
-        "done": len(done),
-        "chips": chips,
-        "unclassified": unclassified.total(),
-        "classes": dict(totals.most_common()),
-        "tasks": entries,
-    }
-    write_whole(out / "summary.json", summary)
-    write_map(out, done, complete)
+    merged = out / (CLASSIFIED if complete else PARTIAL)
+    write_json_object(merged, _classified(out, counts))
+    write_json_object(out / UNCLASSIFIED, _unclassified(out, counts))
+    if not any(count.unclassified for count in counts.values()):
+        (out / UNCLASSIFIED).unlink()
+    summary = _summary(reasons, counts)
+    write_whole(out / SUMMARY, summary)
+    write_map(out, counts, complete)
     write_page(out, summary)
-    first = f"{len(done):,} of {len(reasons):,} archives are done, {chips:,} chips of them"
-    first += f" ({unclassified.total():,} unclassified): {merged.name}"
+    first = f"{len(counts):,} of {len(reasons):,} archives are done, {summary['chips']:,} chips of "
+    first += f"them ({summary['unclassified']:,} unclassified): {merged.name}"
     missing = [f"{name}: {reason}" for name, reason in reasons.items() if reason is not None]
     return "\n".join(map(printable, [first, *missing]))
+
+
+def _classified(out: Path, counts: Mapping[str, Counts]) -> Iterator[tuple[str, object]]:
+    """Yield the answers of the archives that are done, and count them."""
+    for name, count in counts.items():
+        for chip, answer in read_entries(results_of(out / "tasks" / name) / CLASSIFIED):
+            count.classes[answer["class"]] += 1
+            yield f"{name}/{chip}", answer
+
+
+def _unclassified(out: Path, counts: Mapping[str, Counts]) -> Iterator[tuple[str, object]]:
+    """Yield the reasons of the chips that are not classified, and count them."""
+    for name, count in counts.items():
+        path = results_of(out / "tasks" / name) / UNCLASSIFIED
+        for chip, reason in read_entries(path) if path.exists() else ():
+            count.unclassified += 1
+            yield f"{name}/{chip}", reason
+
+
+def _summary(reasons: Mapping[str, str | None], counts: Mapping[str, Counts]) -> dict:
+    """Return the content of summary.json.
+
+    Args:
+        reasons: name -> why an archive is not done, None if it is.
+        counts: name -> what one that is done has.
+    """
+    tasks: dict[str, dict] = {}
+    for name, reason in reasons.items():
+        if reason is not None:
+            tasks[name] = {"status": NOT_RUN if reason == NOT_RUN else "failed", "reason": reason}
+            continue
+        tasks[name] = {
+            "status": "done",
+            "chips": counts[name].chips,
+            "unclassified": counts[name].unclassified,
+            "classes": dict(counts[name].classes.most_common()),
+        }
+    totals = sum((count.classes for count in counts.values()), Counter())
+    unclassified = sum(count.unclassified for count in counts.values())
+    return {
+        "complete": len(counts) == len(reasons),
+        "archives": len(reasons),
+        "done": len(counts),
+        "chips": totals.total() + unclassified,
+        "unclassified": unclassified,
+        "classes": dict(totals.most_common()),
+        "tasks": tasks,
+    }
 
 
 def why_failed(out: Path, name: str) -> str | None:
@@ -120,7 +144,7 @@ def why_not_finished(out: Path, name: str, tries: int) -> str:
     """Say why a task that was started so many times has not come to its end, in one sentence."""
     work_dir = out / "tasks" / name
     try:
-        status = json.loads((work_dir / "status.json").read_text())
+        status = json.loads((work_dir / STATUS).read_text())
     except (OSError, ValueError):
         log = work_dir / "stdout.log"
         if log.exists() and log.stat().st_size:
@@ -145,11 +169,6 @@ def progress_line(archives: int, finished: int, before: int, chips: int, seconds
     return (
         f"{finished:,} of {archives:,} archives done, {chips / seconds:,.1f} chips/s, {left} left"
     )
-
-
-def results_of(out: Path, name: str) -> Path:
-    """Return the directory that the task of an archive wrote its results to."""
-    return out / "tasks" / name / "output" / "results"
 
 
 def read_entries(path: Path) -> Iterator[tuple[str, object]]:

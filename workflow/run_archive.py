@@ -26,9 +26,22 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-SCRIPT = Path(__file__).resolve().parents[1] / "deploy-chip-classifier.py"
+HOUSE = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(HOUSE))
+from chip_classifier.layout import (
+    CHIPS_FOLDER,
+    CLASSIFIED,
+    FINAL,
+    INPUT,
+    MODEL_FOLDER,
+    PORTS,
+    STATUS,
+    UNCLASSIFIED,
+    results_of,
+)
+
+SCRIPT = HOUSE / "deploy-chip-classifier.py"
 MADE_FROM = "made_from.json"
-FINAL = 1  # the task's exit code if its input has to be changed (explain.py)
 
 
 def absolute(path: str) -> Path:
@@ -74,11 +87,11 @@ def made_from(files: Sequence[Path], trained_with: str) -> str:
 def is_done(work_dir: Path, description: str) -> bool:
     """Return whether the task has succeeded with these inputs, and its results are there."""
     try:
-        status = json.loads((work_dir / "status.json").read_text())
+        status = json.loads((work_dir / STATUS).read_text())
         found = (work_dir / MADE_FROM).read_text()
     except (OSError, ValueError):
         return False
-    classified = work_dir / "output" / "results" / "classified.json"
+    classified = results_of(work_dir) / CLASSIFIED
     return status["status"] == "success" and found == description and classified.exists()
 
 
@@ -86,11 +99,11 @@ def link_input(input_dir: Path, chips: Sequence[Path], model: Path, ports: Path 
     """Make the input directory of a task out of links; chips are what lies in one directory."""
     if input_dir.exists():
         shutil.rmtree(input_dir)
-    for name, file in (*(("chips", file) for file in chips), ("model", model)):
+    for name, file in (*((CHIPS_FOLDER, file) for file in chips), (MODEL_FOLDER, model)):
         (input_dir / name).mkdir(parents=True, exist_ok=True)
         (input_dir / name / file.name).symlink_to(file)
     if ports:
-        (input_dir / "ports.json").symlink_to(ports)
+        (input_dir / PORTS).symlink_to(ports)
 
 
 def docker_command(image: str, work_dir: Path, files: Sequence[Path], gpu: str | None) -> list[str]:
@@ -138,13 +151,11 @@ def mark_as_done(work_dir: Path) -> None:
 
     Raises OSError, ValueError if the task has left no status.
     """
-    status = json.loads((work_dir / "status.json").read_text())
-    results = work_dir / "output" / "results"
+    status = json.loads((work_dir / STATUS).read_text())
+    results = results_of(work_dir)
     chips = 0
     if status["status"] == "success":
-        for file in filter(
-            Path.exists, (results / "classified.json", results / "unclassified.json")
-        ):
+        for file in filter(Path.exists, (results / CLASSIFIED, results / UNCLASSIFIED)):
             with file.open("rb") as lines:
                 chips += sum(1 for _ in lines) - 2  # one chip a line, between braces
     about = "reason" if status["status"] == "failed" else "warning"
@@ -152,8 +163,8 @@ def mark_as_done(work_dir: Path) -> None:
     (work_dir / "done").write_text(json.dumps(mark) + "\n")
 
 
-def main() -> None:
-    """Prepare the work directory and run the task, unless it is done already."""
+def parse_arguments() -> argparse.Namespace:
+    """Return what the command line says; paths are absolute."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--archive", type=absolute, required=True)
     parser.add_argument("--reference", type=absolute, help="features of the chips: a .geojson file")
@@ -163,7 +174,12 @@ def main() -> None:
     parser.add_argument("--trained-with", default="tensorflow")
     parser.add_argument("--gpus", default="", help="numbers of the GPUs to choose one of: 0,1")
     parser.add_argument("--image", help="container image to run instead of the script")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prepare the work directory and run the task, unless it is done already."""
+    arguments = parse_arguments()
     work_dir = arguments.work_dir
     chips = [arguments.archive, *filter(None, [arguments.reference])]
     files = [*chips, arguments.model, *filter(None, [arguments.ports])]
@@ -176,9 +192,9 @@ def main() -> None:
         print("Done already, by an earlier call.")
         mark_as_done(work_dir)
         return
-    (work_dir / "status.json").unlink(missing_ok=True)
+    (work_dir / STATUS).unlink(missing_ok=True)
     (work_dir / MADE_FROM).write_text(description)
-    link_input(work_dir / "input", chips, arguments.model, arguments.ports)
+    link_input(work_dir / INPUT, chips, arguments.model, arguments.ports)
 
     gpu = take_gpu([gpu for gpu in arguments.gpus.split(",") if gpu], work_dir.parent)
     if arguments.image:

@@ -13,10 +13,12 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from chip_classifier.answers import encode_json, whole_file
+from chip_classifier.layout import LOG, MAP, logs_of, results_of
+from chip_classifier.layout import PAGE as PAGE_OF_A_TASK
 from chip_classifier.log import printable
 
 # The files that are written here.
-MAP, PARTIAL_MAP, PAGE = "classified.geojson", "classified.partial.geojson", "summary.html"
+PARTIAL_MAP, PAGE = "classified.partial.geojson", "summary.html"
 RATE = re.compile(r" INFO Total classification time: .* s, ([\d.]+) chips/s$", re.MULTILINE)
 
 
@@ -61,7 +63,7 @@ def write_map(out: Path, done: Iterable[str], complete: bool) -> None:
 def _features(out: Path, done: Iterable[str]) -> Iterator[str]:
     """Yield the features of the tasks, which are one a line (write_collection in geojson.py)."""
     for name in done:
-        path = out / "tasks" / name / "output" / "results" / MAP
+        path = results_of(out / "tasks" / name) / MAP
         if not _is_there(path):
             continue
         with path.open(encoding="ascii") as file:
@@ -108,12 +110,12 @@ def write_page(out: Path, summary: Mapping) -> None:
 
 def _link(out: Path, name: str) -> str | None:
     """Return the address of a task's page, None if there is none."""
-    path = Path("tasks", name, "output", "logs", "preview.html")
+    path = logs_of(Path("tasks", name)) / PAGE_OF_A_TASK
     return quote(str(path)) if _is_there(out / path) else None
 
 
 def _rate(out: Path, name: str) -> float | None:
     """Return the chips per second of a task, from its log; None if it did not come so far."""
-    path = out / "tasks" / name / "output" / "logs" / "out.log"
+    path = logs_of(out / "tasks" / name) / LOG
     found = RATE.search(path.read_text(errors="replace")) if path.exists() else None
     return float(found[1]) if found else None

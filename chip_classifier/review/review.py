@@ -6,6 +6,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.layout import MAP, PAGE
-from chip_classifier.log import harmless, log
+from chip_classifier.log import log
 from chip_classifier.pipeline import Pipeline
+from chip_classifier.record import Record
 from chip_classifier.review.chip_map import draw_map
 from chip_classifier.review.classified_map import map_features, map_footprints
 from chip_classifier.review.final_chips import FinalChips, final_chips
@@ -26,6 +28,7 @@ from chip_classifier.review.page import (
     RunFacts,
     write_page,
 )
+from chip_classifier.review.reference import Reference
 from chip_classifier.review.sample import Sample, thumbnail
 from chip_classifier.review.scores import (
     NO_TRUTH,
@@ -44,13 +47,11 @@ MOST_UNCLASSIFIED = 50  # chips that are named
 class Where(NamedTuple):
     """Where a run's files lie.
 
-    reference: the GeoJSON file beside the chips, or None.
-    results: directory of the results.
+    reference: the features beside the chips, or None.
     logs: directory of the page.
     """
 
-    reference: Path | None
-    results: Path
+    reference: Reference | None
     logs: Path
 
 
@@ -69,23 +70,23 @@ class Review(NamedTuple):
     centres: np.ndarray
 
 
-def review(
-    answers: Answers, sample: Sample, pipeline: Pipeline, run: RunFacts, where: Where
-) -> None:
+def review(record: Record, pipeline: Pipeline, run: RunFacts, where: Where) -> Scores | None:
     """Write classified.geojson, if it is known where the chips lie, and the page; log the truth.
 
     A file that cannot be read or written is warned about.
 
     Args:
-        answers: of all chips.
-        sample: has seen the batches of this run.
+        record: of the run, whose chips are all answered.
         pipeline: has the places of tif chips, and decodes some chips again.
         run: what the page says of the run.
         where: what is read and written.
+    Returns:
+        How right the answers are; None if no true class is known.
     """
+    answers, sample, warnings = record.answers, record.sample, record.warnings
     chips = final_chips(answers)
-    found = review_answers(answers, chips, pipeline, run.classes, where)
-    with harmless(PAGE):
+    found = review_answers(record, chips, pipeline, where)
+    with warnings.instead_of(PAGE):
         wrong = []
         if found.scores:
             wrong = mistakes(found.scores, found.truths, chips.classes, chips.certainties)
@@ -98,31 +99,28 @@ def review(
             ],
             mistaken=mistaken,
         )
+        run = replace(run, warnings=tuple(warnings.sentences))
         write_page(where.logs / PAGE, run, sample, findings)
+    return found.scores
 
 
-def review_answers(
-    answers: Answers,
-    chips: FinalChips,
-    pipeline: Pipeline,
-    class_names: Sequence[str],
-    where: Where,
-) -> Review:
+def review_answers(record: Record, chips: FinalChips, pipeline: Pipeline, where: Where) -> Review:
     """Write classified.geojson, if it is known where the chips lie, and log what is found.
 
     A file that cannot be read or written is warned about. Arguments as for `review`, with the chips
-    that count and the name of each class.
+    that count.
     """
+    class_names = record.class_names
     truths, centres = np.full(len(chips.numbers), NO_TRUTH, np.int32), chips.nowhere()
-    source = where.reference.name if where.reference else "the folders' names"
-    with harmless(MAP):
+    source = where.reference.path.name if where.reference else "the folders' names"
+    with record.warnings.instead_of(MAP):
         if where.reference is None:
-            of_folders = _truths_of_folders(answers, chips, class_names)
+            of_folders = _truths_of_folders(record.answers, chips, class_names)
             truths = truths if of_folders is None else of_folders
             placed = pipeline.places.chips()
-            centres = map_footprints(where.results, placed, answers, chips, class_names)
-        else:
-            matches = map_features(where.results, where.reference, answers, chips, class_names)
+            centres = map_footprints(record, placed, chips)
+        elif where.reference.is_sound:
+            matches = map_features(record, where.reference, chips)
             truths, centres = matches.truths, matches.centres
     scores = score(truths, chips.classes, len(class_names))
     for line in lines_of_scores(scores, class_names, source) if scores else ():

@@ -9,7 +9,7 @@ from PIL import Image
 
 import chip_files
 import tif_layouts
-from chip_classifier.decode import decode_chip
+from chip_files import decode_chip
 from tif_layouts import gdal_tif, outcome, survey, values
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

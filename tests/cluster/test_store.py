@@ -11,7 +11,7 @@ import pytest
 
 from chip_files import assert_succeeded, make_tar, make_work_dir, read_json, run_task, uniform_png
 from cluster import store
-from workflow.test_snakefile import WORKFLOW, call, copy_workflow, engine
+from workflow.test_snakefile import SNAKEFILE, call, copy_workflow, engine
 
 PORTS = {"deploy_batch": "1"}
 PLACE = {
@@ -122,7 +122,7 @@ def test_archives_in_a_store_and_results_in_a_folder(
         for name, file in (("archives", "chips"), ("model", "model.h5"))
     }
     endpoint = ("--storage-s3-endpoint-url", store.ENDPOINT)
-    done = call(engine(tmp_path, *endpoint, snakefile=tmp_path / WORKFLOW[0], **inputs))
+    done = call(engine(tmp_path, *endpoint, snakefile=tmp_path / SNAKEFILE, **inputs))
     assert done.returncode == 0, done.stdout
     merged = read_json(tmp_path / "deployed" / "classified.json")
     assert set(merged) == {"a.tar/a", "b.tar/a"}

@@ -441,10 +441,10 @@ def test_layer_in_an_archive(library: str, name: str, tmp_path: Path) -> None:
 def test_normalization_joins_the_convolution_before_it(
     library: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keras_files import formulas, model
+    from keras_files import model, normalization
 
     left, build = NORMALIZATIONS[name]
-    formula, computed = formulas.LAYERS["BatchNormalization"], []
+    formula, computed = normalization.NORMALIZATIONS["BatchNormalization"], []
 
     def noting(config: dict[str, Any], weights: dict[str, Any], x: Any) -> Any:
         computed.append(bool(weights))

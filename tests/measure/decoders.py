@@ -27,7 +27,7 @@ import numpy as np
 
 import chip_files
 from chip_classifier.cores import usable_cores
-from chip_classifier.decode import decode_chip
+from chip_classifier.decode import Decoder
 
 CHIPS, TURNS = 60, 31  # chips a turn
 SIDE = 256
@@ -80,7 +80,7 @@ def main() -> None:
     for (kind, data), threads in itertools.product(kinds().items(), (1, usable_cores())):
         turns = np.array(
             [
-                [rate(reader, data, threads) for reader in (decode_chip, read_with_opencv)]
+                [rate(reader, data, threads) for reader in (Decoder().decode, read_with_opencv)]
                 for _ in range(TURNS)
             ]
         )

@@ -1,7 +1,6 @@
 """The Snakemake workflow, run by the real engine: complete, with failures, killed, called again."""
 
 import contextlib
-import csv
 import itertools
 import json
 import os
@@ -17,8 +16,6 @@ import numpy as np
 import pytest
 
 import chip_files
-from chip_classifier.answers import write_json_object
-from chip_classifier.layout import ARCHIVE_SUFFIXES, FINAL
 from chip_files import (
     REPOSITORY,
     TIMEOUT_SECONDS,
@@ -29,25 +26,11 @@ from chip_files import (
     run_task,
     uniform_png,
 )
-from workflow import archives, run_archive
-from workflow.gather import read_entries, why_not_finished
-from workflow.run_archive import docker_command
 
 pytest.importorskip("snakemake", reason="needs snakemake: pip install -r tests/requirements.txt")
 
-WORKFLOW = (
-    "workflow/Snakefile",
-    "workflow/archives.py",
-    "workflow/run_archive.py",
-    "workflow/gather.py",
-    "workflow/summary.py",
-    "workflow/summary.html.j2",
-    "chip_classifier/__init__.py",
-    "chip_classifier/answers.py",
-    "chip_classifier/files.py",
-    "chip_classifier/log.py",
-    "chip_classifier/names.py",
-)
+SNAKEFILE = "workflow/Snakefile"
+PACKAGES = ("workflow", "chip_classifier", "keras_files")
 
 
 def engine(
@@ -63,7 +46,7 @@ def engine(
         settings: what goes behind --config besides archives and model; "snakefile" is the workflow,
             "interpreter" the Python that runs Snakemake.
     """
-    snakefile = settings.pop("snakefile", REPOSITORY / "workflow" / "Snakefile")
+    snakefile = settings.pop("snakefile", REPOSITORY / SNAKEFILE)
     interpreter = settings.pop("interpreter", sys.executable)
     named = {"archives": "chips", "model": "model.h5", **settings}
     command = [str(interpreter), "-m", "snakemake", "--snakefile", str(snakefile)]
@@ -253,9 +236,9 @@ results.mkdir(parents=True, exist_ok=True)
 
 def copy_workflow(folder: Path) -> None:
     """Copy the workflow to a folder, with a stand-in in the place of the task."""
-    for name in WORKFLOW:
-        (folder / name).parent.mkdir(exist_ok=True)
-        shutil.copy(REPOSITORY / name, folder / name)
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in PACKAGES:
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
     (folder / chip_files.SCRIPT.name).write_text(STAND_IN)
 
 
@@ -275,7 +258,7 @@ def order(folder: Path, name: str, **content: object) -> None:
 
 def stand_in_engine(folder: Path, *options: str, **settings: object) -> list[str]:
     """Return the command line of the workflow with the stand-in."""
-    return engine(folder, *options, snakefile=folder / WORKFLOW[0], **settings)
+    return engine(folder, *options, snakefile=folder / SNAKEFILE, **settings)
 
 
 def runs_of(folder: Path, name: str) -> list[dict]:
@@ -502,53 +485,3 @@ def test_wrong_settings_are_explained(
     assert wrong.returncode == 1
     assert message in wrong.stdout
     assert "Traceback" not in wrong.stdout
-
-
-# ---------------------------------------------------------------------------------- its functions
-
-
-def test_archives_are_told_as_the_task_tells_them() -> None:
-    assert archives.ARCHIVE_SUFFIXES == ARCHIVE_SUFFIXES
-    assert run_archive.FINAL == FINAL
-
-
-def test_entries_are_read_as_they_were_written(tmp_path: Path) -> None:
-    entries = [
-        ('},\n{"a": 1', {"class": '", "certainty": 0},', "certainty": 1e-10}),
-        ("ä{}", {"class": "{}", "certainty": 0.1}),
-        ("", "the file is empty"),
-    ]
-    for content in (entries, []):
-        write_json_object(tmp_path / "file.json", content)
-        assert list(read_entries(tmp_path / "file.json")) == content
-
-
-def test_task_that_could_not_be_started_is_no_task_that_did_not_run_yet(tmp_path: Path) -> None:
-    assert why_not_finished(tmp_path, "a.tar", 0) == "not run yet"
-    assert "without a word: 3. Its machine" in why_not_finished(tmp_path, "a.tar", 3)
-    (tmp_path / "tasks" / "a.tar").mkdir(parents=True)
-    (tmp_path / "tasks" / "a.tar" / "stdout.log").write_text("docker: command not found")
-    assert "started: see tasks/a.tar/stdout.log" in why_not_finished(tmp_path, "a.tar", 3)
-
-
-def test_container_gets_its_input_read_only_and_one_gpu(tmp_path: Path) -> None:
-    archive = tmp_path / "a.tar"
-    (tmp_path / "real.tar").write_text("")
-    archive.symlink_to("real.tar")
-    command = docker_command("image", tmp_path / "w", [archive], "1")
-    assert command[:3] == ["docker", "run", "--rm"]
-    assert f"type=bind,source={tmp_path / 'real.tar'},target={archive},readonly" in command
-    assert f"type=bind,source={tmp_path / 'w'},target=/mnt/work" in command
-    assert command[command.index("--gpus") + 1] == "device=1"
-    assert "--gpus" not in docker_command("image", tmp_path / "w", [archive], None)
-
-
-def test_mounts_of_paths_with_commas_and_quotes() -> None:
-    archive, work_dir = Path('/a,b/"c".tar'), Path("/w,1:2")
-    command = docker_command("image", work_dir, [archive], None)
-    mounts = [command[n + 1] for n, argument in enumerate(command) if argument == "--mount"]
-    # Docker reads a line of CSV.
-    assert [next(csv.reader([mount])) for mount in mounts] == [
-        ["type=bind", f"source={archive}", f"target={archive}", "readonly"],
-        ["type=bind", f"source={work_dir}", "target=/mnt/work"],
-    ]

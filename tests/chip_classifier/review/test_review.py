@@ -120,7 +120,7 @@ def test_features_get_the_answers(tmp_path: Path, softmax_model: Path, probabili
             "ref.geojson is in EPSG:32633, GeoJSON is in WGS 84",
             False,
         ),
-        ([feature("1", 500_000)], "has coordinates that are no longitudes and latitudes", False),
+        ([feature("1", 500_000)], "is in coordinates that are no longitudes and latitudes", False),
         (collection([feature("1", 1)] * 2)[:-99], "ref.geojson is damaged after feature 1", False),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from chip_classifier.review.scores import (
     NO_TRUTH,
     Scores,
+    class_finder,
     lines_of_scores,
     score,
     truths_of_folders,
@@ -87,6 +88,24 @@ def test_memory_does_not_grow_with_the_square_of_the_classes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("classes", "names", "expected"),
+    [
+        (["Open Water", "b"], ["Open Water", "open_water", "OPEN-WATER ", "openwater"], [0] * 4),
+        (["Open Water", "b"], ["Open", "Waters", "", " ", "c"], [None] * 5),
+        # Where it would make two classes one, the name must be theirs.
+        (["a_b", "a-b", "C"], ["a_b", "a-b", "ab", "a b", "c"], [0, 1, None, None, 2]),
+        (["Wald", "wald"], ["wald", "WALD"], [1, None]),
+        (["Stra\u00dfe", "Geb\u00e4ude"], ["STRASSE", "Geba\u0308ude"], [0, 1]),
+        (["-", "b"], ["", "_", "-"], [None, None, 0]),
+    ],
+)
+def test_classes_are_found_as_people_write_them(
+    classes: list[str], names: list[str], expected: list[int | None]
+) -> None:
+    assert list(map(class_finder(classes), names)) == expected
+
+
+@pytest.mark.parametrize(
     ("paths", "truths"),
     [
         (["chips/a/1.jpg", "chips/b/1.jpg", "chips/a/2.jpg"], [0, 1, 0]),
@@ -95,7 +114,7 @@ def test_memory_does_not_grow_with_the_square_of_the_classes() -> None:
         (["chips/a/1.jpg", "chips/a/2.jpg"], None),  # b may be another name of theirs
         (["chips/a/1.jpg", "chips/b/1.jpg", "chips/c/1.jpg"], None),
         (["chips/a/1.jpg", "chips/b/1.jpg", "chips/1.jpg"], None),
-        (["chips/A/1.jpg", "chips/b/1.jpg"], None),
+        (["chips/A/1.jpg", "chips/b/1.jpg", "chips/ a_/1.jpg"], [0, 1, 0]),
         (["a.jpg", "b.jpg"], None),
         ([], None),
     ],

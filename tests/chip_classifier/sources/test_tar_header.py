@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chip_classifier.archive import Archive
-from chip_classifier.tar_header import BLOCK, read_usual_header
+from chip_classifier.sources.tar import BLOCK, Tar, read_usual_header
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
 NAMES = ("chips/a.jpg", "x" * 100, "/".join(["folder"] * 20) + "/a.jpg", "./a//b.jpg", "a.jpg/")
@@ -114,9 +113,9 @@ def test_archive_is_listed_the_same_with_and_without(
             member.size = number * 7 if member.isreg() else 0
             file.write(member.tobuf(FORMATS[number % 3]) + bytes(-(-member.size // BLOCK) * BLOCK))
         file.write(bytes(2 * BLOCK))
-    archive = Archive(path)
+    archive = Tar(path)
     found = list(archive.chips()), archive.passed_over, archive.left_behind
-    monkeypatch.setattr("chip_classifier.archive.read_usual_header", lambda block: None)
+    monkeypatch.setattr("chip_classifier.sources.tar.read_usual_header", lambda block: None)
     assert (list(archive.chips()), archive.passed_over, archive.left_behind) == found
     assert len(found[0]) > 150
 
@@ -126,4 +125,4 @@ def test_global_header_holds_for_the_members_behind_it(tmp_path: Path) -> None:
     with tarfile.open(path, "w", pax_headers={"path": "other.jpg"}) as tar:
         tar.addfile(tarfile.TarInfo("a.jpg"))
         tar.addfile(tarfile.TarInfo("b.jpg"))
-    assert [chip.name for chip in Archive(path).chips()] == ["other.jpg"] * 2
+    assert [chip.name for chip in Tar(path).chips()] == ["other.jpg"] * 2
