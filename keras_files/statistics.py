@@ -7,13 +7,13 @@ take each chip alone: what they make of other chips can be compared with what th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from keras_files.model_file import ModelError
+from keras_files.model_file import Array, Group, ModelError, read_array
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in
 from keras_files.open_model import OpenedModel
 from keras_files.weights import read_weight
@@ -39,12 +39,17 @@ class Memory:
     compute: float32 (N, rows, columns, bands), as the model gets them -> float64 (N, 2, channels):
         for each chip and channel the mean of what reaches the normalization and of its square, in
         units of the stored statistics: 0 and 1 for what was seen in training.
+    unsettled: how much of the statistics is still what they began with, 0 to 1, as the steps of the
+        last training tell; 0 where the file does not tell these, and for a frozen layer.
+    is_frozen: whether the last training left it as it was.
     """
 
     layer: str
     channels: int
     floor: np.ndarray
     compute: Callable[[np.ndarray], np.ndarray]
+    unsettled: float = 0.0
+    is_frozen: bool = False
 
 
 def recall(opened: OpenedModel) -> Memory | None:
@@ -90,7 +95,51 @@ def recall(opened: OpenedModel) -> Memory | None:
         return np.asarray(model(x), np.float64).reshape(len(x), 2, channels)
 
     floor = np.broadcast_to(epsilon / (variance + epsilon) if epsilon else 0.0, channels)
-    return Memory(str(layer), channels, floor, compute)
+    is_frozen = _is_frozen(part)
+    unsettled = 0.0 if is_frozen else _unsettled(opened.root, layer)
+    return Memory(str(layer), channels, floor, compute, unsettled, is_frozen)
+
+
+def _is_frozen(part: Network) -> bool:
+    """Return whether the last layer of a part was left as it was by the training."""
+    last = part.calls[-1].layer
+    if not part.trainable or not last.trainable:
+        return True
+    return _is_frozen(last.network) if last.network else False
+
+
+def _unsettled(root: Group, layer: Layer) -> float:
+    """Return how much of a layer's statistics is still what they began with."""
+    steps = _steps(root)
+    if steps is None or "Batch" not in layer.kind:
+        return 0.0
+    return float(layer.config.get("momentum", 0.99)) ** steps
+
+
+def _steps(root: Group) -> float | None:
+    """Return how many steps the last training had, None where the file does not tell.
+
+    An optimizer has their number first of all: vars/0 in a .keras archive; "iteration" in an HDF5
+    file, "iterations:0" or "iter:0" in older ones.
+    """
+    places = ["optimizer/vars/0"] if "optimizer/vars/0" in root else []
+    if isinstance(weights := root.get("optimizer_weights"), Group):
+        places += _places(weights, "optimizer_weights")
+    for place in places:
+        array = root[place]
+        if isinstance(array, Array) and array.shape == () and array.dtype.kind in "iuf":
+            return max(0.0, float(read_array(root, place)))
+    return None
+
+
+def _places(group: Group, path: str) -> Iterator[str]:
+    """Yield the paths of the arrays below a group whose name begins with "iter"."""
+    for name in group:
+        item = group[name]
+        if isinstance(item, Group):
+            yield from _places(item, f"{path}/{name}")
+        elif name.startswith("iter"):
+            yield f"{path}/{name}"
 
 
 def first_normalization(network: Network) -> Network | None:

@@ -23,7 +23,7 @@ TIMES_SURER = 8.0
 
 ONE_CLASS = 0.95  # the share of a class from which nearly all chips are of one class
 # How evenly another setting must spread the same chips, in classes of the same size.
-SPREAD_CLASSES = 3.2
+SPREAD_CLASSES = 3.0
 
 # Another setting must be right so much more often, and have at most so many of the errors.
 MORE_RIGHT = 0.1

@@ -149,7 +149,7 @@ class SecondLook:
         if not memory.is_doubtful(in_force):
             return Finding(figures)
         others = [self._distance(recalled, other.preprocessing) for other in self._others]
-        place = memory.nearest(in_force, others)
+        place = memory.nearest(in_force, others, memory.times_nearer(recalled))
         if place is None:
             return Finding(figures)
         other = self._others[place]

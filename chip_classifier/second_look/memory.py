@@ -11,14 +11,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_files.statistics import Memory
+
 # The setting in force is doubted above this distance, and where another one is so many times
 # nearer: as tests/measure/second_look.py has it.
 DOUBTED = 0.2
 TIMES_NEARER = 2.0
-# A model of few epochs has statistics that are still on their way from where they began, so that
-# every setting is at some distance: then more is asked for.
-UNSETTLED = 2.0
+# Of a model of few epochs so much of the statistics is still what they began with, mean 0 and
+# variance 1, that every setting is at some distance: then more is asked for.
+UNSETTLED = 0.05
 TIMES_NEARER_UNSETTLED = 10.0
+
+# Those of a frozen layer are of other pictures, mostly.
+TIMES_NEARER_FROZEN = 4.0
 
 MOST_OF_A_CHANNEL = 1e3  # one channel alone, such as one without variance, is not to decide
 
@@ -45,18 +50,24 @@ def is_doubtful(in_force: float) -> bool:
     return in_force > DOUBTED
 
 
-def nearest(in_force: float, others: Sequence[float]) -> int | None:
+def times_nearer(recalled: Memory) -> float:
+    """Return how many times nearer another setting must be for what a model remembers."""
+    if recalled.is_frozen:
+        return TIMES_NEARER_FROZEN
+    return TIMES_NEARER if recalled.unsettled <= UNSETTLED else TIMES_NEARER_UNSETTLED
+
+
+def nearest(in_force: float, others: Sequence[float], times: float) -> int | None:
     """Return which of the other settings the chips were prepared by in training, by all signs.
 
     Args:
         in_force: the distance with the setting in force.
         others: that with each of the others.
+        times: how many times nearer one of them must be, as `times_nearer` has it.
     Returns:
         The place of the nearest one; None where the signs are not clear.
     """
     if not is_doubtful(in_force) or not len(others):
         return None
     place = int(np.argmin(others))
-    least = others[place]
-    factor = TIMES_NEARER if least < UNSETTLED else TIMES_NEARER_UNSETTLED
-    return place if in_force > factor * least else None
+    return place if in_force > times * others[place] else None
