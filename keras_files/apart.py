@@ -12,10 +12,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_files.network import Call, Layer, Network, Tensor, tensors_in
+from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
 
 # Arguments that name axes, among which the first one is that of the chips.
 _AXES = ("attention_axes", "axes", "axis")
+# Operations on arrays of one rank, and constants of lower rank, that compute each place alone.
+_POINTWISE = words(
+    "cast clip_by_value identity math.abs math.add math.ceil math.cos math.divide math.erf "
+    "math.exp math.expm1 math.floor math.greater math.greater_equal math.less math.less_equal "
+    "math.log math.log1p math.maximum math.minimum math.multiply math.negative math.pow math.round "
+    "math.rsqrt math.sigmoid math.sign math.sin math.softplus math.sqrt math.square math.subtract "
+    "math.tanh math.truediv nn.elu nn.gelu nn.leaky_relu nn.relu nn.relu6 nn.selu nn.sigmoid "
+    "nn.silu nn.softplus nn.softsign nn.swish nn.tanh stop_gradient"
+)
 _SIZES = np.array([0.1, 10, 150])  # of the values of each chip
 
 
@@ -53,6 +62,24 @@ def _cut_out(calls: list[Call], wanted: set[Tensor]) -> Network:
         (t for t in wanted if (t.layer, t.call) in own), key=lambda t: (t.layer, t.call, t.output)
     )
     return Network([call.layer for call in calls], calls, inputs, outputs, [None] * len(inputs))
+
+
+def is_pointwise(part: Network, ranks: set[int]) -> bool:
+    """Return whether a part cannot mix chips, seen without computing it.
+
+    Args:
+        ranks: of the arrays that it takes.
+    """
+    plain = all(call.layer.config.get("function") in _POINTWISE for call in part.calls)
+    deepest = max(_depth([call.args, call.kwargs, call.layer.config]) for call in part.calls)
+    return plain and len(ranks) == 1 and deepest < min(ranks)
+
+
+def _depth(value: Any) -> int:
+    """Return how many lists lie within each other in the arguments of a call."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
 def _can_mix(layer: Layer) -> bool:

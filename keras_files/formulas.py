@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from keras_files.model_file import ModelError
 from keras_files.network import Layer
+from keras_files.nodes import compute_node
 
 Config = dict[str, Any]
 Weights = dict[str, tf.Variable]
@@ -457,14 +458,14 @@ def _concatenate(c: Config, w: Weights, inputs: list[Array]) -> Array:
 
 def _operation(c: Config, w: Weights, *args: Any, **kwargs: Any) -> Array:
     """Call a function of TensorFlow that operations.OPERATIONS allows."""
-    if c["function"] == "getitem":
+    if c["function"] == "getitem" and c["constants"] is None:
         spec = args[1] if len(args) > 1 else kwargs["slice_spec"]
         return args[0][tuple(spec) if isinstance(spec, list) else spec]
     if c["constants"] is not None:
         tensors = iter(args[0] if isinstance(args[0], list) else args)
         count = len(c["constants"]) + (len(args[0]) if isinstance(args[0], list) else 1)
         args = [c["constants"][i] if i in c["constants"] else next(tensors) for i in range(count)]
-        args = [args[:-1], args[-1]] if c["function"] == "concat" else args
+        return compute_node(c["node"], c["arguments"], args)
     if c["function"] == "gather" and isinstance(args[1], list):  # -1: the last one
         axis = kwargs.get("axis", c["arguments"].get("axis", 0))
         args = [args[0], np.asarray(args[1]) % args[0].shape[axis], *args[2:]]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_files.apart import find_parts, mixes_chips
+from keras_files.apart import find_parts, is_pointwise, mixes_chips
 from keras_files.attention import ATTENTION
 from keras_files.formulas import FORMULAS as PLAIN
 from keras_files.formulas import Array, Weights, activate, size_along
@@ -219,9 +219,11 @@ class Model:
             owner: the Lambda layer that it stands for, else "".
         """
         for part in find_parts(network):
-            what = owner or str(part.layers[0])
+            what, given = owner or str(part.layers[0]), [values[start] for start in part.inputs]
+            if is_pointwise(part, {len(_kept(x).shape) for x in given}):
+                continue
             try:
-                mixes = self._mixes(part, [values[start] for start in part.inputs])
+                mixes = self._mixes(part, given)
                 if mixes and not self._mixes(network, inputs):
                     return
             except tf.errors.OpError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from typing import Any
 
 from keras_files.model_file import ModelError
 from keras_files.network import Layer, plain, words
@@ -115,35 +117,118 @@ KERAS3_OPERATIONS: dict[str, tuple[str, dict[str, str]]] = {
 }
 KERAS3_ACTIVATIONS = {"HardSigmoid": "hard_sigmoid_keras3", "HardSilu": "hard_swish"}
 
-# Nodes of TensorFlow's graph, as tf.keras of TensorFlow 2.0 to 2.3 stored an operation.
+# Nodes of TensorFlow's graph, as tf.keras of TensorFlow 1.15 to 2.3 stored an operation, and what
+# each is among OPERATIONS. Computed is the node itself, with its attributes.
 GRAPH_OPERATIONS = {
+    "Abs": "math.abs",
     "Add": "math.add",
+    "AddN": "math.add_n",
     "AddV2": "math.add",
+    "AvgPool": "nn.avg_pool",
+    "BatchMatMul": "linalg.matmul",
+    "BatchMatMulV2": "linalg.matmul",
     "BiasAdd": "nn.bias_add",
+    "BroadcastTo": "tile",
+    "Cast": "cast",
+    "Ceil": "math.ceil",
+    "ClipByValue": "clip_by_value",
+    "Concat": "concat",
     "ConcatV2": "concat",
+    "Cos": "math.cos",
+    "DepthToSpace": "nn.depth_to_space",
+    "Div": "math.divide",
+    "DivNoNan": "math.divide_no_nan",
+    "Elu": "nn.elu",
+    "Equal": "math.equal",
+    "Erf": "math.erf",
+    "EuclideanNorm": "math.reduce_euclidean_norm",
     "Exp": "math.exp",
     "ExpandDims": "expand_dims",
+    "Expm1": "math.expm1",
+    "Floor": "math.floor",
+    "FloorDiv": "math.floordiv",
+    "FloorMod": "math.floormod",
+    "GatherV2": "gather",
+    "Greater": "math.greater",
+    "GreaterEqual": "math.greater_equal",
+    "Identity": "identity",
+    "LRN": "nn.local_response_normalization",
+    "LeakyRelu": "nn.leaky_relu",
+    "Less": "math.less",
+    "LessEqual": "math.less_equal",
+    "Log": "math.log",
+    "Log1p": "math.log1p",
+    "LogSoftmax": "nn.log_softmax",
+    "LogicalAnd": "math.logical_and",
+    "LogicalNot": "math.logical_not",
+    "LogicalOr": "math.logical_or",
+    "MatMul": "linalg.matmul",
     "Max": "math.reduce_max",
+    "MaxPool": "nn.max_pool",
     "Maximum": "math.maximum",
     "Mean": "math.reduce_mean",
+    "Min": "math.reduce_min",
     "Minimum": "math.minimum",
+    "MirrorPad": "pad",
     "Mul": "math.multiply",
+    "MulNoNan": "math.multiply_no_nan",
     "Neg": "math.negative",
+    "NotEqual": "math.not_equal",
+    "OnesLike": "ones_like",
+    "Pack": "stack",
+    "Pad": "pad",
+    "PadV2": "pad",
     "Pow": "math.pow",
+    "Prod": "math.reduce_prod",
     "RealDiv": "math.truediv",
+    "Reciprocal": "math.reciprocal",
     "Relu": "nn.relu",
     "Relu6": "nn.relu6",
     "Reshape": "reshape",
+    "ResizeArea": "image.resize",
+    "ResizeBicubic": "image.resize",
+    "ResizeBilinear": "image.resize",
+    "ResizeNearestNeighbor": "image.resize",
+    "ReverseV2": "reverse",
+    "Round": "math.round",
     "Rsqrt": "math.rsqrt",
+    "ScaleAndTranslate": "image.resize",
+    "Selu": "nn.selu",
+    "Shape": "shape",
     "Sigmoid": "math.sigmoid",
+    "Sign": "math.sign",
+    "Sin": "math.sin",
+    "Slice": "slice",
     "Softmax": "nn.softmax",
+    "Softplus": "math.softplus",
+    "Softsign": "nn.softsign",
+    "SpaceToDepth": "nn.space_to_depth",
+    "Split": "split",
+    "SplitV": "split",
     "Sqrt": "math.sqrt",
     "Square": "math.square",
+    "SquaredDifference": "math.squared_difference",
+    "Squeeze": "squeeze",
+    "StopGradient": "stop_gradient",
+    "StridedSlice": "getitem",
     "Sub": "math.subtract",
     "Sum": "math.reduce_sum",
     "Tanh": "math.tanh",
+    "Tile": "tile",
     "Transpose": "transpose",
+    "Unpack": "unstack",
+    "ZerosLike": "zeros_like",
+} | {
+    name: f"raw_ops.{name}"
+    for name in words(
+        "Atan Atan2 AvgPool3D BatchToSpaceND Conv2D Cosh Cumsum DepthwiseConv2dNative Einsum Erfc "
+        "HSVToRGB IdentityN L2Loss MaxPool3D RGBToHSV Rint Select SelectV2 Sinh SpaceToBatchND Tan "
+        "Xdivy Xlogy"
+    )
 }
+# Their attributes that tf.raw_ops calls otherwise.
+_RENAMED_ATTRIBUTES = {"squeeze_dims": "axis"}
+_TYPES = {"DT_DOUBLE": "float64", "DT_FLOAT": "float32", "DT_HALF": "float16"}
 
 
 def convert_operation(layer: Layer) -> None:
@@ -175,16 +260,42 @@ def convert_operation(layer: Layer) -> None:
     elif kind == "TensorFlowOpLayer":
         node = config["node_def"]
         node = json.loads(node) if isinstance(node, str) else node
-        function = GRAPH_OPERATIONS.get(node["op"], f"raw_ops.{node['op']}")
-        if "keep_dims" in node.get("attr", {}):
-            arguments["keepdims"] = node["attr"]["keep_dims"].get("b", False)
+        function = GRAPH_OPERATIONS.get(node["op"])
+        if function is None:
+            raise _not_arithmetic(layer, f"raw_ops.{node['op']}")
         constants = {int(place): value for place, value in config["constants"].items()}
+        for key, value in node.get("attr", {}).items():
+            arguments[_RENAMED_ATTRIBUTES.get(key, key)] = _attribute(value)
+        layer.kind = "Operation"
+        layer.config = {
+            "function": function,
+            "node": node["op"],
+            "arguments": arguments,
+            "constants": constants,
+        }
+        return
     else:
         function = OPERATORS.get(config["function"], config["function"])
     if function not in OPERATIONS:
-        raise ModelError(
-            f"{layer} calls the function '{function}' of TensorFlow, which is not known to be mere "
-            f"arithmetic, and is never called from a file: {RESAVE}"
-        )
+        raise _not_arithmetic(layer, function)
     layer.kind = "Operation"
     layer.config = {"function": function, "arguments": arguments, "constants": constants}
+
+
+def _not_arithmetic(layer: Layer, function: str) -> ModelError:
+    return ModelError(
+        f"{layer} calls the function '{function}' of TensorFlow, which is not known to be mere "
+        f"arithmetic, and is never called from a file: {RESAVE}"
+    )
+
+
+def _attribute(value: dict[str, Any]) -> Any:
+    """Return an attribute of a node from the form in which JSON holds it: {"i": "3"} -> 3."""
+    kind, content = next(iter(value.items()), ("", None))
+    if kind == "list":
+        ((kind, items),) = content.items() or (("", []),)
+        return [_attribute({kind: item}) for item in items]
+    if kind == "type":
+        return _TYPES.get(content, content.removeprefix("DT_").lower())
+    read = {"i": int, "f": float, "b": bool, "s": lambda text: base64.b64decode(text).decode()}
+    return read.get(kind, lambda other: other)(content)

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras
 from keras import ops
 
-from keras_files.apart import find_parts
+from keras_files.apart import find_parts, is_pointwise
 from keras_files.model_file import ModelError
 from keras_files.network import Call, Layer, Network, Tensor
 from keras_files.open_model import open_model
@@ -67,7 +67,7 @@ def test_what_mixes_chips_is_refused(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", MIXING_KERAS_3)
 def test_what_mixes_chips_in_keras_3_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="depends on the other chips"):
+    with pytest.raises(ModelError, match="depends on the other chips|cannot be computed"):
         open_model(saved(keras, MIXING_KERAS_3[name], tmp_path)).build()
 
 
@@ -100,3 +100,15 @@ def test_parts_that_meet_later_are_joined() -> None:
     network = Network([], calls, [Tensor("in", 0, 0)], [Tensor("c", 0, 0)], [None])
     (part,) = find_parts(network)
     assert part.calls == calls
+
+
+def test_operations_on_each_value_need_no_computing() -> None:
+    calls = [operation("a", "in", "other"), operation("b", "a")]
+    part = Network([call.layer for call in calls], calls, [], [], [])
+    assert is_pointwise(part, {4})
+    assert not is_pointwise(part, {2, 4})  # (chips, n) meets the last two axes of the other
+    calls[1].args.append([[[[1.0]]], [[[2.0]]]])  # a constant with an axis for the chips
+    assert not is_pointwise(part, {4})
+    calls[1].args.pop()
+    calls[0].layer.config["function"] = "reverse"
+    assert not is_pointwise(part, {4})
