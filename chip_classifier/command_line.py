@@ -15,16 +15,15 @@ from types import TracebackType
 from typing import NoReturn
 
 from chip_classifier.frame import (
-    KILLED,
     give_up,
     open_closed_streams,
     release_lock,
     require_descriptors,
     require_proc,
     take_lock,
-    write_status,
 )
 from chip_classifier.layout import INPUT, Given, logs_of, results_of
+from chip_classifier.output import Output
 from chip_classifier.ports_json import STRING_PORTS
 
 DEFAULT_WORK_DIR = Path("/mnt/work")  # GBDX's contract with a container
@@ -34,17 +33,14 @@ DEFAULT_WORK_DIR = Path("/mnt/work")  # GBDX's contract with a container
 class Start:
     """What a run begins with.
 
-    work_dir: its work directory, or the directory of --out, which no other run has.
     source: the directory `input`, or what the command line gives in its place.
-    results, logs: where the results and the log go.
+    output: where the results and the log go.
     trained_with: backend that trained a Keras 1 model, "tensorflow" or "theano".
     warnings: why the work directory could not be locked, if so.
     """
 
-    work_dir: Path
     source: Path | Given
-    results: Path
-    logs: Path
+    output: Output
     trained_with: str
     warnings: tuple[str, ...]
 
@@ -67,11 +63,12 @@ def begin(description: str) -> Start:
             f"The work directory {work_dir} does not exist or is no directory: mount it there, or "
             "give another one with --work-dir."
         )
+    output = _output_of(work_dir, is_out=bool(arguments.out))
     try:
         warnings = take_lock(work_dir)
-        write_status(work_dir, "failed", KILLED)
-        require_descriptors(work_dir)
-        require_proc(work_dir)
+        output.begin()
+        require_descriptors(output)
+        require_proc(output)
     except BlockingIOError:
         give_up(
             f"Another run of the task is at work in {work_dir}: wait for its end, or give this one "
@@ -80,16 +77,23 @@ def begin(description: str) -> Start:
     except OSError as error:
         give_up(f"The work directory {work_dir} cannot be written to ({error}): mend that.")
 
-    sys.excepthook = functools.partial(_report, work_dir)  # until main has its own answers
-    source, folders = work_dir / INPUT, (results_of(work_dir), logs_of(work_dir))
+    sys.excepthook = functools.partial(_report, output)  # until main has its own answers
+    source = work_dir / INPUT
     if arguments.out:
         ports = {port: text for port in STRING_PORTS if (text := getattr(arguments, port))}
-        source, folders = Given(arguments.chips, arguments.model, ports), (work_dir, work_dir)
-    return Start(work_dir, source, *folders, arguments.trained_with, warnings)
+        source = Given(arguments.chips, arguments.model, ports)
+    return Start(source, output, arguments.trained_with, warnings)
+
+
+def _output_of(work_dir: Path, is_out: bool) -> Output:
+    """Return where a run writes to: folders in a work directory, or the directory of --out."""
+    if is_out:
+        return Output(work_dir, work_dir, work_dir)
+    return Output(work_dir, results_of(work_dir), logs_of(work_dir))
 
 
 def _report(
-    work_dir: Path, kind: type[BaseException], error: BaseException, trace: TracebackType
+    output: Output, kind: type[BaseException], error: BaseException, trace: TracebackType
 ) -> None:
     """Say that a library cannot be loaded, and end."""
     reason = f"{kind.__name__}: {' '.join(str(error).split())[:500]}"
@@ -98,10 +102,10 @@ def _report(
         "task more memory if that is short."
     )
     with contextlib.suppress(OSError):
-        write_status(work_dir, "failed", reason)
+        reason = output.fail(reason)
         traceback.print_exception(kind, error, trace)
         print(reason, file=sys.stderr)
-    release_lock(work_dir)
+    release_lock(output.work_dir)
 
 
 def _choose_directory(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Path:
@@ -130,14 +134,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the program; an earlier success in the work directory is not this run's."""
-        work_dir = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-        work_dir.add_argument("--work-dir", "--out", type=Path, default=DEFAULT_WORK_DIR)
+        finder = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+        finder.add_argument("--work-dir", type=Path, default=DEFAULT_WORK_DIR)
+        finder.add_argument("--out", type=Path)
         with contextlib.suppress(OSError, argparse.ArgumentError):
-            found = work_dir.parse_known_args()[0].work_dir
-            take_lock(found)
-            reason = f"The command line is wrong ({message}): see --help."
-            write_status(found, "failed", reason)
-            release_lock(found)
+            found = finder.parse_known_args()[0]
+            output = _output_of(found.out or found.work_dir, is_out=bool(found.out))
+            take_lock(output.work_dir)
+            output.begin()
+            output.fail(f"The command line is wrong ({message}): see --help.")
+            release_lock(output.work_dir)
         super().error(message)
 
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,8 +10,9 @@ import numpy as np
 from chip_classifier.answers import NO_CLASS, AnsweredBatch, Answers, Noticed
 from chip_classifier.errors import TaskError
 from chip_classifier.journal import Expected, Journal
-from chip_classifier.layout import JOURNAL, UNCLASSIFIED
+from chip_classifier.layout import JOURNAL, LOG, UNCLASSIFIED
 from chip_classifier.log import Warnings, log, say
+from chip_classifier.output import Output
 from chip_classifier.pipeline import to_bgr
 from chip_classifier.review.sample import Sample
 
@@ -35,7 +35,7 @@ class Record:
     A run that dies leaves its journal behind; the record of the next run of the same task begins
     with the answers in it.
 
-    results: directory of the results.
+    results: directory where the results are written, until all are there.
     class_names: the name of each class.
     answers: of all chips so far.
     sample: some of the chips that this run has classified, to look at.
@@ -47,7 +47,7 @@ class Record:
 
     def __init__(
         self,
-        results: Path,
+        output: Output,
         fingerprint: Mapping[str, str],
         expected: Expected,
         class_names: Sequence[str],
@@ -56,7 +56,7 @@ class Record:
         """Open the journal of an earlier run of the same task, or a new one.
 
         Args:
-            results: directory of the results.
+            output: where the journal and the results go.
             fingerprint: what must be the same for a resume; see fingerprint_task.
             expected: what the batches are to be like.
             class_names: the name of each class.
@@ -64,10 +64,11 @@ class Record:
         Raises:
             OSError: the journal cannot be read or written.
         """
-        self.results, self.class_names, self.warnings = results, class_names, warnings
+        self.class_names, self.warnings = class_names, warnings
+        self._output, self.results = output, output.new_results
         self.answers = Answers(expected.probabilities)
         self.sample = Sample(expected.classes)
-        self._journal = Journal(results / JOURNAL, fingerprint, expected, self.answers)
+        self._journal = Journal(output.results / JOURNAL, fingerprint, expected, self.answers)
         self.resumed = len(self.answers)
         self.seconds = 0.0
         self.fed: list[tuple[float, float, float]] = []
@@ -137,9 +138,12 @@ class Record:
         """
         counts, reasons = self.answers.write(self.results, self.class_names)
         if not counts.total():
-            (self.results / JOURNAL).unlink()  # another run would come to the same end
+            (self._output.results / JOURNAL).unlink()  # another run would come to the same end
+            if not self._output.has_earlier:
+                self._output.replace()
             raise TaskError(
                 f"None of the {reasons.total():,} chips could be classified, most often because: "
-                f"{reasons.most_common(1)[0][0]}; see {UNCLASSIFIED}."
+                f"{reasons.most_common(1)[0][0]}; see "
+                f"{LOG if self._output.has_earlier else UNCLASSIFIED}."
             )
         return counts, reasons

@@ -103,7 +103,7 @@ def test_the_two_commands_are_one_line_each_and_set_up_an_environment() -> None:
             "python3 -m venv .venv && .venv/bin/pip install -q -r requirements"
         )
     assert "-r tests/requirements.txt" in commands()[1]
-    assert commands()[1].endswith(".venv/bin/python -m pytest -q tests")
+    assert commands()[1].endswith(".venv/bin/python -m pytest -q -n 2 --dist worksteal tests")
 
 
 @pytest.mark.smoke
@@ -276,28 +276,6 @@ def test_every_document_is_reached_from_the_readme() -> None:
         links = re.findall(r"\]\(([\w./-]+\.md)", prose(document))
         waiting += {(document.parent / link).resolve() for link in links} - reached
     assert set(DOCUMENTS) <= reached
-
-
-def test_the_map_of_the_house_names_every_file() -> None:
-    map_of_the_house = next(
-        block
-        for block in blocks(REPOSITORY / "docs" / "contributing.md", "")
-        if block.startswith("deploy-chip-classifier.py")
-    )
-    floors = re.findall(
-        r"^(\w+)/ (.*?)(?=^ *\||^\w|\Z)", map_of_the_house, re.MULTILINE | re.DOTALL
-    )
-    assert len(floors) == 3
-    for folder, entries in floors:
-        named = set(re.findall(r"\bSnakefile\b|\b\w+(?:\.html)?\.(?:py|j2|js)\b", entries))
-        files = {
-            path.name
-            for path in (REPOSITORY / folder).rglob("*")
-            if path.is_file() and path.suffix != ".pyc"
-        }
-        missing, gone = files - {"__init__.py"} - named, named - files
-        assert not missing, f"the map in docs/contributing.md lacks {missing} of {folder}"
-        assert not gone, f"the map in docs/contributing.md has {gone}, which {folder} lacks"
 
 
 def test_the_image_takes_what_the_task_needs_and_nothing_else() -> None:
