@@ -47,6 +47,7 @@ class AnsweredBatch:
     noticed: what may be wrong with the chips or the model's outputs so far.
     pixels: of the chips that have a class, uint8 (M, rows, columns, bands); None in a batch that
         the journal gives back.
+    values: those of the classes of these chips, float64 (M, classes), or None.
     """
 
     first: int
@@ -57,6 +58,7 @@ class AnsweredBatch:
     probabilities: Sequence[float] = ()
     noticed: Collection[str] = ()
     pixels: np.ndarray | None = None
+    values: np.ndarray | None = None
 
 
 class Answers:

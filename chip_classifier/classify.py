@@ -15,26 +15,33 @@ from chip_classifier.listing import Listing
 from chip_classifier.log import clock_time, log, say
 from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, rows_of
 from chip_classifier.record import Record
+from chip_classifier.second_look.look import SecondLook
+from chip_classifier.second_look.of_run import second_look
 
 PROGRESS_SECONDS = {"terminal": 0.5, "log": 10.0}
 
 
-def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -> None:
+def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -> SecondLook:
     """Classify the chips that have no answers yet, and note the answers batch by batch.
 
     Args:
         pipeline: the batches, those that have answers among them.
         classifier: the model.
         record: receives each batch, in the order of the archive.
+    Returns:
+        What has seen the chips, and is to be asked whether the settings can be right.
     Raises:
         BrokenArchive: the archive is damaged or was changed.
         TaskError, OSError: the device or the disk cannot go on.
     """
+    look = second_look(classifier)
     progress, started = Progress(pipeline.listing, record.resumed), time.monotonic()
     batches = batches_to_compute(pipeline, record.answers)
 
     def note(batch: Batch, outputs: Outputs, saw_16_bits: bool) -> None:
-        record.add(answer(batch, outputs, classifier, saw_16_bits))
+        answered = answer(batch, outputs, classifier, saw_16_bits)
+        look.see(answered)
+        record.add(answered)
         last = batch.first + len(batch.names) - 1
         log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)
 
@@ -54,6 +61,7 @@ def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -
     progress.clear()
     record.seconds = time.monotonic() - started
     log.info("Total classification time: %.2f s, %.1f chips/s", record.seconds, record.rate)
+    return look
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ def answer(
         batch.links,
         of_chips.ravel().tolist(),
         noticed,
-        rows_of(batch, rows) if len(rows) else None,
+        *((rows_of(batch, rows), values) if len(rows) else (None, None)),
     )
 
 

@@ -26,6 +26,7 @@ from chip_classifier.image_header import (
     read_header,
 )
 from chip_classifier.picture import Picture, scale_to_8_bits, take, upper_8_bits, upright, warp
+from chip_classifier.second_look.chips import ChipFacts
 from chip_classifier.tiff import (
     DAMAGED,
     DEFLATE,
@@ -83,12 +84,14 @@ class Decoder:
         (2^bit_depth - 1), rounded and clipped. None: of 16 bits, the upper 8; of other depths, all
         that the file declares.
     channels: how many bands the result has.
+    facts: what the first chips are like.
     """
 
     def __init__(self, bands: tuple[int, ...] | None = BGR, bit_depth: int | None = None) -> None:
         """Begin with all memory free that decoding may take."""
         self.bands, self.bit_depth = bands, bit_depth
         self.channels = len(bands or (1,))
+        self.facts = ChipFacts()
         # A quarter is for chips that are so small that they do not ask, since that takes time: as
         # many as there are decoders.
         total = allowed_bytes(MOST_DECODING_BYTES)
@@ -132,6 +135,7 @@ class Decoder:
         try:
             picture = self._read(data, header)
             pixels = self._develop(picture)
+            self.facts.note(picture, pixels, self.bit_depth)
             if out is not None:
                 warp(pixels, out)
             return pixels, picture.file_bits

@@ -18,9 +18,14 @@ import numpy as np
 
 from chip_classifier.errors import TaskError
 from chip_classifier.ports import MODES, Ports
+from keras_files.hints import find_divisor
 from keras_files.open_model import OpenedModel
 
 RGB = (1, 2, 3)
+LARGEST_VALUE = 255  # of a pixel
+
+# By these divides a model whose input is 10, 11, 12, 14 or 16 bits, or reflectance x 10,000.
+LARGEST_OF_OTHERS = (1023, 2047, 4095, 10000, 16383, 65535)
 
 # Of the R, G and B band: keras.applications.imagenet_utils, _preprocess_numpy_input.
 CAFFE_MEAN = (123.68, 116.779, 103.939)
@@ -117,6 +122,13 @@ class Preprocessing:
         return [(min(a, c), b, max(a, c)) for a, b, c in facts.T.tolist()]
 
 
+def _largest_fed(preprocessing: Preprocessing) -> float:
+    """Return the largest value that the model can get of pixels from 0 to 255."""
+    values = preprocessing.value or (1.0,) * len(preprocessing.vector)
+    pairs = zip(preprocessing.vector, values, strict=True)
+    return max(max(-vector / value, (LARGEST_VALUE - vector) / value) for vector, value in pairs)
+
+
 def _least_mean_largest(band: np.ndarray) -> tuple[float, float, float]:
     """Return these of a band, uint8 (M, rows, columns), counted by OpenCV: faster than NumPy."""
     rows = np.ascontiguousarray(band).reshape(len(band), -1)
@@ -178,19 +190,33 @@ def numbers_for_fractions(ports: Ports) -> Iterator[str]:
     """Yield warnings on numbers that seem to be for values from 0 to 1, such as 0.485,0.456,0.406.
 
     In every mode the pixels have values from 0 to 255 when the numbers are used. To subtract 0, or
-    to divide by 1, changes nothing.
+    to divide by 1, changes nothing; to divide by one number below 1 makes the values larger, as for
+    a model that takes them so (255 / 2047 for one that was trained on 11 bits).
     """
     for port, numbers, idle in (
         ("normalization_vector", ports.normalization_vector, 0),
         ("normalization_value", ports.normalization_value, 1),
     ):
-        if numbers and set(numbers) != {idle} and all(0 <= number <= 1 for number in numbers):
+        is_factor = port == "normalization_value" and len(set(numbers or ())) == 1
+        is_idle = not numbers or set(numbers) == {idle} or is_factor
+        if not is_idle and all(0 <= number <= 1 for number in numbers):
             given, larger = (",".join(f"{by * n:.6g}" for n in numbers) for by in (1, 255))
             yield (
                 f"The port {port} is {given}, as for values from 0 to 1, but it is used on values "
                 f"from 0 to 255: if it is for 0 to 1, set it to {larger}, or leave it out and set "
                 "the port preprocessing as the model was trained."
             )
+
+
+def numbers_outside(ports: Ports) -> Iterator[str]:
+    """Yield a warning on a vector that is outside of the values from which it is subtracted."""
+    vector = ports.normalization_vector or ()
+    if any(not 0 <= number <= LARGEST_VALUE for number in vector):
+        yield (
+            f"The port normalization_vector is {','.join(f'{number:g}' for number in vector)}, but "
+            "the values from which it is subtracted are from 0 to 255: give the mean of the "
+            "training in such values, not in those of another bit depth."
+        )
 
 
 def contradictions(opened: OpenedModel, ports: Ports, in_force: Preprocessing) -> Iterator[str]:
@@ -200,6 +226,20 @@ def contradictions(opened: OpenedModel, ports: Ports, in_force: Preprocessing) -
     keras.applications mostly as that library says. Whoever trained it may have done otherwise.
     """
     if opened.scaling:
+        divisor = find_divisor(opened.network)
+        made_for = next(
+            (n for n in LARGEST_OF_OTHERS if divisor and abs(divisor / n - 1) < 0.01), 0
+        )
+        if made_for:
+            if _largest_fed(in_force) < made_for / 2:
+                yield (
+                    f"The model divides its input by {divisor:.6g}, which is made for values up to "
+                    f"that, but the largest value that it can get is {_largest_fed(in_force):.4g}: "
+                    "if it was trained on the chips' own values, set the port preprocessing to "
+                    f"none and normalization_value to {LARGEST_VALUE / made_for:.4g} "
+                    f"(255 / {made_for}), which multiplies them up to {made_for}."
+                )
+            return
         if in_force.changes_values:
             yield (
                 f"The model scales its input itself ({opened.scaling}), but gets values that are "

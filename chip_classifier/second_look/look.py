@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from chip_classifier.answers import NO_CLASS, AnsweredBatch
 from chip_classifier.preprocessing import Preprocessing
-from chip_classifier.second_look import answers, memory
+from chip_classifier.second_look import evidence, memory
 from chip_classifier.second_look.alternatives import (
     Alternative,
     alternatives,
@@ -56,7 +57,7 @@ class Model(NamedTuple):
 
     values: Callable[[np.ndarray], np.ndarray]
     recall: Callable[[], Memory | None]
-    margins: answers.Margins
+    margins: evidence.Margins
     class_names: tuple[str, ...]
 
 
@@ -66,68 +67,65 @@ class SecondLook:
     counts: int64 (classes,), the chips of each class in this run.
     """
 
-    def __init__(self, in_force: Preprocessing, classes: int) -> None:
-        """Begin: with what the model gets, and its number of classes."""
-        self._in_force = in_force
+    def __init__(self, in_force: Preprocessing, model: Model) -> None:
+        """Begin: with what the model gets, and the model."""
+        self._in_force, self._model = in_force, model
         self._others = list(alternatives(in_force))
+        classes = len(model.class_names)
         self.counts = np.zeros(classes, np.int64)
         self._numbers = np.empty(0, np.int64)
         self._keys = np.empty(0)
         self._pixels: list[np.ndarray] = []
         self._values = np.empty((0, classes))
 
-    def see(self, numbers: np.ndarray, pixels: np.ndarray, values: np.ndarray) -> None:
+    def see(self, batch: AnsweredBatch) -> None:
         """Take some chips of a batch into the sample, in the place of earlier ones.
 
         Every chip of the run has the same chance; which ones stay depends on their numbers alone.
-
-        Args:
-            numbers: of the chips, int (N,).
-            pixels: uint8 (N, rows, columns, bands), as in Preprocessing.
-            values: of the classes, float64 (N, classes).
         """
-        self.counts += np.bincount(values.argmax(axis=1), minlength=len(self.counts))
-        if not len(numbers):
+        if batch.pixels is None or batch.values is None:
             return
-        keys = np.random.default_rng(int(numbers[0])).random(len(numbers))
-        most = min(MOST_CHIPS, max(1, MOST_BYTES // pixels[0].nbytes))
-        all_keys = np.concatenate([self._keys, keys])
+        rows = np.flatnonzero(np.asarray(batch.classes) != NO_CLASS)
+        self.counts += np.bincount(batch.values.argmax(axis=1), minlength=len(self.counts))
+        keys = np.random.default_rng(batch.first).random(len(rows))
+        most = min(MOST_CHIPS, max(1, MOST_BYTES // batch.pixels[0].nbytes))
+        all_keys, old = np.concatenate([self._keys, keys]), len(self._keys)
         kept = np.sort(np.argsort(all_keys, kind="stable")[:most])
-        old = len(self._keys)
         self._pixels = [
-            self._pixels[row] if row < old else pixels[row - old].copy() for row in kept.tolist()
+            self._pixels[row] if row < old else batch.pixels[row - old].copy()
+            for row in kept.tolist()
         ]
         self._keys = all_keys[kept]
-        self._numbers = np.concatenate([self._numbers, numbers])[kept]
-        self._values = np.concatenate([self._values, values])[kept]
+        self._numbers = np.concatenate([self._numbers, batch.first + rows])[kept]
+        self._values = np.concatenate([self._values, batch.values])[kept]
 
-    def tell(self, model: Model, truth: Truth | None = None) -> list[Finding]:
+    def tell(self, truth: Truth | None = None) -> list[Finding]:
         """Return what was looked at and found; at most one warning on the preprocessing."""
         if not len(self._numbers):
             return []
         findings = []
         if truth is not None:
-            findings.append(self._judge_names(truth, model))
+            findings.append(self._judge_names(truth))
             accuracy = _accuracy(truth.pairs)
-            if truth.pairs[:, 2].sum() >= answers.LEAST_CHIPS and accuracy >= RIGHT_ENOUGH:
+            if truth.pairs[:, 2].sum() >= evidence.LEAST_CHIPS and accuracy >= RIGHT_ENOUGH:
                 return findings  # whatever else it looks like
         for judge in (self._judge_memory, self._judge_truth, self._judge_answers):
-            finding = judge(model, truth)
+            finding = judge(truth)
             if finding:
                 findings.append(finding)
                 if finding.warning:
                     break
         return findings
 
-    def _judge_names(self, truth: Truth, model: Model) -> Finding:
+    def _judge_names(self, truth: Truth) -> Finding:
         """Tell whether the class names are in another order than in the training."""
         chips = int(truth.pairs[:, 2].sum())
         accuracy = _accuracy(truth.pairs)
         figures = f"{accuracy:.1%} of {chips:,} chips with a known class are right"
-        order = answers.likely_order(truth.pairs, len(model.class_names))
+        order = evidence.likely_order(truth.pairs, len(self._model.class_names))
         if order is None or chips < 20:
             return Finding(figures)
-        names = ", ".join(model.class_names[name] for name in order)
+        names = ", ".join(self._model.class_names[name] for name in order)
         moved = {output: name for output, name in enumerate(order)}
         right = sum(n for true, given, n in truth.pairs.tolist() if moved[given] == true) / chips
         return Finding(
@@ -136,9 +134,9 @@ class SecondLook:
             f"{right:.1%} would be with the port classes set to '{names}'.",
         )
 
-    def _judge_memory(self, model: Model, truth: Truth | None) -> Finding | None:
+    def _judge_memory(self, truth: Truth | None) -> Finding | None:
         """Compare the chips with what the model's first normalization saw in training."""
-        recalled = model.recall()
+        recalled = self._model.recall()
         if recalled is None:
             return None
         in_force = self._distance(recalled, self._in_force)
@@ -163,14 +161,16 @@ class SecondLook:
     def _distance(self, recalled: Memory, preprocessing: Preprocessing) -> float:
         """Return how far the sample is from the training with some preprocessing."""
         moments = [
-            recalled.compute(prepare(np.stack(self._pixels[i : i + CHIPS_AT_A_TIME]), preprocessing))
+            recalled.compute(
+                prepare(np.stack(self._pixels[i : i + CHIPS_AT_A_TIME]), preprocessing)
+            )
             for i in range(0, len(self._pixels), CHIPS_AT_A_TIME)
         ]
         return memory.distance(np.concatenate(moments), recalled.floor)
 
-    def _judge_truth(self, model: Model, truth: Truth | None) -> Finding | None:
+    def _judge_truth(self, truth: Truth | None) -> Finding | None:
         """Try the other settings on chips whose class is known, right ones and wrong ones."""
-        if truth is None or truth.pairs[:, 2].sum() < answers.LEAST_CHIPS:
+        if truth is None or truth.pairs[:, 2].sum() < evidence.LEAST_CHIPS:
             return None
         classes = np.array([truth.classes.get(number, -1) for number in self._numbers.tolist()])
         is_right = classes == self._values.argmax(axis=1)
@@ -185,7 +185,7 @@ class SecondLook:
             parts = ((was_right, accuracy), (~was_right, 1 - accuracy))
             return sum(now_right[part].mean() * share for part, share in parts if part.any())
 
-        trial = self._race(model, self._others, _alternate(wrong, right), estimate)
+        trial = self._race(self._others, _alternate(wrong, right), estimate)
         if trial is None:
             return None
         reached = estimate(trial.values, trial.rows)
@@ -194,8 +194,8 @@ class SecondLook:
             f"{accuracy:.0%} of the chips with a known class are right; {other.name} would be "
             f"right about {reached:.0%} of them, by {len(trial.rows)} that were tried"
         )
-        recalls = answers.recalls(classes[trial.rows], trial.values.argmax(axis=1))
-        if not answers.is_righter(reached, accuracy, recalls):
+        recalls = evidence.recalls(classes[trial.rows], trial.values.argmax(axis=1))
+        if not evidence.is_righter(reached, accuracy, recalls):
             return Finding(figures)
         return Finding(
             figures,
@@ -203,36 +203,36 @@ class SecondLook:
             "trained so.",
         )
 
-    def _judge_answers(self, model: Model, truth: Truth | None) -> Finding | None:
+    def _judge_answers(self, truth: Truth | None) -> Finding | None:
         """Try the other settings where the answers cannot be those of a model that is fed right."""
         chips = int(self.counts.sum())
-        if chips < answers.LEAST_CHIPS:
+        if chips < evidence.LEAST_CHIPS:
             return None
-        margin = model.margins.middle(self._values)
+        margin = self._model.margins.middle(self._values)
         share = self.counts.max() / chips
         figures = (
             f"{share:.1%} of the chips are of one class; the two best classes of a chip differ by "
             f"a factor of {_factor(margin)} in the middle"
         )
-        senseless = answers.is_senseless(margin)
-        if not senseless and share < answers.ONE_CLASS:
+        senseless = evidence.is_senseless(margin)
+        if not senseless and share < evidence.ONE_CLASS:
             return Finding(figures)
 
         def rate(values: np.ndarray, rows: np.ndarray) -> float:
-            sensible = answers.is_sensible(model.margins.middle(values), margin)
-            return sensible * answers.effective_classes(values.argmax(axis=1))
+            sensible = evidence.is_sensible(self._model.margins.middle(values), margin)
+            return sensible * evidence.effective_classes(values.argmax(axis=1))
 
         # The order of the bands changes little of how sure a model is.
         others = [other for other in self._others if not other.reverses]
-        trial = self._race(model, others, np.arange(len(self._numbers)), rate)
+        trial = self._race(others, np.arange(len(self._numbers)), rate)
         if trial is None or not rate(trial.values, trial.rows):
             return Finding(figures)
-        spread = answers.effective_classes(trial.values.argmax(axis=1))
-        if not senseless and spread < answers.SPREAD_CLASSES:
+        spread = evidence.effective_classes(trial.values.argmax(axis=1))
+        if not senseless and spread < evidence.SPREAD_CLASSES:
             return Finding(figures)
-        return Finding(figures, self._say(figures, trial, model))
+        return Finding(figures, self._say(figures, trial))
 
-    def _say(self, figures: str, trial: Trial, model: Model) -> str:
+    def _say(self, figures: str, trial: Trial) -> str:
         """Return the warning for answers that another setting makes sensible."""
         other = trial.best
         classes = trial.values.argmax(axis=1)
@@ -240,13 +240,12 @@ class SecondLook:
             f"The answers are hardly those of a model that is fed as in its training: with "
             f"{name_in_force(self._in_force)} {figures}. With {other.name} {len(classes)} of the "
             f"chips fall into {len(np.unique(classes))} classes, and the factor is "
-            f"{_factor(model.margins.middle(trial.values))}: set the port "
+            f"{_factor(self._model.margins.middle(trial.values))}: set the port "
             f"preprocessing as the model was trained, maybe {other.advice.removeprefix('set ')}."
         )
 
     def _race(
         self,
-        model: Model,
         others: list[Alternative],
         rows: np.ndarray,
         rate: Callable[[np.ndarray, np.ndarray], float],
@@ -255,7 +254,7 @@ class SecondLook:
 
         def compute(other: Alternative, chosen: np.ndarray) -> np.ndarray:
             pixels = np.stack([self._pixels[row] for row in chosen.tolist()])
-            return model.values(prepare(pixels, other.preprocessing))
+            return self._model.values(prepare(pixels, other.preprocessing))
 
         return race(others, rows, compute, rate)
 

@@ -26,16 +26,15 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import chip_classifier  # noqa: F401, it sets the limits that OpenCV reads when it is loaded
-
 import numpy as np
 from trained_models import MODES, Recipe, make_chips, recipes, train_all
 
+from chip_classifier.answers import AnsweredBatch
 from chip_classifier.classifier import class_values
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import Preprocessing, settle_preprocessing
 from chip_classifier.second_look.alternatives import prepare
-from chip_classifier.second_look.answers import Margins
+from chip_classifier.second_look.evidence import Margins
 from chip_classifier.second_look.look import Model, SecondLook, Truth
 from keras_files.open_model import OpenedModel, open_model
 from keras_files.statistics import recall
@@ -71,9 +70,7 @@ def settings(recipe: Recipe) -> Iterator[tuple[str, Preprocessing]]:
     for mode in (recipe.mode, *(mode for mode in MODES if mode != recipe.mode)):
         yield mode, settle_preprocessing(Ports(preprocessing=mode), 3)
     own = settle_preprocessing(Ports(preprocessing=recipe.mode), 3)
-    yield "bands reversed", Preprocessing(
-        own.mode, own.bands, not own.flips, own.vector, own.value
-    )
+    yield "bands reversed", Preprocessing(own.mode, own.bands, not own.flips, own.vector, own.value)
 
 
 class Tried:
@@ -91,18 +88,17 @@ class Tried:
     def look(self, in_force: Preprocessing, pixels: np.ndarray, truths: np.ndarray) -> dict:
         """Run over chips, and return how right that is and what the second look says of it."""
         values = self.values(prepare(pixels, in_force))
-        look = SecondLook(in_force, values.shape[1])
-        for first in range(0, len(pixels), BATCH):
-            part = slice(first, first + BATCH)
-            numbers = np.arange(first, first + len(pixels[part]))
-            look.see(numbers, pixels[part], values[part])
         names = tuple(map(str, range(values.shape[1])))
         margins = Margins(self._head.is_logit, self._model.output_shape[1] == 1)
-        model = Model(self.values, lambda: self._memory, margins, names)
+        look = SecondLook(in_force, Model(self.values, lambda: self._memory, margins, names))
+        for first in range(0, len(pixels), BATCH):
+            part = slice(first, first + BATCH)
+            classes = values[part].argmax(axis=1).tolist()
+            look.see(AnsweredBatch(first, classes, [], pixels=pixels[part], values=values[part]))
         given = values.argmax(axis=1)
         cells, chips = np.unique(np.column_stack([truths, given]), axis=0, return_counts=True)
         truth = Truth(dict(enumerate(truths.tolist())), np.column_stack([cells, chips]))
-        said = {"": look.tell(model), "with truth": look.tell(model, truth)}
+        said = {"": look.tell(), "with truth": look.tell(truth)}
         return {
             "right": float((given == truths).mean()),
             **{key: [f.warning for f in found if f.warning] for key, found in said.items()},

@@ -168,7 +168,13 @@ def build(recipe: Recipe, x: np.ndarray, y: np.ndarray) -> Any:
         nested = base()
         if recipe.kind != "nested":
             before, truth = make_chips(CHIPS, 7, OBJECTS)
-            _fit(nested, _head(nested.output, layers, False), preprocess(before, recipe.mode), truth, 8)
+            _fit(
+                nested,
+                _head(nested.output, layers, False),
+                preprocess(before, recipe.mode),
+                truth,
+                8,
+            )
             nested.trainable = recipe.kind == "tuned"
         inner = nested(inner, training=False if recipe.kind.endswith("frozen") else None)
     else:
@@ -182,9 +188,11 @@ def build(recipe: Recipe, x: np.ndarray, y: np.ndarray) -> Any:
 def _head(x: Any, layers: Any, binary: bool) -> Any:
     if len(x.shape) == 4:
         x = layers.GlobalAveragePooling2D()(x)
-    return layers.Dense(1, activation="sigmoid")(x) if binary else layers.Dense(
-        5, activation="softmax"
-    )(x)
+    return (
+        layers.Dense(1, activation="sigmoid")(x)
+        if binary
+        else layers.Dense(5, activation="softmax")(x)
+    )
 
 
 def _fit(start: Any, end: Any, x: np.ndarray, y: np.ndarray, epochs: int) -> Any:
