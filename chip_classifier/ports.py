@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.class_names import parse_classes
 from chip_classifier.errors import TaskError
 from chip_classifier.ports_json import PortError, read_texts
 
@@ -75,24 +76,6 @@ def parse_ports(texts: Mapping[str, str], warnings: tuple[str, ...] = ()) -> Por
     set_ports = {name: text.strip() for name, text in texts.items() if text.strip()}
     parsed = {name: PARSERS[name](text) for name, text in set_ports.items()}
     return Ports(**parsed, warnings=warnings)
-
-
-def parse_classes(text: str) -> tuple[str, ...]:
-    """Parse the port classes: "No Buildings, Buildings" -> two names without blanks around them.
-
-    Raises TaskError if a name is empty, or given twice.
-    """
-    names = tuple(name.strip() for name in text.split(","))
-    if "" in names:
-        raise TaskError(
-            f"The port classes has an empty name: '{text}'; separate the names by single commas."
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise TaskError(
-            f"The port classes has the name '{twice}' twice: give each output a name of its own."
-        )
-    return names
 
 
 def parse_size(text: str) -> int:

@@ -221,13 +221,7 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
         size: of the file.
     Raises: as read_layout does.
     """
-    values = dict(zip((tag for tag in directory.outside if tag in _TAGS), outside, strict=True))
-    tags = {
-        name: directory.values(tag, _TYPES[directory.entries[tag].type], values.get(tag, b""))
-        if tag in directory.entries
-        else default
-        for tag, (name, default) in _TAGS.items()
-    }
+    tags = _values(directory, outside)
     if tags["width"] is None or tags["height"] is None:
         raise UndecodableChip(DAMAGED)
     width, height, bands = (int(tags[name][0]) for name in ("width", "height", "bands"))
@@ -265,6 +259,19 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
     )
 
 
+def _values(
+    directory: Directory, outside: tuple[bytes, ...]
+) -> dict[str, tuple[int, ...] | np.ndarray | None]:
+    """Return the values of _TAGS by their names; arguments and errors as of _layout."""
+    values = dict(zip((tag for tag in directory.outside if tag in _TAGS), outside, strict=True))
+    return {
+        name: directory.values(tag, _TYPES[directory.entries[tag].type], values.get(tag, b""))
+        if tag in directory.entries
+        else default
+        for tag, (name, default) in _TAGS.items()
+    }
+
+
 def _colormap(values: np.ndarray) -> np.ndarray | None:
     """Make uint8 (colors, 3) of the 16-bit reds, greens and blues of a ColorMap.
 
@@ -286,23 +293,10 @@ def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
         layout: of the file.
         bit_depth: the port of that name.
     """
-    pixels, size = layout.width * layout.height, layout.decoded_bytes
     name, reader = COMPRESSIONS.get(layout.compression, ("unknown", Reader.NONE))
     space, _ = PHOTOMETRICS.get(layout.photometric, ("unknown", Reader.NONE))
-    if pixels > MAX_CHIP_PIXELS:
-        return (
-            f"the image has {layout.width} x {layout.height} pixels, "
-            f"the limit is {MAX_CHIP_PIXELS:,}"
-        )
-    if layout.bands > MAX_CHIP_BANDS:
-        return f"the tif has {layout.bands:,} bands, the limit is {MAX_CHIP_BANDS:,}"
-    if size > MAX_CHIP_BYTES:
-        return (
-            f"the tif has {layout.bands} band(s) of {layout.bits} bits and {size:,} bytes in all, "
-            f"the limit is {MAX_CHIP_BYTES:,}"
-        )
-    if layout.blocks > MAX_BLOCKS:
-        return f"the tif has {layout.blocks:,} strips or tiles, the limit is {MAX_BLOCKS:,}"
+    if problem := _why_too_large(layout):
+        return problem
     if reader is Reader.NONE:
         return f"compression {layout.compression} ({name}) is not supported in a tif"
     if layout.problem:
@@ -326,6 +320,26 @@ def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
             + "write chips of 8 bits"
         )
     return _why_not_together(layout, name, space)
+
+
+def _why_too_large(layout: TiffLayout) -> str | None:
+    """Say which limit a layout is beyond; None if it is within all."""
+    size = layout.decoded_bytes
+    if layout.width * layout.height > MAX_CHIP_PIXELS:
+        return (
+            f"the image has {layout.width} x {layout.height} pixels, "
+            f"the limit is {MAX_CHIP_PIXELS:,}"
+        )
+    if layout.bands > MAX_CHIP_BANDS:
+        return f"the tif has {layout.bands:,} bands, the limit is {MAX_CHIP_BANDS:,}"
+    if size > MAX_CHIP_BYTES:
+        return (
+            f"the tif has {layout.bands} band(s) of {layout.bits} bits and {size:,} bytes in all, "
+            f"the limit is {MAX_CHIP_BYTES:,}"
+        )
+    if layout.blocks > MAX_BLOCKS:
+        return f"the tif has {layout.blocks:,} strips or tiles, the limit is {MAX_BLOCKS:,}"
+    return None
 
 
 def _why_not_together(layout: TiffLayout, compression: str, space: str) -> str | None:
