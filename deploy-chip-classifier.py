@@ -117,11 +117,11 @@ def run_task(
         pipeline = Pipeline(listing, decoder, shape, record.resumed, places)
         classify_chips(pipeline, classifier, record)
     log_archive(inputs.chips, warnings)
-    counts, reasons = record.write()
+    record.write()
     run = facts_of(inputs, model, classifier, record, started)
-    review(record, pipeline, run, Where(inputs.reference, output.new_logs))
+    accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs))
     output.replace()
-    missing = summarize(output.results, counts, reasons, record.rate, time.monotonic() - clock)
+    missing = summarize(output.results, record, accuracy, time.monotonic() - clock)
     return join_reasons(missing, warnings.sentences)
 
 

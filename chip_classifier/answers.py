@@ -257,14 +257,14 @@ def write_json_entries(path: Path, entries: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open a file of JSON to write, which appears at its path when it is whole and on the disk.
+def whole_file(path: Path, encoding: str = "ascii") -> Iterator[TextIO]:
+    """Open a file of results to write, which appears at its path when it is whole and on the disk.
 
     Raises OSError if it cannot be written; nothing is left of it then, or after another error.
     """
     temporary = path.with_name(path.name + ".part")
     try:
-        with create(temporary, encoding="ascii") as file:
+        with create(temporary, encoding) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -48,6 +48,8 @@ class Record:
     seconds: the time that the classification took.
     fed: what the model was fed of the first batch, as Preprocessing.fed; empty until then.
     look: how the pictures in the sample were made, in words; "" if nothing was done to the chips.
+    counts: number of chips of each class, and reasons: number of chips for each reason why chips
+        are not classified, once they are written.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Record:
         self.sample = Sample(expected.classes)
         self._journal = Journal(output.results / JOURNAL, fingerprint, expected, self.answers)
         self.resumed = len(self.answers)
+        self.counts, self.reasons = Counter(), Counter()
         self.seconds = 0.0
         self.fed: list[tuple[float, float, float]] = []
         self.look = ""
@@ -132,24 +135,20 @@ class Record:
         """Warn about what was noticed."""
         self.warnings.add(*(text for one, text in _WARNINGS.items() if one in self.answers.noticed))
 
-    def write(self) -> tuple[Counter, Counter]:
-        """Write the results.
+    def write(self) -> None:
+        """Write the results, and count them.
 
-        Returns:
-            The number of chips of each class name, and the number of chips for each reason why
-            chips are unclassified.
         Raises:
             TaskError: no chip has a class.
             OSError: a file cannot be written.
         """
-        counts, reasons = self.answers.write(self.results, self.class_names)
-        if not counts.total():
+        self.counts, self.reasons = self.answers.write(self.results, self.class_names)
+        if not self.counts.total():
             (self._output.results / JOURNAL).unlink()  # another run would come to the same end
             if not self._output.has_earlier:
                 self._output.replace()
             raise TaskError(
-                f"None of the {reasons.total():,} chips could be classified, most often because: "
-                f"{reasons.most_common(1)[0][0]}; see "
+                f"None of the {self.reasons.total():,} chips could be classified, most often "
+                f"because: {self.reasons.most_common(1)[0][0]}; see "
                 f"{LOG if self._output.has_earlier else UNCLASSIFIED}."
             )
-        return counts, reasons
