@@ -112,7 +112,7 @@ class Preprocessing:
         """Return the least, mean and largest value of each band as the model gets it.
 
         Args:
-            pixels: uint8 (M, rows, columns, N), one chip or more.
+            pixels: (M, rows, columns, N), one chip or more, uint8, uint16 or float32.
         Returns:
             (least, mean, largest) of each band, in the model's order.
         """
@@ -130,8 +130,11 @@ def _largest_fed(preprocessing: Preprocessing) -> float:
 
 
 def _least_mean_largest(band: np.ndarray) -> tuple[float, float, float]:
-    """Return these of a band, uint8 (M, rows, columns), counted by OpenCV: faster than NumPy."""
+    """Return these of a band (M, rows, columns), as OpenCV finds them: faster than NumPy."""
     rows = np.ascontiguousarray(band).reshape(len(band), -1)
+    if rows.dtype != np.uint8:
+        least, largest, _, _ = cv2.minMaxLoc(rows)
+        return least, cv2.mean(rows)[0], largest
     counts = cv2.calcHist([rows], [0], None, [256], [0, 256]).ravel().astype(np.float64)
     seen = np.flatnonzero(counts)
     return float(seen[0]), counts @ np.arange(256) / counts.sum(), float(seen[-1])
@@ -189,10 +192,13 @@ def _fit(
 def numbers_for_fractions(ports: Ports) -> Iterator[str]:
     """Yield warnings on numbers that seem to be for values from 0 to 1, such as 0.485,0.456,0.406.
 
-    In every mode the pixels have values from 0 to 255 when the numbers are used. To subtract 0, or
-    to divide by 1, changes nothing; to divide by one number below 1 makes the values larger, as for
-    a model that takes them so (255 / 2047 for one that was trained on 11 bits).
+    In every mode the pixels have values from 0 to 255 when the numbers are used, unless they are
+    those of the files. To subtract 0, or to divide by 1, changes nothing; to divide by one number
+    below 1 makes the values larger, as for a model that takes them so (255 / 2047 for one that was
+    trained on 11 bits).
     """
+    if ports.values == "native":
+        return
     for port, numbers, idle in (
         ("normalization_vector", ports.normalization_vector, 0),
         ("normalization_value", ports.normalization_value, 1),
@@ -211,12 +217,32 @@ def numbers_for_fractions(ports: Ports) -> Iterator[str]:
 def numbers_outside(ports: Ports) -> Iterator[str]:
     """Yield a warning on a vector that is outside of the values from which it is subtracted."""
     vector = ports.normalization_vector or ()
-    if any(not 0 <= number <= LARGEST_VALUE for number in vector):
+    if ports.values != "native" and any(not 0 <= number <= LARGEST_VALUE for number in vector):
         yield (
             f"The port normalization_vector is {','.join(f'{number:g}' for number in vector)}, but "
             "the values from which it is subtracted are from 0 to 255: give the mean of the "
             "training in such values, not in those of another bit depth."
         )
+
+
+def _unfit_divisor(opened: OpenedModel, in_force: Preprocessing) -> list[str] | None:
+    """Return the warning on a model that divides its input by a number for other values.
+
+    An empty list where it gets such values, None for any other model.
+    """
+    divisor = find_divisor(opened.network) or 1
+    made_for = next((n for n in LARGEST_OF_OTHERS if abs(divisor / n - 1) < 0.01), 0)
+    if not made_for:
+        return None
+    largest = _largest_fed(in_force)
+    if largest >= made_for / 2:  # they are multiplied up on purpose
+        return []
+    warning = (
+        f"The model divides its input by {divisor:.6g}, which is made for values up to that, but "
+        f"the largest value that it can get is {largest:.4g}: if it was trained on the numbers of "
+        "the files, set the port values to native and preprocessing to none."
+    )
+    return [warning]
 
 
 def contradictions(opened: OpenedModel, ports: Ports, in_force: Preprocessing) -> Iterator[str]:
@@ -225,27 +251,26 @@ def contradictions(opened: OpenedModel, ports: Ports, in_force: Preprocessing) -
     What scales its input itself was trained on values from 0 to 255, an architecture of
     keras.applications mostly as that library says. Whoever trained it may have done otherwise.
     """
-    if opened.scaling:
-        divisor = find_divisor(opened.network)
-        made_for = next(
-            (n for n in LARGEST_OF_OTHERS if divisor and abs(divisor / n - 1) < 0.01), 0
+    is_native = ports.values == "native"
+    unfit = None if is_native else _unfit_divisor(opened, in_force)
+    if unfit is not None:
+        yield from unfit
+        return
+    if opened.scaling and in_force.changes_values:
+        advice = (
+            f"scaled already (preprocessing {ports.preprocessing}): if it was trained on R,G,B "
+            "values from 0 to 255, set the port preprocessing to none"
         )
-        if made_for:
-            if _largest_fed(in_force) < made_for / 2:
-                yield (
-                    f"The model divides its input by {divisor:.6g}, which is made for values up to "
-                    f"that, but the largest value that it can get is {_largest_fed(in_force):.4g}: "
-                    "if it was trained on the chips' own values, set the port preprocessing to "
-                    f"none and normalization_value to {LARGEST_VALUE / made_for:.4g} "
-                    f"(255 / {made_for}), which multiplies them up to {made_for}."
-                )
-            return
-        if in_force.changes_values:
-            yield (
-                f"The model scales its input itself ({opened.scaling}), but gets values that are "
-                f"scaled already (preprocessing {ports.preprocessing}): if it was trained on R,G,B "
-                "values from 0 to 255, set the port preprocessing to none."
+        if is_native:
+            advice = (
+                "scaled already: if it was trained on the numbers of the files, leave out "
+                "normalization_vector and normalization_value"
             )
+        yield (
+            f"The model scales its input itself ({opened.scaling}), but gets values that are "
+            f"{advice}."
+        )
+    if opened.scaling or is_native:
         return
     wanted = FAMILY_MODES.get(opened.architecture or "")
     if wanted is None or opened.bands != 3:

@@ -40,7 +40,7 @@ class Memory:
         for each chip and channel the mean of what reaches the normalization and of its square, in
         units of the stored statistics: 0 and 1 for what was seen in training.
     unsettled: how much of the statistics is still what they began with, 0 to 1, as the steps of the
-        last training tell; 0 where the file does not tell these, and for a frozen layer.
+        last training tell, None where the file does not have their number; 0 for a frozen layer.
     is_frozen: whether the last training left it as it was.
     """
 
@@ -48,7 +48,7 @@ class Memory:
     channels: int
     floor: np.ndarray
     compute: Callable[[np.ndarray], np.ndarray]
-    unsettled: float = 0.0
+    unsettled: float | None = 0.0
     is_frozen: bool = False
 
 
@@ -108,12 +108,12 @@ def _is_frozen(part: Network) -> bool:
     return _is_frozen(last.network) if last.network else False
 
 
-def _unsettled(root: Group, layer: Layer) -> float:
-    """Return how much of a layer's statistics is still what they began with."""
-    steps = _steps(root)
-    if steps is None or "Batch" not in layer.kind:
+def _unsettled(root: Group, layer: Layer) -> float | None:
+    """Return how much of a layer's statistics is still what they began with; see Memory."""
+    if "Batch" not in layer.kind:  # it was adapted, at once
         return 0.0
-    return float(layer.config.get("momentum", 0.99)) ** steps
+    steps = _steps(root)
+    return None if steps is None else float(layer.config.get("momentum", 0.99)) ** steps
 
 
 def _steps(root: Group) -> float | None:

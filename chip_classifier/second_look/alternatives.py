@@ -26,12 +26,13 @@ class Alternative:
     reverses: bool = False
 
 
-def alternatives(in_force: Preprocessing) -> Iterator[Alternative]:
+def alternatives(in_force: Preprocessing, is_native: bool = False) -> Iterator[Alternative]:
     """Yield the other modes that a model of so many bands can have, then the bands reversed.
 
-    What gives the model the same numbers as what is in force is none.
+    What gives the model the same numbers as what is in force is none. The modes are for values from
+    0 to 255: where the pixels are the numbers of the files (`is_native`), there are no others.
     """
-    for mode in MODES:
+    for mode in () if is_native else MODES:
         other = _settled(mode, in_force)
         if other is None or _numbers(other) == _numbers(in_force):
             continue

@@ -14,12 +14,12 @@ LEAST_CHIPS = 50  # fewer of them tell nothing
 # How far the two best classes of a chip are apart, as the logarithm of their ratio, in the middle
 # of the chips. Models that are fed as in training are between these; values that are a hundred
 # times too large or too small leave no doubt at all, or no difference.
-LEAST_MARGIN = 0.35
+LEAST_MARGIN = 0.5
 LARGEST_MARGIN = 45.0
 # What another setting must reach to be sensible, where the one in force is not, and how many times
 # more than that.
-SENSIBLE_MARGINS = (1.5, 30.0)
-TIMES_SURER = 8.0
+SENSIBLE_MARGINS = (1.5, 40.0)
+TIMES_SURER = 20.0
 
 ONE_CLASS = 0.95  # the share of a class from which nearly all chips are of one class
 # How evenly another setting must spread the same chips, in classes of the same size.
@@ -78,10 +78,13 @@ def is_senseless(margin: float) -> bool:
 def is_sensible(margin: float, in_force: float) -> bool:
     """Return whether a middle margin is surely one of a model that is fed as in training.
 
-    If the one in force is too small, it must be many times larger, too.
+    If the one in force is too small, or larger than that of any probabilities, it must be many
+    times larger or smaller, as after a change of scale.
     """
-    surer = in_force >= LEAST_MARGIN or margin >= TIMES_SURER * in_force
-    return surer and SENSIBLE_MARGINS[0] <= margin <= SENSIBLE_MARGINS[1]
+    low, high = sorted([margin, in_force])
+    is_known = in_force < LEAST_MARGIN or in_force > -np.log(SMALLEST) + 0.5
+    is_far = not is_known or high >= TIMES_SURER * low
+    return is_far and SENSIBLE_MARGINS[0] <= margin <= SENSIBLE_MARGINS[1]
 
 
 def likely_order(pairs: np.ndarray, classes: int) -> list[int] | None:

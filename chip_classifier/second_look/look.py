@@ -20,6 +20,8 @@ from keras_files.statistics import Memory
 MOST_BYTES = 2**26  # of the chips that are kept
 CHIPS_AT_A_TIME = 16  # to the layers before the first normalization
 
+LEAST_REMEMBERED = 16  # chips to compare with what the model remembers
+
 # Where so many of the chips with a known class are right, nothing else can be wrong by much.
 RIGHT_ENOUGH = 0.85
 
@@ -67,16 +69,23 @@ class SecondLook:
     counts: int64 (classes,), the chips of each class in this run.
     """
 
-    def __init__(self, in_force: Preprocessing, model: Model) -> None:
-        """Begin: with what the model gets, and the model."""
+    def __init__(self, in_force: Preprocessing, model: Model, is_native: bool = False) -> None:
+        """Begin.
+
+        Args:
+            in_force: what the model gets.
+            model: the model.
+            is_native: whether the pixels are the numbers of the files, instead of 0 to 255.
+        """
         self._in_force, self._model = in_force, model
-        self._others = list(alternatives(in_force))
+        self._others = list(alternatives(in_force, is_native))
         classes = len(model.class_names)
         self.counts = np.zeros(classes, np.int64)
         self._numbers = np.empty(0, np.int64)
         self._keys = np.empty(0)
         self._pixels: list[np.ndarray] = []
         self._values = np.empty((0, classes))
+        self._is_doubtful = False
 
     def see(self, batch: AnsweredBatch) -> None:
         """Take some chips of a batch into the sample, in the place of earlier ones.
@@ -109,12 +118,15 @@ class SecondLook:
             accuracy = _accuracy(truth.pairs)
             if truth.pairs[:, 2].sum() >= evidence.LEAST_CHIPS and accuracy >= RIGHT_ENOUGH:
                 return findings  # whatever else it looks like
-        for judge in (self._judge_memory, self._judge_truth, self._judge_answers):
-            finding = judge(truth)
-            if finding:
+        recalled = self._model.recall() if len(self._numbers) >= LEAST_REMEMBERED else None
+        for judge, known in ((self._judge_memory, recalled), (self._judge_truth, truth)):
+            if finding := judge(known):
                 findings.append(finding)
                 if finding.warning:
-                    break
+                    return findings
+        # What the model remembers, if that is settled, tells more than how sure it is.
+        if recalled is None or self._is_doubtful and memory.is_settled(recalled):
+            findings += filter(None, [self._judge_answers()])
         return findings
 
     def _judge_names(self, truth: Truth) -> Finding:
@@ -134,9 +146,8 @@ class SecondLook:
             f"{right:.1%} would be with the port classes set to '{names}'.",
         )
 
-    def _judge_memory(self, truth: Truth | None) -> Finding | None:
+    def _judge_memory(self, recalled: Memory | None) -> Finding | None:
         """Compare the chips with what the model's first normalization saw in training."""
-        recalled = self._model.recall()
         if recalled is None:
             return None
         in_force = self._distance(recalled, self._in_force)
@@ -144,7 +155,8 @@ class SecondLook:
             f"what reaches {recalled.layer} is at a distance of {in_force:.2g} from what it saw in "
             "training (0: the same)"
         )
-        if not memory.is_doubtful(in_force):
+        self._is_doubtful = memory.is_doubtful(in_force)
+        if not self._is_doubtful:
             return Finding(figures)
         others = [self._distance(recalled, other.preprocessing) for other in self._others]
         place = memory.nearest(in_force, others, memory.times_nearer(recalled))
@@ -203,7 +215,7 @@ class SecondLook:
             "trained so.",
         )
 
-    def _judge_answers(self, truth: Truth | None) -> Finding | None:
+    def _judge_answers(self) -> Finding | None:
         """Try the other settings where the answers cannot be those of a model that is fed right."""
         chips = int(self.counts.sum())
         if chips < evidence.LEAST_CHIPS:

@@ -20,8 +20,8 @@ TIMES_NEARER = 2.0
 # Of a model of few epochs so much of the statistics is still what they began with, mean 0 and
 # variance 1, that every setting is at some distance: then more is asked for.
 UNSETTLED = 0.05
-TIMES_NEARER_UNSETTLED = 10.0
-
+TIMES_NEARER_UNSETTLED = 6.0
+TIMES_NEARER_UNKNOWN = 3.0  # where the file does not tell how many steps it had
 # Those of a frozen layer are of other pictures, mostly.
 TIMES_NEARER_FROZEN = 4.0
 
@@ -54,7 +54,14 @@ def times_nearer(recalled: Memory) -> float:
     """Return how many times nearer another setting must be for what a model remembers."""
     if recalled.is_frozen:
         return TIMES_NEARER_FROZEN
-    return TIMES_NEARER if recalled.unsettled <= UNSETTLED else TIMES_NEARER_UNSETTLED
+    if recalled.unsettled is None:
+        return TIMES_NEARER_UNKNOWN
+    return TIMES_NEARER if is_settled(recalled) else TIMES_NEARER_UNSETTLED
+
+
+def is_settled(recalled: Memory) -> bool:
+    """Return whether the statistics are not known to be on their way from where they began."""
+    return recalled.unsettled is None or recalled.unsettled <= UNSETTLED
 
 
 def nearest(in_force: float, others: Sequence[float], times: float) -> int | None:

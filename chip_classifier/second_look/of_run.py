@@ -7,6 +7,7 @@ import numpy as np
 from chip_classifier.classifier import Classifier, class_values
 from chip_classifier.decode import Decoder
 from chip_classifier.log import Warnings, log
+from chip_classifier.ports import NATIVE
 from chip_classifier.review.scores import Scores
 from chip_classifier.second_look.chips import Asked
 from chip_classifier.second_look.evidence import Margins
@@ -27,7 +28,8 @@ def second_look(classifier: Classifier) -> SecondLook:
         Margins(classifier.head.is_logit, classifier.outputs == 1),
         classifier.class_names,
     )
-    return SecondLook(classifier.settings.preprocessing, model)
+    settings = classifier.settings
+    return SecondLook(settings.preprocessing, model, settings.ports.values == NATIVE)
 
 
 def truth_of(numbers: np.ndarray, truths: np.ndarray, scores: Scores | None) -> Truth | None:
