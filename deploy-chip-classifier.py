@@ -12,7 +12,8 @@ folder as ref.geojson, or in the folder. The last one works in one directory, /m
 container, as GBDX lays it:
 
     input/ports.json      string ports, all optional: classes, size, deploy_batch, preprocessing,
-                          normalization_vector, normalization_value, bands, bit_depth, probabilities
+                          normalization_vector, normalization_value, bands, bit_depth,
+                          probabilities, loading, values
     input/chips/          one tar archive of chips; beside it one .geojson with the features that
                           they were cut at, if there is one
     input/model/          one Keras model: .h5, .hdf5 or .keras, or its architecture and weights
@@ -37,12 +38,11 @@ from chip_classifier.environment import prepare_environment
 from chip_classifier.frame import (
     hold_signals,
     ignore_signals,
-    prepare_output,
     release_lock,
     stop_on_signals,
     supervise,
-    write_status,
 )
+from chip_classifier.output import Output
 
 if __name__ == "__main__":
     hold_signals()  # one that comes while libraries are loaded waits until main can answer it
@@ -55,7 +55,7 @@ from chip_classifier.decode import Decoder
 from chip_classifier.explain import exit_code, explain
 from chip_classifier.inputs import find_inputs
 from chip_classifier.journal import Expected, fingerprint_task
-from chip_classifier.layout import CLASSIFIED, JOURNAL, MAP, Given
+from chip_classifier.layout import JOURNAL, Given
 from chip_classifier.listing import list_chips
 from chip_classifier.log import Warnings, log
 from chip_classifier.pipeline import Pipeline
@@ -75,15 +75,14 @@ from keras_files.open_model import open_model
 
 
 def run_task(
-    source: Path | Given, results: Path, logs: Path, trained_with: str, warnings: Warnings
+    source: Path | Given, output: Output, trained_with: str, warnings: Warnings
 ) -> str | None:
     """Classify chips and write the results.
 
     Args:
         source: holds ports.json, chips/ and model/, or says what is in their places; nothing is
             written to it.
-        results: directory for classified.json and unclassified.json.
-        logs: directory for preview.html.
+        output: where the results and the page go, when all of them are there.
         trained_with: backend that trained a Keras 1 model, "tensorflow" or "theano".
         warnings: receives those of the run.
     Returns:
@@ -108,19 +107,21 @@ def run_task(
     log_classifier(classifier)
     classes, chips = classifier.class_names, listing.number if listing.is_complete else None
     expected = Expected(len(classes), batch_size, chips, settings.ports.probabilities)
-    with Record(results, fingerprint, expected, classes, warnings) as record:
+    with Record(output, fingerprint, expected, classes, warnings) as record:
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
-        decoder = Decoder(settings.preprocessing.bands, settings.ports.bit_depth)
+        ports, bands = settings.ports, settings.preprocessing.bands
+        decoder = Decoder(bands, ports.bit_depth, ports.loading, ports.values)
         places = None if inputs.reference else Places()
         shape = (batch_size, *settings.size)
         pipeline = Pipeline(listing, decoder, shape, record.resumed, places)
         classify_chips(pipeline, classifier, record)
     log_archive(inputs.chips, warnings)
-    counts, reasons = record.write()
+    record.write()
     run = facts_of(inputs, model, classifier, record, started)
-    review(record, pipeline, run, Where(inputs.reference, logs))
-    missing = summarize(results, counts, reasons, record.rate, time.monotonic() - clock)
+    accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs))
+    output.replace()
+    missing = summarize(output.results, record, accuracy, time.monotonic() - clock)
     return join_reasons(missing, warnings.sentences)
 
 
@@ -128,31 +129,27 @@ def main(start: Start) -> int:
     """Run the task; returns the exit code: 0 for success, 1 or 75 for failure, see layout.py."""
     stderr = os.fdopen(os.dup(2), "w", errors="backslashreplace")
     warnings, reason, code = Warnings(), None, 0
-    run = functools.partial(
-        run_task, start.source, start.results, start.logs, start.trained_with, warnings
-    )
+    output = start.output
+    run = functools.partial(run_task, start.source, output, start.trained_with, warnings)
     try:
         stop_on_signals()
-        prepare_output(start.results, start.logs)
+        output.prepare()
         warnings.add(*start.warnings)
         reason = supervise(run)
     except BaseException as error:  # noqa: BLE001, a status is written whatever happens
         reason, code = explain(error, stderr), exit_code(error)
     ignore_signals()
-    if code:
-        with contextlib.suppress(OSError):
-            for result in (CLASSIFIED, MAP):
-                (start.results / result).unlink(missing_ok=True)
     try:
-        write_status(start.work_dir, "failed" if code else "success", reason)
-        if not code:
-            (start.results / JOURNAL).unlink(missing_ok=True)
+        if code:
+            output.discard()
+            reason = output.fail(reason)
+        else:
+            output.write_status("success", reason)
+            (output.results / JOURNAL).unlink(missing_ok=True)
     except OSError as error:
         if not code:
-            code, reason = (
-                exit_code(error),
-                (f"status.json cannot be written ({error}): make {start.work_dir} writable."),
-            )
+            code = exit_code(error)
+            reason = f"status.json cannot be written ({error}): make {output.work_dir} writable."
     with contextlib.suppress(OSError):  # stderr may be full
         for warning in warnings.sentences:
             print(f"Warning: {warning}", file=stderr, flush=True)
@@ -160,7 +157,7 @@ def main(start: Start) -> int:
         log.error(reason)
         with contextlib.suppress(OSError):
             print(reason, file=stderr, flush=True)
-    release_lock(start.work_dir)
+    release_lock(output.work_dir)
     return code
 
 

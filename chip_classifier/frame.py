@@ -1,11 +1,10 @@
-"""The frame around a task: its streams, its lock, its signals, status.json, and who waits for it.
+"""The frame around a task: its lock, its streams, its signals, and who waits for it.
 
 Nothing here needs a library: it holds before any is loaded, and after one could not be.
 """
 
 import contextlib
 import fcntl
-import json
 import os
 import queue
 import resource
@@ -17,41 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from chip_classifier.errors import Stopped, TaskError
-from chip_classifier.files import create, obstacle, overwrite
-from chip_classifier.layout import LOCK, LOG, PAGE, RESULTS, STATUS
-from chip_classifier.log import start_logging
+from chip_classifier.errors import Stopped
+from chip_classifier.layout import LOCK
+from chip_classifier.output import Output
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 # On a processor TensorFlow was seen to need a dozen, on a GPU it opens more.
 LEAST_DESCRIPTORS = 32
-
-# What status.json says while a run goes on: a process that is killed cannot write it any more.
-KILLED = (
-    "The task was ended from outside before it could finish (killed, out of memory or power); "
-    "run it again to resume where it stopped."
-)
-
-# ------------------------------------------------------------------------------ status.json
-
-
-def write_status(work_dir: Path, status: str, reason: str | None) -> None:
-    """Write status.json, whole if possible. Raises OSError if it cannot be written at all."""
-    path = work_dir / STATUS
-    text = json.dumps({"status": status, "reason": reason}) + "\n"
-    temporary = work_dir / f"{STATUS}.part"
-    try:
-        with create(temporary) as file:
-            file.write(text)
-        temporary.replace(path)
-    except OSError:
-        # On a full disk the old file's block is still there to be written over.
-        if temporary.is_file():
-            temporary.unlink()
-        with overwrite(path) as file:
-            file.write(text)
-
 
 # ------------------------------------------------------------------------------ the work directory
 
@@ -88,34 +60,10 @@ def release_lock(work_dir: Path) -> None:
         (work_dir / LOCK).unlink()
 
 
-def prepare_output(results: Path, logs: Path) -> None:
-    """Make the output directories, without results of an earlier run, and begin out.log.
-
-    Raises TaskError if they cannot be written to.
-    """
-    try:
-        for folder in (results, logs):
-            if found := obstacle(folder):
-                raise TaskError(
-                    f"The output directory cannot be written to: {found}, where the task needs a "
-                    "directory; take it away."
-                )
-        results.mkdir(parents=True, exist_ok=True)
-        logs.mkdir(parents=True, exist_ok=True)
-        for stale in RESULTS:
-            (results / stale).unlink(missing_ok=True)
-        (logs / PAGE).unlink(missing_ok=True)
-        start_logging(logs / LOG)
-    except OSError as error:
-        raise TaskError(
-            f"The output directory {results.parent} cannot be written to ({error}): mend that."
-        ) from error
-
-
 # ------------------------------------------------------------------------------ the process
 
 
-def require_descriptors(work_dir: Path) -> None:
+def require_descriptors(output: Output) -> None:
     """Raise a limit of open files that is too low as far as it goes; if that is not far, end."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= LEAST_DESCRIPTORS:
@@ -123,22 +71,22 @@ def require_descriptors(work_dir: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < LEAST_DESCRIPTORS:
         fail(
-            work_dir,
+            output,
             f"The task may open only {hard} files at a time: raise that limit (ulimit -n) to "
             f"{LEAST_DESCRIPTORS} or more.",
         )
 
 
-def require_proc(work_dir: Path) -> None:
+def require_proc(output: Output) -> None:
     """End the program on a Linux without /proc: TensorFlow aborts there when it is loaded."""
     if sys.platform == "linux" and not Path("/proc/self").exists():
-        fail(work_dir, "There is no /proc, which TensorFlow needs: mount it there.")
+        fail(output, "There is no /proc, which TensorFlow needs: mount it there.")
 
 
-def fail(work_dir: Path, reason: str) -> NoReturn:
+def fail(output: Output, reason: str) -> NoReturn:
     """End the program with a sentence that is in status.json too."""
-    write_status(work_dir, "failed", reason)
-    release_lock(work_dir)
+    reason = output.fail(reason)
+    release_lock(output.work_dir)
     give_up(reason)
 
 

@@ -11,14 +11,6 @@ from keras_files.network import Layer, plain, words
 
 RESAVE = "replace it by standard Keras layers and save the model again"
 
-ACTIVATIONS = words(
-    "celu elu exponential gelu hard_shrink hard_sigmoid hard_sigmoid_keras3 hard_swish hard_tanh "
-    "leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid soft_shrink softmax "
-    "softplus softsign sparse_plus sparse_sigmoid squareplus swish tanh tanh_shrink"
-)
-ACTIVATIONS_NOT_COMPUTED = words("glu sparsemax threshold")
-ACTIVATION_ALIASES = {"hard_silu": "hard_swish", "silu": "swish"}
-
 # What an Operation may compute: functions of TensorFlow that are arithmetic on arrays, by their
 # name in the module tf ("getitem": slicing). A TFOpLambda layer can name any function at all.
 OPERATIONS = words(

@@ -111,9 +111,9 @@ def classify(task: ModuleType, name: str, trained_with: str, folder: Path) -> di
     """Run the task within this process, which saves loading TensorFlow for each model."""
     work_dir = work_dir_for(name, folder)
     results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
-    results.mkdir(parents=True)
-    logs.mkdir()
-    task.run_task(work_dir / "input", results, logs, trained_with, task.Warnings())
+    output = task.Output(work_dir, results, logs)
+    output.make_folders()
+    task.run_task(work_dir / "input", output, trained_with, task.Warnings())
     assert not (results / "unclassified.json").exists()
     return json.loads((results / "classified.json").read_text())
 
@@ -190,9 +190,7 @@ def test_json_beside_a_whole_model_is_not_read(task: ModuleType, tmp_path: Path)
     work_dir = work_dir_for(name, tmp_path / "w")
     (work_dir / "input/model/class_indices.json").write_text('{"class_name": 3}')
     (work_dir / "input/model/model.json").write_text("[")
-    results = work_dir / "output/results"
-    results.mkdir(parents=True)
-    (work_dir / "output/logs").mkdir()
-    logs = work_dir / "output/logs"
-    assert task.run_task(work_dir / "input", results, logs, "theano", task.Warnings()) is None
-    check(json.loads((results / "classified.json").read_text()), name)
+    output = task.Output(work_dir, work_dir / "output/results", work_dir / "output/logs")
+    output.make_folders()
+    assert task.run_task(work_dir / "input", output, "theano", task.Warnings()) is None
+    check(json.loads((output.results / "classified.json").read_text()), name)

@@ -13,7 +13,7 @@ import tarfile
 import time
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
@@ -172,7 +172,8 @@ def test_summary_of_many_classes_names_those_that_have_chips(
 ) -> None:
     counts = Counter({str(number): 0 for number in range(1000)})
     counts.update({"7": 3, "999": 2, "0": 1})
-    task.summarize(Path("results"), counts, Counter(), 1.0, 1.0)
+    record = SimpleNamespace(counts=counts, reasons=Counter(), rate=1.0)
+    task.summarize(Path("results"), record, None, 1.0)
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:-1] == ["3  7", "2  999", "1  0", "0  in each of the other 997 classes"]
 
@@ -483,10 +484,13 @@ def test_bad_port_fails_at_once_and_says_what_to_change(
     for part in parts:
         assert part in reason
     assert snapshot(work_dir / "input") == before
+    # What an earlier run left is not lost to a typo, and the sentence says whose it is.
     assert {name for name in files_below(work_dir) if not name.startswith("input/")} == {
+        *(f"output/results/{name}" for name in ("classified.json", "unclassified.json")),
         "output/logs/out.log",
         "status.json",
     }
+    assert re.search(r" The results in \S+/w/output/results are still those of a run of 20", reason)
 
 
 def test_early_failure_would_notice_tensorflow(bands_model: Path, tmp_path: Path) -> None:
@@ -561,6 +565,13 @@ def test_all_chips_bad_is_a_failure_without_results(bands_model: Path, tmp_path:
     assert "4 chips" in reason
     assert set(run.unclassified) == {"a", "b", "c", "d"}
     assert files_below(run.work_dir / "output" / "results") == ["unclassified.json"]
+
+    classified = run.work_dir / "output" / "results" / "classified.json"
+    classified.write_text("{}")  # of an earlier run
+    again = run_task(run.work_dir)
+    assert again.code == 1
+    assert re.search(r"see out\.log\. The results in \S+ are still", again.status["reason"])
+    assert classified.read_text() == "{}"
 
 
 def test_help_explains_the_work_directory() -> None:
