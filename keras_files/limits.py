@@ -82,8 +82,15 @@ def run_limited(
             os.kill(child, signal.SIGKILL)
         _, status, used = os.wait4(child, 0)
         code = os.waitstatus_to_exitcode(status)
+    if code != DONE:
+        _raise_failure(code, used.ru_utime + used.ru_stime, memory)
+    return answer
+
+
+def _raise_failure(code: int, cpu_seconds: float, memory: int) -> NoReturn:
+    """Raise what an exit code means, after so many seconds; errors as run_limited has them."""
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    if code != DONE and used.ru_utime + used.ru_stime > hard - 0.5 > 0:
+    if cpu_seconds > hard - 0.5 > 0:
         raise LackOfTime
     if code in (SHORTAGE, -signal.SIGKILL):  # Linux kills where memory is short
         raise MemoryError
@@ -91,10 +98,8 @@ def run_limited(
         raise LimitError(f"takes more than {memory // 2**20:,} MiB of memory")
     if code == -signal.SIGXCPU:
         raise LimitError("takes too much processor time")
-    if code != DONE:
-        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise LimitError(f"makes the library that reads it crash ({cause})")
-    return answer
+    cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    raise LimitError(f"makes the library that reads it crash ({cause})")
 
 
 def allow_time(seconds: float) -> None:
