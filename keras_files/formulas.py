@@ -403,6 +403,13 @@ def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
     return y if len(y.shape) > 1 else y[:, None]
 
 
+def _cosine(c: Config, w: Weights, inputs: list[Array]) -> Array:
+    """Compute Merge(mode="cos") of Keras 1."""
+    first, second = inputs
+    square = _dot(c, w, [first, first]) * _dot(c, w, [second, second])
+    return (_dot(c, w, inputs) / tf.maximum(tf.sqrt(square), 1e-7))[:, None]
+
+
 def _einsum_dense(c: Config, w: Weights, x: Array) -> Array:
     y = tf.einsum(c["equation"], x, w["kernel"])
     if "bias" in w:
@@ -494,6 +501,7 @@ FORMULAS: dict[str, Callable[..., Array]] = {
     "Cropping1D": _cropping,
     "Cropping2D": _cropping,
     "Cropping3D": _cropping,
+    "Cosine": _cosine,
     "CustomScaleLayer": _scaled_sum,
     "Dense": _dense,
     "DepthwiseConv1D": _depthwise_conv,

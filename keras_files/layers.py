@@ -42,6 +42,10 @@ class End(Enum):
 ALWAYS = "1.0 2.0 3.0"
 
 
+# Weights of the training alone.
+IDLE = {"count", "moving_stddev", "renorm_mean", "renorm_stddev"}
+
+
 @dataclass(frozen=True)
 class Row:
     """What is known of one layer.
@@ -109,6 +113,7 @@ _KERNEL = "kernel bias?use_bias"
 _RECURRENT_KERNEL = "kernel recurrent_kernel bias?use_bias"
 _SCALE = "gamma?scale beta?center"
 _STATISTICS = f"{_SCALE} | moving_mean moving_variance"
+_RENORM = "moving_stddev?renorm renorm_mean?renorm renorm_stddev?renorm"  # of the training alone
 
 _ROWS = {
     "Activation": Row("activation", axes=Axes.POINTWISE, end=End.ACTIVATED),
@@ -125,7 +130,11 @@ _ROWS = {
     ),
     "AveragePooling1D AveragePooling2D AveragePooling3D": Row(_POOLING, axes=Axes.SPATIAL),
     "BatchNormalization": Row(
-        _BATCH_NORMALIZATION, _STATISTICS, shapes.batch_normalization, Axes.AXIAL, End.LINEAR
+        _BATCH_NORMALIZATION,
+        f"{_STATISTICS} {_RENORM}",
+        shapes.batch_normalization,
+        Axes.AXIAL,
+        End.LINEAR,
     ),
     "CenterCrop": Row(
         "bounding_box_format data_format factor height width", axes=Axes.SPATIAL, since="- 2.4 3.0"
@@ -303,6 +312,13 @@ _ROWS = {
         )
         for kind, gates in (("GateGRU", "zrh"), ("GateLSTM", "icfo"))
     },
+    "Cosine": Row("axes normalize", since="- - -"),
+    "GateConvLSTM2D": Row(
+        f"{_CONVOLUTION} {_RECURRENT}",
+        " ".join(f"{gate}/kernel {gate}/recurrent_kernel {gate}/bias" for gate in "icfo"),
+        shapes.gated,
+        since="- - -",
+    ),
     "Operation": Row(since="- - -"),
     "SampleNormalization": Row(_BATCH_NORMALIZATION, _STATISTICS, shapes.last_axis, since="- - -"),
 }
@@ -365,7 +381,7 @@ NOT_COMPUTED = words(
     "Hashing IntegerLookup JaxLayer LSTMCell Layer Masking MaxNumBoundingBoxes MelSpectrogram "
     "Network Pipeline RandomCrop Recurrent ReversibleEmbedding STFTSpectrogram SimpleRNNCell "
     "Solarization SpectralNormalization StackedRNNCells StringLookup TFSMLayer TextVectorization "
-    "TimeDistributedDense TorchModuleWrapper Wrapper"
+    "TorchModuleWrapper Wrapper"
 )
 
 # Arguments that change what a layer computes in a way that has no formula here.
@@ -442,7 +458,7 @@ def check_shapes(layer: Layer, stored: Mapping[str, Shape], inputs: list[Shape])
     channels = inputs[0][-1] if inputs else _channels_of(layer, stored)
     wanted_shapes = declared(layer, channels, inputs)
     if isinstance(wanted_shapes, tuple):
-        wanted_shapes = {role: wanted_shapes for role in stored if role != "count"}
+        wanted_shapes = {role: wanted_shapes for role in stored if role not in IDLE}
     for role, wanted in wanted_shapes.items():
         found = stored.get(role, wanted)
         fits = len(wanted) == len(found) and all(
@@ -465,5 +481,6 @@ def _channels_of(layer: Layer, stored: Mapping[str, Shape]) -> int | None:
     if layer.kind.endswith("Transpose"):
         return shape[-1]
     if role.endswith("kernel") and len(shape) > 1:
-        return shape[0] if "/" in role else shapes.times(shape[-2], layer.config.get("groups", 1))
+        gate = "/" in role and len(shape) < 4
+        return shape[0] if gate else shapes.times(shape[-2], layer.config.get("groups", 1))
     return shape[0] if len(shape) == 1 else None
