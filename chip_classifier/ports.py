@@ -2,15 +2,18 @@
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.class_names import parse_classes
 from chip_classifier.errors import TaskError
+from chip_classifier.layout import PORTS
 from chip_classifier.ports_json import PortError, read_texts
 
 # Ports that are absent mean these values (the task's documentation).
@@ -19,6 +22,10 @@ DEFAULT_BATCH = 100
 # The modes of keras.applications.imagenet_utils.preprocess_input, and two for which Keras has no
 # word; see `preprocessing`.
 MODES = ("caffe", "tf", "torch", "zero_to_one", "none")
+# The functions by which trainings load chips; see `loading`.
+LOADINGS = ("cv2", "image_dataset_from_directory", "flow_from_directory", "teachable_machine")
+# What the model gets: values from 0 to 255, or the numbers of the files.
+EIGHT_BITS, NATIVE = VALUES = ("8bit", "native")
 # libtiff and libpng have no wider whole numbers than 32 bits.
 MAX_BIT_DEPTH = 32
 
@@ -37,6 +44,9 @@ class Ports:
     bands: the bands of a chip file that the model takes, counted from 1; None for the first ones.
     bit_depth: how many bits of the chips' values count, or None where the file's own do.
     probabilities: whether the results have the value of each class.
+    loading: one of LOADINGS, by which the chips are decoded and resized.
+    values: one of VALUES, what the model gets of the chips' values.
+    origins: of each port that is set, where that was done.
     warnings: on names in ports.json that are no string port of this task.
     """
 
@@ -49,33 +59,57 @@ class Ports:
     bands: tuple[int, ...] | None = None
     bit_depth: int | None = None
     probabilities: bool = False
+    loading: str = LOADINGS[0]
+    values: str = EIGHT_BITS
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = ()
 
 
-def read_ports(path: Path) -> Ports:
-    """Read ports.json, a flat JSON object of strings; all defaults if there is none.
+class PortTexts(NamedTuple):
+    """String ports as they are given in one place.
 
-    Raises TaskError if the file is no such object or a port has a value that it cannot take.
+    origin: that place, for messages.
+    texts: port -> text; a blank one means the same as none.
+    warnings: on what else stands there.
+    """
+
+    origin: str
+    texts: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+def read_ports(path: Path, origin: str = PORTS) -> PortTexts:
+    """Read a file of ports, a flat JSON object of strings; nothing is set if there is none.
+
+    Raises TaskError if the file is no such object.
     """
     try:
         texts, warnings = read_texts(path)
     except PortError as error:
-        raise TaskError(str(error)) from error
-    return parse_ports(texts, warnings)
+        raise TaskError(str(error).replace(PORTS, origin)) from error
+    return PortTexts(origin, texts, tuple(text.replace(PORTS, origin) for text in warnings))
 
 
-def parse_ports(texts: Mapping[str, str], warnings: tuple[str, ...] = ()) -> Ports:
-    """Check the string ports.
+def parse_ports(*places: PortTexts) -> Ports:
+    """Check the string ports of several places, of which the earlier ones go before.
 
-    Args:
-        texts: the text of each one that is set; a blank one means the same as none.
-        warnings: on what else was read.
-    Raises:
-        TaskError: a port has a value that it cannot take.
+    Raises TaskError if a port has a value that it cannot take.
     """
-    set_ports = {name: text.strip() for name, text in texts.items() if text.strip()}
-    parsed = {name: PARSERS[name](text) for name, text in set_ports.items()}
-    return Ports(**parsed, warnings=warnings)
+    origins: dict[str, str] = {}
+    parsed: dict[str, object] = {}
+    for place in places:
+        for port, text in place.texts.items():
+            if not text.strip() or port in parsed:
+                continue
+            try:
+                parsed[port] = PARSERS[port](text.strip())
+            except TaskError as error:
+                if place is places[0]:
+                    raise
+                raise TaskError(f"{error} (It is set in {place.origin}.)") from error
+            origins[port] = place.origin
+    warnings = tuple(warning for place in places for warning in place.warnings)
+    return Ports(**parsed, origins=origins, warnings=warnings)
 
 
 def parse_size(text: str) -> int:
@@ -100,12 +134,10 @@ def parse_whole_number(port: str, text: str) -> int:
     return int(text.partition(".")[0])
 
 
-def parse_mode(text: str) -> str:
-    """Parse the port preprocessing. Raises TaskError if it is none of MODES."""
-    if text.lower() not in MODES:
-        raise TaskError(
-            f"The port preprocessing must be one of {', '.join(MODES)}, not '{text[:100]}'."
-        )
+def parse_choice(port: str, choices: Sequence[str], text: str) -> str:
+    """Parse a port of few values, in any case. Raises TaskError if it is none of them."""
+    if text.lower() not in choices:
+        raise TaskError(f"The port {port} must be one of {', '.join(choices)}, not '{text[:100]}'.")
     return text.lower()
 
 
@@ -178,10 +210,12 @@ PARSERS = {
     "classes": parse_classes,
     "size": parse_size,
     "deploy_batch": parse_batch,
-    "preprocessing": parse_mode,
+    "preprocessing": partial(parse_choice, "preprocessing", MODES),
     "normalization_vector": parse_vector,
     "normalization_value": parse_value,
     "bands": parse_bands,
     "bit_depth": parse_bit_depth,
     "probabilities": parse_probabilities,
+    "loading": partial(parse_choice, "loading", LOADINGS),
+    "values": partial(parse_choice, "values", VALUES),
 }

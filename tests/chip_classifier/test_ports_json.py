@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chip_classifier.ports import PARSERS, read_ports
+from chip_classifier.ports import PARSERS, parse_ports, read_ports
 from chip_classifier.ports_json import MAX_BYTES, STRING_PORTS, PortError, read_texts
 
 FILES = Path(__file__).parents[1] / "ports"
@@ -110,7 +110,7 @@ def test_lists_as_text_lose_their_brackets(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [["a,b", "c"], {"c": 1, "a,b": 0}, "['a,b', 'c']", '"a,b", c'])
 def test_class_names_may_have_commas(value: object, tmp_path: Path) -> None:
     (tmp_path / "ports.json").write_text(json.dumps({"classes": value}))
-    assert read_ports(tmp_path / "ports.json").classes == ("a,b", "c")
+    assert parse_ports(read_ports(tmp_path / "ports.json")).classes == ("a,b", "c")
 
 
 def test_no_file_sets_nothing(tmp_path: Path) -> None:
