@@ -28,6 +28,7 @@ NOISE = re.compile(
 class Classifier:
     """A model with the task's preprocessing in front of it, on every GPU or on the processor.
 
+    opened: the model file.
     settings: what is in force.
     head: what the model's outputs are; outputs: their number.
     class_names: of the classes that it tells apart.
@@ -51,7 +52,7 @@ class Classifier:
             TaskError: the model does not take chips of this size, or has other classes.
         """
         started = time.monotonic()
-        self.settings, self.head = settings, opened.head
+        self.opened, self.settings, self.head = opened, settings, opened.head
         # Where there is a GPU, and it is not found, what TensorFlow writes may tell why.
         with without_lines(NOISE) if not has_nvidia() else contextlib.nullcontext():
             tf = load_tensorflow()
@@ -67,6 +68,12 @@ class Classifier:
             warnings.add(
                 "The model's one output is a softmax, which is always 1, so that every chip is of "
                 "the second class: end the model with a sigmoid and train it again."
+            )
+        if self.outputs > 1 and opened.head.activation == "sigmoid":
+            warnings.add(
+                f"The model's {self.outputs} outputs are sigmoids, each a probability of its own, "
+                "so that a chip may be of several classes or of none: only the largest is given; "
+                "set the port probabilities to True to have all of them."
             )
         # Those that may take one more batch: each is there as often as it takes some at a time.
         self._free: queue.SimpleQueue[Replica] = queue.SimpleQueue()
@@ -93,6 +100,16 @@ class Classifier:
             return replica(chips)
         finally:
             self._free.put(replica)
+
+    def compute(self, x: np.ndarray) -> np.ndarray:
+        """Compute the outputs for a few chips that are preprocessed already, in whatever way.
+
+        Args:
+            x: float32 (N, rows, columns, bands), as the model gets them.
+        Returns:
+            float32 (N, outputs).
+        """
+        return self.replicas[0].compute(x)
 
 
 def load_tensorflow() -> ModuleType:
