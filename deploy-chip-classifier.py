@@ -12,7 +12,8 @@ folder as ref.geojson, or in the folder. The last one works in one directory, /m
 container, as GBDX lays it:
 
     input/ports.json      string ports, all optional: classes, size, deploy_batch, preprocessing,
-                          normalization_vector, normalization_value, bands, bit_depth, probabilities
+                          normalization_vector, normalization_value, bands, bit_depth,
+                          probabilities, loading, values
     input/chips/          one tar archive of chips; beside it one .geojson with the features that
                           they were cut at, if there is one
     input/model/          one Keras model: .h5, .hdf5 or .keras, or its architecture and weights
@@ -69,6 +70,7 @@ from chip_classifier.report import (
 )
 from chip_classifier.review.geotiff import Places
 from chip_classifier.review.review import Where, review
+from chip_classifier.second_look.of_run import doubts_of_chips
 from chip_classifier.settings import settle
 from keras_files.open_model import open_model
 
@@ -109,15 +111,17 @@ def run_task(
     with Record(output, fingerprint, expected, classes, warnings) as record:
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
-        decoder = Decoder(settings.preprocessing.bands, settings.ports.bit_depth)
+        ports, bands = settings.ports, settings.preprocessing.bands
+        decoder = Decoder(bands, ports.bit_depth, ports.loading, ports.values)
         places = None if inputs.reference else Places()
         shape = (batch_size, *settings.size)
         pipeline = Pipeline(listing, decoder, shape, record.resumed, places)
-        classify_chips(pipeline, classifier, record)
+        look = classify_chips(pipeline, classifier, record)
     log_archive(inputs.chips, warnings)
+    warnings.add(*doubts_of_chips(decoder, settings))
     record.write()
     run = facts_of(inputs, model, classifier, record, started)
-    accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs))
+    accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs), look)
     output.replace()
     missing = summarize(output.results, record, accuracy, time.monotonic() - clock)
     return join_reasons(missing, warnings.sentences)

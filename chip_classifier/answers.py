@@ -20,6 +20,7 @@ import numpy as np
 
 from chip_classifier.files import create
 from chip_classifier.names import ChipNames, Names
+from chip_classifier.review.pictures import Pictures
 
 NO_CLASS = -1
 UNKNOWN = "an earlier run left no answer for this chip: run the task again"
@@ -31,6 +32,7 @@ class Noticed(StrEnum):
     """What may be wrong with some of the chips, by the words of the journal."""
 
     SIXTEEN_BITS = "16 bits"
+    SIXTEEN_BITS_OF_GREY = "16 bits of grey"
     NO_PROBABILITIES = "no probabilities"
 
 
@@ -45,8 +47,9 @@ class AnsweredBatch:
     probabilities: the values of each chip's classes, one chip behind the other, 0.0 where it has no
         class; empty unless they are wanted.
     noticed: what may be wrong with the chips or the model's outputs so far.
-    pixels: of the chips that have a class, uint8 (M, rows, columns, bands); None in a batch that
-        the journal gives back.
+    pictures: of the chips that have a class; None in a batch that the journal gives back.
+    pixels, values: of these chips what the model got, (M, rows, columns, bands), and the values of
+        the classes, float64 (M, classes); None where `pictures` is.
     """
 
     first: int
@@ -56,7 +59,9 @@ class AnsweredBatch:
     links: Collection[int] = ()
     probabilities: Sequence[float] = ()
     noticed: Collection[str] = ()
+    pictures: Pictures | None = None
     pixels: np.ndarray | None = None
+    values: np.ndarray | None = None
 
 
 class Answers:

@@ -13,7 +13,6 @@ from chip_classifier.journal import Expected, Journal
 from chip_classifier.layout import JOURNAL, LOG, UNCLASSIFIED
 from chip_classifier.log import Warnings, log, say
 from chip_classifier.output import Output
-from chip_classifier.pipeline import to_bgr
 from chip_classifier.review.sample import Sample
 
 _WARNINGS = {
@@ -21,6 +20,11 @@ _WARNINGS = {
         "Some chips have 16-bit bands, which are read as value / 256: chips with 11 significant "
         "bits, as of most satellites, turn almost black: set the port bit_depth to 11, or to what "
         "they have."
+    ),
+    Noticed.SIXTEEN_BITS_OF_GREY: (
+        "Some chips are grey and have 16 bits, of which the function of the port loading makes no "
+        "8 bits: all above 255 is 255, or stays what it is for a model of one band. If the "
+        "training had other chips, set the port bit_depth to how many bits they have."
     ),
     Noticed.NO_PROBABILITIES: (
         "The model's outputs are no probabilities (values below 0 or above 1): the certainties are "
@@ -43,6 +47,7 @@ class Record:
     resumed: how many chips an earlier run answered.
     seconds: the time that the classification took.
     fed: what the model was fed of the first batch, as Preprocessing.fed; empty until then.
+    look: how the pictures in the sample were made, in words; "" if nothing was done to the chips.
     counts: number of chips of each class, and reasons: number of chips for each reason why chips
         are not classified, once they are written.
     """
@@ -75,6 +80,7 @@ class Record:
         self.counts, self.reasons = Counter(), Counter()
         self.seconds = 0.0
         self.fed: list[tuple[float, float, float]] = []
+        self.look = ""
         if self._journal.note:
             log.info(self._journal.note)
             say(self._journal.note)
@@ -110,7 +116,7 @@ class Record:
         Raises OSError if the disk does not take them.
         """
         rows = [row for row, index in enumerate(batch.classes) if index != NO_CLASS]
-        if rows and batch.pixels is not None:
+        if rows and batch.pictures is not None:
             with self.warnings.instead_of("the preview"):
                 numbers, classes, certainties = (
                     np.array(values)
@@ -120,7 +126,7 @@ class Record:
                         [batch.certainties[row] for row in rows],
                     )
                 )
-                self.sample.add(numbers, to_bgr(batch.pixels), classes, certainties)
+                self.sample.add(numbers, batch.pictures, classes, certainties)
         self._journal.add(batch)
         self.answers.add(batch)
         self._warn()

@@ -28,6 +28,11 @@ CPU_PARTS_AT_A_TIME = 2
 # On a GPU one batch is copied to it, or its answers from it, while another one is computed.
 GPU_BATCHES_AT_A_TIME = 2
 
+# Chips that are computed at a time without a graph made for them: they take more memory so.
+FEW_CHIPS = 8
+
+_OWED = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, None: tf.identity}
+
 # What is said of too little memory on a GPU where TensorFlow raises another error than
 # ResourceExhaustedError: by the copy of a batch to the GPU, by cuDNN's trials of its algorithms, by
 # CUDA and its libraries.
@@ -44,7 +49,8 @@ class Replica:
     """The model, with the preprocessing in front of it, on one device.
 
     device: its name, as TensorFlow gives it.
-    function: what it computes: uint8 (N, rows, columns, bands) -> float32 (N, outputs), tensors.
+    function: what it computes, of tensors: (N, rows, columns, bands), of the type that Settings
+        has for pixels, -> float32 (N, outputs).
     outputs: number of the model's outputs.
     batches_at_a_time: from how many threads it is to be called at a time, to be fastest.
     parts_at_a_time: how many parts of batches it computes at a time.
@@ -70,9 +76,9 @@ class Replica:
         """
         self.device, self._warnings = device.name, warnings
         self._name = f"{device.device_type}:{device.name.rpartition(':')[2]}"
-        self._path = opened.file.path
+        self._path, self._type = opened.file.path, settings.pixel_type
         with tf.device(self.device):
-            self._model = opened.build()
+            self._model, self._finish = opened.build(), _OWED[opened.head.owed]
             self.function = trace(self._model, opened, settings)
         self.outputs = int(self.function.outputs[0].shape[1])
         if device.device_type == "GPU":
@@ -119,8 +125,14 @@ class Replica:
         with tf.device(self.device):
             chips = tf.constant(self._fill_up(part))
             with self._turn:
-                outputs = self.function(chips)
+                outputs = self.function(tf.cast(chips, self._type))
         return outputs.numpy()[: len(part)]
+
+    def compute(self, x: np.ndarray) -> np.ndarray:
+        """Compute chips that are preprocessed already, as in Classifier, a few at a time."""
+        parts = [x[first : first + FEW_CHIPS] for first in range(0, len(x), FEW_CHIPS)]
+        with tf.device(self.device), self._turn:
+            return np.concatenate([self._finish(self._model(part)).numpy() for part in parts])
 
     def _fill_up(self, part: np.ndarray) -> np.ndarray:
         """On a GPU, put black chips behind others, so that there are few different numbers of them.
@@ -131,7 +143,7 @@ class Replica:
         number = min(1 << (len(part) - 1).bit_length(), self.fill_to, self.largest)
         if number <= len(part):
             return part
-        return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), np.uint8)])
+        return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), part.dtype)])
 
 
 def trace(
@@ -145,12 +157,12 @@ def trace(
         model: the opened one, built.
         opened, settings: as for Classifier.
     Returns:
-        A concrete function: uint8 (N, rows, columns, bands) -> float32 (N, outputs).
+        A concrete function: (N, rows, columns, bands), of the type that Settings has for pixels,
+        -> float32 (N, outputs).
     Raises:
         ModelError, TaskError: as Classifier does.
     """
-    owed = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, None: tf.identity}
-    finish, preprocessing, size = owed[opened.head.owed], settings.preprocessing, settings.size
+    preprocessing, size, finish = settings.preprocessing, settings.size, _OWED[opened.head.owed]
     # TensorFlow subtracts an array of a whole chip faster than one of three values.
     chip_shape = (*size, opened.bands)
     vector, value = (
@@ -168,7 +180,7 @@ def trace(
             pixels /= value
         return finish(tf.cast(model(pixels, training=False), tf.float32))
 
-    signature = tf.TensorSpec((None, *chip_shape), tf.uint8)
+    signature = tf.TensorSpec((None, *chip_shape), settings.pixel_type)
     try:
         function = tf.function(classify, autograph=False).get_concrete_function(signature)
     except ModelError:

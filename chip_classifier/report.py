@@ -23,7 +23,7 @@ from keras_files.open_model import OpenedModel
 # Those whose versions are in the log.
 PACKAGES = (
     *("tensorflow", "keras", "h5py", "numpy"),
-    *("opencv-python-headless", "imagecodecs", "rasterio"),
+    *("opencv-python-headless", "imagecodecs", "rasterio", "pillow"),
 )
 
 
@@ -75,23 +75,23 @@ def facts_of(
         chips_per_second=record.rate,
         started=started.strftime("%Y-%m-%d %H:%M:%S %Z"),
         version=VERSION,
-        fed=log_fed(settings.preprocessing, record.fed),
+        fed=log_fed(settings.preprocessing, record),
     )
 
 
-def log_fed(preprocessing: Preprocessing, fed: Sequence[tuple[float, float, float]]) -> list[str]:
+def log_fed(preprocessing: Preprocessing, record: Record) -> list[str]:
     """Log what the model was fed, and give it for the page: a line on all, one on each band.
 
     Args:
         preprocessing: what was done to the pixels.
-        fed: of each band the least, mean and largest value in the first batch.
+        record: has the least, mean and largest value of each band in the first batch.
     """
     lines = [preprocessing.description]
-    for band, (least, mean, largest) in enumerate(fed, start=1):
+    for band, (least, mean, largest) in enumerate(record.fed, start=1):
         lines.append(f"band {band}: least {least:.4g}, mean {mean:.4g}, largest {largest:.4g}")
     for line in lines:
         log.info("Fed to the model: %s", line)
-    return lines
+    return [*lines, record.look] if record.look else lines
 
 
 def log_archive(archive: Source, warnings: Warnings) -> None:
