@@ -113,6 +113,8 @@ def make_page(
         for chip in sample.chip_ids() | {chip.chip_id for chip in findings.get("mistaken", ())}
         if names(chip) is not None
     }
+    if findings.get("scores"):
+        findings = {"headline": "Accuracy", **findings}
     found = Findings(class_indices, certainties, known, reasons or {}, **findings)
     write_page(path, facts, sample, found)
     return path.read_bytes().decode()

@@ -98,6 +98,7 @@ class Findings(NamedTuple):
     reasons: why chips are not classified -> number of chips.
     unclassified: name and reason of the first chips that are not classified.
     scores: how right the answers are, None if that is not known; source: where the truth is from.
+    headline: their accuracy in a line; None where it says little.
     confusions: the commonest.
     mistaken: chips with a wrong class that are not in the sample.
     map: of the chips, None if no place is known.
@@ -110,6 +111,7 @@ class Findings(NamedTuple):
     reasons: Mapping[str, int]
     unclassified: Sequence[tuple[str, str]] = ()
     scores: Scores | None = None
+    headline: str | None = None
     source: str = ""
     confusions: Sequence[Confused] = ()
     mistaken: Sequence[MistakenChip] = ()

@@ -91,7 +91,7 @@ def review(
     chips = final_chips(answers)
     found = review_answers(record, chips, pipeline, where)
     truth = truth_of(chips.numbers, found.truths, found.scores)
-    look_again(look, truth, warnings)
+    doubts = [finding.figures for finding in look_again(look, truth, warnings)]
     with warnings.instead_of(TABLE):
         write_csv(record, chips, found.truths, found.centres)
     with warnings.instead_of(PAGE):
@@ -107,6 +107,7 @@ def review(
                 for truth, given, number, rows in wrong
             ],
             mistaken=mistaken,
+            doubts=doubts,
         )
         run = replace(run, warnings=tuple(warnings.sentences))
         write_page(where.logs / PAGE, run, sample, findings)
@@ -163,6 +164,7 @@ def _findings(answers: Answers, chips: FinalChips, found: Review) -> Findings:
         reasons=Counter(reasons),
         unclassified=list(zip(names, reasons, strict=False)),
         scores=found.scores,
+        headline=found.headline,
         source=found.source,
         map=draw_map(found.centres, chips.classes),
     )
