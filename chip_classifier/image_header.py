@@ -51,6 +51,17 @@ _LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF}
 # cv2.imread does not apply.
 _PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
 
+# Chunks of an animation (PNG, 11.3.6): without them, a png is the still picture in IDAT, whether
+# that is one of the animation's or not. OpenCV 5.0.0 writes beyond its memory with some of them.
+_ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
+
+# Values of biCompression, and the masks of red, green and blue that OpenCV reads, or takes for
+# granted, where they stand behind a header of 40 bytes; those in a longer one it reads for 32 bits.
+_BIT_FIELDS = (3, 6)
+_MASKS_OF_16_BITS = ((16, (0xF800, 0x7E0, 0x1F)), (16, (0x7C00, 0x3E0, 0x1F)))
+_MASKS_OF_32_BITS = (32, (0xFF0000, 0xFF00, 0xFF))
+_LEAST_HEADER_WITH_MASKS = 56
+
 
 class Header(NamedTuple):
     """What an image file of another kind than tif declares.
@@ -183,7 +194,7 @@ def _png(data: bytes) -> Header:
 
 
 def lean_png(data: bytes) -> bytes:
-    """Return a png file without the chunks that are packed and not used.
+    """Return a png file without the chunks that are packed and not used, and those of animations.
 
     OpenCV also takes memory for as much as a chunk declares, up to 4 GiB, before it reads it:
     raises UndecodableChip if one does not lie within the file (PNG, 5.3).
@@ -194,7 +205,7 @@ def lean_png(data: bytes) -> bytes:
         end = at + length + 12  # length 4, type 4, checksum 4
         if end > len(data):
             raise UndecodableChip(DAMAGED)
-        if kind in _PACKED_CHUNKS:
+        if kind in _PACKED_CHUNKS or kind in _ANIMATION_CHUNKS:
             parts.append(data[kept:at])
             kept = end
         if kind == b"IEND":
@@ -234,7 +245,24 @@ def _webp(data: bytes) -> Header:
 def _bmp(data: bytes) -> Header:
     is_old = int.from_bytes(data[14:18], "little") == 12
     width, height = struct.unpack_from("<HH" if is_old else "<ii", data, 18)
-    return Header(BMP, abs(width), abs(height))
+    problem = None if is_old else _why_unread_fields(data)
+    return Header(BMP, abs(width), abs(height), problem=problem)
+
+
+def _why_unread_fields(data: bytes) -> str | None:
+    """Say why the bit fields of a bmp are not read; None if OpenCV reads them, or it has none."""
+    size, bits, compression = struct.unpack_from("<I10xHI", data, 14)
+    if compression not in _BIT_FIELDS:
+        return None
+    masks = struct.unpack_from("<III", data, 54)
+    if (bits, masks) == _MASKS_OF_32_BITS or (bits == 32 and size >= _LEAST_HEADER_WITH_MASKS):
+        return None
+    if (bits, masks) in _MASKS_OF_16_BITS and size == 40:
+        return None
+    return (
+        f"the bmp has bit fields that are not read ({bits} bits, masks "
+        f"{', '.join(f'{mask:X}' for mask in masks)}): write it with 24 bits"
+    )
 
 
 def _jp2(data: bytes) -> Header:
