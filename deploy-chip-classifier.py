@@ -146,10 +146,8 @@ def main(start: Start) -> int:
             (output.results / JOURNAL).unlink(missing_ok=True)
     except OSError as error:
         if not code:
-            code, reason = (
-                exit_code(error),
-                (f"status.json cannot be written ({error}): make {output.work_dir} writable."),
-            )
+            code = exit_code(error)
+            reason = f"status.json cannot be written ({error}): make {output.work_dir} writable."
     with contextlib.suppress(OSError):  # stderr may be full
         for warning in warnings.sentences:
             print(f"Warning: {warning}", file=stderr, flush=True)

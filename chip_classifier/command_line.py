@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from chip_classifier import VERSION
 from chip_classifier.frame import (
     give_up,
     open_closed_streams,
@@ -27,6 +28,21 @@ from chip_classifier.output import Output
 from chip_classifier.ports_json import STRING_PORTS
 
 DEFAULT_WORK_DIR = Path("/mnt/work")  # GBDX's contract with a container
+
+# Of each string port: what stands for its value, and what --help says of it.
+HELP = {
+    "classes": ("NAMES", "class names in the order of the model's outputs: 'A, B' (default: 0, 1)"),
+    "size": ("PIXELS", "rows and columns that chips are resized to (default: the model's, or 224)"),
+    "deploy_batch": ("CHIPS", "chips that are classified at a time (default: 100)"),
+    "preprocessing": ("MODE", "caffe (default), tf, torch, zero_to_one or none"),
+    "normalization_vector": ("R,G,B", "what is subtracted (default: that of the preprocessing)"),
+    "normalization_value": ("NUMBERS", "what it is divided by: a number, three, or None"),
+    "bands": ("NUMBERS", "the bands of a chip that the model takes: '5,3,2' (default: '1,2,3')"),
+    "bit_depth": ("BITS", "how many bits of the values count: 11 (default: those of the file)"),
+    "probabilities": ("True", "the results have the values of all classes"),
+    "loading": ("FUNCTION", "how chips were loaded: cv2 (default), or as the README lists"),
+    "values": ("KIND", "8bit (default), or native: the numbers of the file"),
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ def begin(description: str) -> Start:
     source = work_dir / INPUT
     if arguments.out:
         ports = {port: text for port in STRING_PORTS if (text := getattr(arguments, port))}
-        source = Given(arguments.chips, arguments.model, ports)
+        source = Given(arguments.chips, arguments.model, ports, arguments.ports)
     return Start(source, output, arguments.trained_with, warnings)
 
 
@@ -112,12 +128,15 @@ def _choose_directory(parser: argparse.ArgumentParser, arguments: argparse.Names
     """Return the work directory, or that of --out, which is made; end the program on a mixture."""
     paths = (arguments.chips, arguments.model, arguments.out)
     ports = [port for port in STRING_PORTS if getattr(arguments, port) is not None]
+    ports += ["ports"] if arguments.ports else []
     if not any(paths):
         if ports:
             parser.error(
                 f"--{ports[0]} goes with --chips, --model and --out; the ports of a work directory "
                 "are in its input/ports.json"
             )
+        if not arguments.work_dir and not DEFAULT_WORK_DIR.is_dir():
+            parser.error("give --chips, --model and --out, or --work-dir; --help explains them")
         return arguments.work_dir or DEFAULT_WORK_DIR
     if not all(paths) or arguments.work_dir:
         parser.error("give --chips, --model and --out together, or --work-dir alone")
@@ -150,27 +169,30 @@ class _Parser(argparse.ArgumentParser):
 def _parser(description: str) -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--work-dir",
-        type=Path,
-        metavar="DIR",
-        help=f"work directory (default: {DEFAULT_WORK_DIR})",
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+    give, trained, get = map(
+        parser.add_argument_group, ("what to give", "how the model was trained", "what to get")
     )
-    parser.add_argument(
-        "--chips", type=Path, metavar="PATH", help="a tar, a zip or a folder of chips"
-    )
-    parser.add_argument(
-        "--model", type=Path, metavar="PATH", help="a model file, or the folder of its two files"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go")
+    for group, flag, metavar, text in (
+        (give, "--chips", "PATH", "a tar, a zip or a folder of chips"),
+        (give, "--model", "PATH", "a model file, or the folder of its two files"),
+        (give, "--ports", "FILE", "a ports.json; flags go before what it sets"),
+        (give, "--work-dir", "DIR", f"work directory, alone (default: {DEFAULT_WORK_DIR})"),
+        (get, "--out", "DIR", "where the results go"),
+    ):
+        group.add_argument(flag, type=Path, metavar=metavar, help=text)
     for port in STRING_PORTS:
         names = dict.fromkeys((f"--{port}", f"--{port.replace('_', '-')}"))
-        parser.add_argument(*names, dest=port, metavar="TEXT", help=f"the port {port}")
-    parser.add_argument(
+        metavar, text = HELP[port]
+        group = get if port in ("deploy_batch", "probabilities") else trained
+        # A flag that is yes or no needs no word.
+        options = {"nargs": "?", "const": "True"} if port == "probabilities" else {}
+        group.add_argument(*names, dest=port, metavar=metavar, help=text, **options)
+    trained.add_argument(
         "--trained-with",
         choices=("tensorflow", "theano"),
         default="tensorflow",
-        help="Keras backend that the model was trained with; files of Keras 2 and later record it "
-        "themselves (default: %(default)s)",
+        help="Keras' backend; files of Keras 2 and later record it themselves (default: "
+        "%(default)s)",
     )
     return parser

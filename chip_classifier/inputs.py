@@ -18,7 +18,7 @@ from chip_classifier.layout import (
     Given,
     is_reference,
 )
-from chip_classifier.ports import Ports, parse_ports, read_ports
+from chip_classifier.ports import Ports, PortTexts, parse_ports, read_ports
 from chip_classifier.review.reference import Reference, check_reference
 from chip_classifier.sources.open_source import open_source
 from chip_classifier.sources.source import Source
@@ -54,18 +54,37 @@ def find_inputs(source: Path | Given) -> Inputs:
         TaskError, BrokenArchive: an input is missing or cannot be used; the message says which.
     """
     if isinstance(source, Path):
-        ports = read_ports(source / PORTS)
-        archive = Tar(find_input(source / CHIPS_FOLDER, "tar archive", ARCHIVE_SUFFIXES))
+        places = [read_ports(source / PORTS)]
+        chips: Source = Tar(find_input(source / CHIPS_FOLDER, "tar archive", ARCHIVE_SUFFIXES))
         reference = find_reference(source / CHIPS_FOLDER)
-        return Inputs(ports, archive, *find_model(source / MODEL_FOLDER), reference)
-    ports = parse_ports(source.ports)
-    chips, reference = open_source(source.chips), find_reference_of(source.chips)
-    if source.model.is_dir():
-        return Inputs(ports, chips, *find_model(source.model), reference)
-    if not source.model.is_file():
-        raise TaskError(f"The model {source.model} is no file: give the path of a model file.")
-    beside = sorted(source.model.parent.glob("*.json"))
-    return Inputs(ports, chips, source.model, beside, reference)
+        model, beside = find_model(source / MODEL_FOLDER)
+    else:
+        places = [PortTexts("the command line", source.ports)]
+        if source.ports_file:
+            places.append(read_ports(_existing(source.ports_file), source.ports_file.name))
+        chips, reference = open_source(source.chips), find_reference_of(source.chips)
+        model, beside = _given_model(source.model)
+    ports_of_model = model.parent / PORTS
+    given = source.ports_file if isinstance(source, Given) else None
+    if not (given and ports_of_model.exists() and given.samefile(ports_of_model)):
+        places.append(read_ports(ports_of_model, f"{PORTS} beside the model"))
+    return Inputs(parse_ports(*places), chips, model, beside, reference)
+
+
+def _given_model(path: Path) -> tuple[Path, list[Path]]:
+    """Return a model file that is given, or the one in a folder, and the .json files beside it."""
+    if path.is_dir():
+        return find_model(path)
+    if not path.is_file():
+        raise TaskError(f"The model {path} is no file: give the path of a model file.")
+    return path, sorted(file for file in path.parent.glob("*.json") if file.name != PORTS)
+
+
+def _existing(path: Path) -> Path:
+    """Return the path of a file of ports. Raises TaskError if there is none."""
+    if not path.exists():
+        raise TaskError(f"The file of ports {path} does not exist: give the path of one.")
+    return path
 
 
 def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
@@ -108,7 +127,9 @@ def find_model(directory: Path) -> tuple[Path, list[Path]]:
     """
     what = "Keras model file"
     files = [entry.name for entry in _list_entries(directory, what) if entry.is_file()]
-    beside = [directory / name for name in files if name.lower().endswith(".json")]
+    beside = [
+        directory / name for name in files if name.lower().endswith(".json") and name != PORTS
+    ]
     if any(name.lower().endswith(MODEL_SUFFIXES) for name in files):
         return find_input(directory, what, MODEL_SUFFIXES), beside
     found = [directory / name for name in files if is_model_file(directory / name)]

@@ -25,12 +25,13 @@ class Given:
     """What the command line gives in place of a work directory.
 
     chips: a tar, a zip or a folder of chips; model: a model file, or the folder of its two files;
-    ports: the text of each string port that is set.
+    ports: the text of each string port that is set; ports_file: a file that sets others.
     """
 
     chips: Path
     model: Path
     ports: Mapping[str, str]
+    ports_file: Path | None = None
 
 
 # ------------------------------------------------------------------------------ what a run leaves

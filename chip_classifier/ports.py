@@ -3,13 +3,16 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.class_names import parse_classes
 from chip_classifier.errors import TaskError
+from chip_classifier.layout import PORTS
 from chip_classifier.ports_json import PortError, read_texts
 
 # Ports that are absent mean these values (the task's documentation).
@@ -36,6 +39,7 @@ class Ports:
     bands: the bands of a chip file that the model takes, counted from 1; None for the first ones.
     bit_depth: how many bits of the chips' values count, or None where the file's own do.
     probabilities: whether the results have the value of each class.
+    origins: of each port that is set, where that was done.
     warnings: on names in ports.json that are no string port of this task.
     """
 
@@ -48,51 +52,55 @@ class Ports:
     bands: tuple[int, ...] | None = None
     bit_depth: int | None = None
     probabilities: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = ()
 
 
-def read_ports(path: Path) -> Ports:
-    """Read ports.json, a flat JSON object of strings; all defaults if there is none.
+class PortTexts(NamedTuple):
+    """String ports as they are given in one place.
 
-    Raises TaskError if the file is no such object or a port has a value that it cannot take.
+    origin: that place, for messages.
+    texts: port -> text; a blank one means the same as none.
+    warnings: on what else stands there.
+    """
+
+    origin: str
+    texts: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+def read_ports(path: Path, origin: str = PORTS) -> PortTexts:
+    """Read a file of ports, a flat JSON object of strings; nothing is set if there is none.
+
+    Raises TaskError if the file is no such object.
     """
     try:
         texts, warnings = read_texts(path)
     except PortError as error:
-        raise TaskError(str(error)) from error
-    return parse_ports(texts, warnings)
+        raise TaskError(str(error).replace(PORTS, origin)) from error
+    return PortTexts(origin, texts, tuple(text.replace(PORTS, origin) for text in warnings))
 
 
-def parse_ports(texts: Mapping[str, str], warnings: tuple[str, ...] = ()) -> Ports:
-    """Check the string ports.
+def parse_ports(*places: PortTexts) -> Ports:
+    """Check the string ports of several places, of which the earlier ones go before.
 
-    Args:
-        texts: the text of each one that is set; a blank one means the same as none.
-        warnings: on what else was read.
-    Raises:
-        TaskError: a port has a value that it cannot take.
+    Raises TaskError if a port has a value that it cannot take.
     """
-    set_ports = {name: text.strip() for name, text in texts.items() if text.strip()}
-    parsed = {name: PARSERS[name](text) for name, text in set_ports.items()}
-    return Ports(**parsed, warnings=warnings)
-
-
-def parse_classes(text: str) -> tuple[str, ...]:
-    """Parse the port classes: "No Buildings, Buildings" -> two names without blanks around them.
-
-    Raises TaskError if a name is empty, or given twice.
-    """
-    names = tuple(name.strip() for name in text.split(","))
-    if "" in names:
-        raise TaskError(
-            f"The port classes has an empty name: '{text}'; separate the names by single commas."
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise TaskError(
-            f"The port classes has the name '{twice}' twice: give each output a name of its own."
-        )
-    return names
+    origins: dict[str, str] = {}
+    parsed: dict[str, object] = {}
+    for place in places:
+        for port, text in place.texts.items():
+            if not text.strip() or port in parsed:
+                continue
+            try:
+                parsed[port] = PARSERS[port](text.strip())
+            except TaskError as error:
+                if place is places[0]:
+                    raise
+                raise TaskError(f"{error} (It is set in {place.origin}.)") from error
+            origins[port] = place.origin
+    warnings = tuple(warning for place in places for warning in place.warnings)
+    return Ports(**parsed, origins=origins, warnings=warnings)
 
 
 def parse_size(text: str) -> int:

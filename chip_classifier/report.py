@@ -38,6 +38,9 @@ def log_settings(settings: Settings, inputs: Inputs, model: OpenedModel) -> None
     log.info("Model: %s, %s", inputs.model.name, model.description)
     for port, value in settings.in_force.items():
         log.info("Port %s: %s", port, value)
+    for place in dict.fromkeys(settings.ports.origins.values()):
+        ports = (port for port, origin in settings.ports.origins.items() if origin == place)
+        log.info("Set by %s: %s", place, ", ".join(ports))
     if model.head.owed:
         log.info(
             "The model was trained with a loss that computes a %s from its outputs (from_logits): "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from chip_classifier.class_names import write_classes
 from chip_classifier.errors import TaskError
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import (
@@ -39,7 +40,7 @@ class Settings:
         numbers = preprocessing.value if len(value) > 1 else tuple(value)
         grey = preprocessing.bands is None
         return {
-            "classes": ", ".join(ports.classes) if ports.classes else "numbers",
+            "classes": write_classes(ports.classes) if ports.classes else "numbers",
             "size": f"{self.size[0]} x {self.size[1]}",
             "deploy_batch": str(ports.deploy_batch),
             "preprocessing": ports.preprocessing,

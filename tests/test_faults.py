@@ -959,24 +959,39 @@ def test_machine_without_proc(bands_model: Path, tmp_path: Path) -> None:
     assert "no /proc" in Run(work_dir, 1, "", "").status["reason"]
 
 
-def test_unexpected_error_is_explained_on_stderr_too(bands_model: Path, tmp_path: Path) -> None:
-    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+def run_with_another(part: str, work_dir: Path) -> subprocess.CompletedProcess:
+    """Run the task with another part in place of one, given as a statement."""
     program = (
         "import os, chip_classifier.environment\n"
         "chip_classifier.environment.prepare_environment()\n"
         "import chip_files\n"
         "task = chip_files.load_task()\n"
-        "task.find_inputs = lambda source: 1 / 0\n"
+        f"{part}\n"
         "os._exit(task.main(task.begin(task.__doc__)))\n"
     )
     path = os.pathsep.join((str(chip_files.REPOSITORY), str(Path(__file__).parent)))
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", program, "--work-dir", work_dir],
         check=False,
         capture_output=True,
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": path},
     )
+
+
+def test_status_that_cannot_be_written_in_the_end_is_told(tmp_path: Path) -> None:
+    status = tmp_path / "status.json"
+    part = f"task.run_task = lambda *_: (os.unlink({str(status)!r}), os.mkdir({str(status)!r}))[1]"
+    done = run_with_another(part, tmp_path)
+    assert done.returncode == TRY_AGAIN
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("status.json cannot be written (")
+    assert line.endswith(f"make {tmp_path} writable.")
+
+
+def test_unexpected_error_is_explained_on_stderr_too(bands_model: Path, tmp_path: Path) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    done = run_with_another("task.find_inputs = lambda source: 1 / 0", work_dir)
     lines = done.stderr.splitlines()
     assert done.returncode == TRY_AGAIN
     assert lines[0].startswith("Traceback")

@@ -6,10 +6,13 @@ python tests/test_house.py      draws who imports whom, and prints the sizes
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[1]
 # From the top to the ground: the task itself and the workflow of many; its parts; model files.
@@ -185,7 +188,7 @@ NOT_IMPORTED = {
     "snakemake": "a program",
     "snakemake-executor-plugin-slurm": "found by Snakemake",
     "snakemake-storage-plugin-s3": "found by Snakemake",
-    "tf_keras": "imported by a parameter of a test",
+    "tf-keras": "imported by a parameter of a test",
 }
 
 
@@ -201,20 +204,22 @@ def imported_by(files: Iterable[Path]) -> set[str]:
     return {name.split(".")[0] for name in found}
 
 
-def pins_of(path: Path) -> list[str]:
-    """Return the packages that a file of requirements pins."""
-    return re.findall(r"^([\w-]+)==", path.read_text(), re.MULTILINE)
+def pins_of(*paths: str) -> dict[str, str]:
+    """Return the packages that files of requirements pin, by their normalized names -> versions."""
+    text = "".join((REPOSITORY / path).read_text() for path in paths)
+    pins = re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in pins}
 
 
 @pytest.mark.parametrize(
     ("requirements", "files"),
     [
-        ("requirements.txt", FILES),
-        ("tests/requirements.txt", [*(REPOSITORY / "tests").rglob("*.py")]),
+        (".ci/packages/task.in", FILES),
+        (".ci/packages/tests.in", [*(REPOSITORY / "tests").rglob("*.py")]),
     ],
 )
 def test_every_pin_is_of_a_package_that_is_imported(requirements: str, files: list[Path]) -> None:
-    pins, imported = pins_of(REPOSITORY / requirements), imported_by(files)
+    pins, imported = pins_of(requirements), imported_by(files)
     assert len(pins) >= 5  # they are found
     unused = {pin for pin in pins if MODULES_OF.get(pin, pin) not in imported}
     assert unused <= NOT_IMPORTED.keys()
@@ -230,6 +235,43 @@ def print_sizes() -> None:
         largest = sorted(FUNCTIONS, key=lambda one: getattr(one, what), reverse=True)[:5]
         for one in largest:
             print(f"    {getattr(one, what):4} {what} of {one.name} ({one.place})")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("requirements.txt",),
+        ("requirements.txt", "tests/requirements.txt"),
+        (".ci/packages/cpu.txt",),
+        (".ci/packages/gpu.txt",),
+    ],
+    ids=lambda files: files[-1],
+)
+def test_every_package_is_pinned_with_all_that_it_brings_along(files: tuple[str, ...]) -> None:
+    """For each Python; what a package needs is read where it is installed: not for NVIDIA's."""
+    pins = pins_of(*files)
+    assert pins.items() >= pins_of(".ci/packages/task.in").items()
+    for python in ("3.11", "3.12", "3.13"):
+        for name in pins:
+            if name.startswith("nvidia-"):
+                continue
+            try:
+                needed = metadata.requires(name) or []
+            except metadata.PackageNotFoundError:
+                continue  # needed on other machines only
+            for requirement in map(Requirement, needed):
+                where = {
+                    "python_version": python,
+                    "python_full_version": f"{python}.9",
+                    "extra": "",
+                }
+                if not requirement.marker or requirement.marker.evaluate(where):
+                    version = pins.get(canonicalize_name(requirement.name))
+                    assert version, f"{name} needs {requirement}: run .ci/lock"
+                    assert requirement.specifier.contains(version, prereleases=True), requirement
+    if files == ("requirements.txt", "tests/requirements.txt"):
+        assert pins.items() >= pins_of(".ci/packages/tests.in").items()
+        assert len(pins) > 80
 
 
 if __name__ == "__main__":

@@ -5,29 +5,10 @@ import pytest
 from chip_classifier.errors import TaskError
 from chip_classifier.ports import (
     parse_batch,
-    parse_classes,
     parse_size,
     parse_value,
     parse_vector,
 )
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("a", ("a",)),
-        ("No Buildings, Buildings", ("No Buildings", "Buildings")),
-        (" é , 'b' ", ("é", "'b'")),
-    ],
-)
-def test_classes_are_stripped_and_keep_their_order(text: str, names: tuple[str, ...]) -> None:
-    assert parse_classes(text) == names
-
-
-@pytest.mark.parametrize("text", [",", "a,", ",a", "a, ,b"])
-def test_empty_class_name_is_refused(text: str) -> None:
-    with pytest.raises(TaskError, match="classes"):
-        parse_classes(text)
 
 
 @pytest.mark.parametrize(("text", "number"), [("1", 1), ("224", 224), ("0010", 10), ("16.0", 16)])
