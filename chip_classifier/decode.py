@@ -4,6 +4,7 @@ What a file is, its first bytes tell. Its header is read before any decoder sees
 a gate of their own (tiff.py).
 """
 
+import os
 import threading
 
 import cv2
@@ -15,6 +16,7 @@ from chip_classifier.gdal import Unreadable, read_with_gdal
 from chip_classifier.image_header import (
     HEAD_BYTES,
     JP2,
+    JPEG,
     PNG,
     READ_KINDS,
     TIF,
@@ -25,6 +27,7 @@ from chip_classifier.image_header import (
     lean_png,
     read_header,
 )
+from chip_classifier.isolation import Isolation
 from chip_classifier.picture import Picture, scale_to_8_bits, take, upper_8_bits, upright, warp
 from chip_classifier.tiff import (
     DAMAGED,
@@ -46,6 +49,9 @@ BGR = (3, 2, 1)
 # more; and what a decoder takes on top of the bands: a second copy of them, and the result.
 MOST_DECODING_BYTES = 2**30
 DECODING_BYTES = 2**20
+
+STDERR = 2
+MOST_HEARD = 2**16  # bytes of what is said while a chip is decoded
 
 _CHANNELS_OF_OPENCV = {1: 2, 2: 1, 3: 0}  # where it has red, green and blue
 
@@ -85,9 +91,22 @@ class Decoder:
     channels: how many bands the result has.
     """
 
-    def __init__(self, bands: tuple[int, ...] | None = BGR, bit_depth: int | None = None) -> None:
-        """Begin with all memory free that decoding may take."""
+    def __init__(
+        self,
+        bands: tuple[int, ...] | None = BGR,
+        bit_depth: int | None = None,
+        hears: bool = True,
+    ) -> None:
+        """Begin with all memory free that decoding may take.
+
+        Args:
+            bands, bit_depth: as above.
+            hears: whether a chip of which a decoder says on stderr that it is damaged is refused;
+                where stderr is a file, as in a run.
+        """
         self.bands, self.bit_depth = bands, bit_depth
+        self._hears, self._heard = hears, threading.local()
+        self._isolation = Isolation(bands, bit_depth)
         self.channels = len(bands or (1,))
         # A quarter is for chips that are so small that they do not ask, since that takes time: as
         # many as there are decoders.
@@ -121,6 +140,10 @@ class Decoder:
         """
         return self._decode(data, out)[1] == 16
 
+    def decode_alone(self, out: np.ndarray, data: bytes) -> bool:
+        """Decode as decode_into does, in a process of its own: one that crashes is undecodable."""
+        return self._isolation.decode_into(out, data)
+
     def _decode(self, data: bytes, out: np.ndarray | None) -> tuple[np.ndarray, int]:
         """Decode an image file, and warp it to the size of `out` if there is one.
 
@@ -132,6 +155,9 @@ class Decoder:
         try:
             picture = self._read(data, header)
             pixels = self._develop(picture)
+            if self._hears and header.kind == JPEG and self._hears_of_damage():
+                small = np.empty((1, 1, self.channels), np.uint8)
+                self._isolation.decode_into(small, data)  # raises if it is this one
             if out is not None:
                 warp(pixels, out)
             return pixels, picture.file_bits
@@ -147,6 +173,18 @@ class Decoder:
         finally:
             if taken:
                 self._memory.give_back(taken)
+
+    def _hears_of_damage(self) -> bool:
+        """Return whether libjpeg has said something on stderr since this thread asked last.
+
+        It may be about a chip of another thread.
+        """
+        try:
+            end = os.lseek(STDERR, 0, os.SEEK_CUR)
+            start, self._heard.end = getattr(self._heard, "end", 0), end
+            return start < end and b"JPEG" in os.pread(STDERR, min(end - start, MOST_HEARD), start)
+        except OSError:  # a terminal or a pipe
+            return False
 
     def _look(self, data: bytes) -> Header | TiffLayout:
         """Read what an image file declares; raises UndecodableChip if that is not read."""

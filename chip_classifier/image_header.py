@@ -41,9 +41,9 @@ MAX_SCANNED_PIXELS = 16 * MAX_CHIP_PIXELS
 LEAST_SCAN_PIXELS = 2**16  # a scan of fewer costs as much
 SCAN_BYTES = 10  # its header's, at least
 MAX_JPEG_SEGMENTS = 100_000
-_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
 _NO_SEGMENTS = {0x00, 0x01, *range(0xD0, 0xD8), 0xFF}  # what stands behind the other bytes 255
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF}
 
@@ -141,13 +141,13 @@ def _jpeg(data: bytes) -> Header:
     for _ in range(MAX_JPEG_SEGMENTS):
         at = data.index(0xFF, at) + 2
         if data[at - 1] in _NO_SEGMENTS:  # there may be any number of fill bytes
-            if not (marker := _MARKER.search(data, at - 1)):
+            if not (marker := MARKER.search(data, at - 1)):
                 raise UndecodableChip(DAMAGED)
             at = marker.end()
         kind = data[at - 1]
         if kind in _FRAMES:
             break
-        if kind in (_START_OF_SCAN, _END_OF_IMAGE):
+        if kind in (START_OF_SCAN, END_OF_IMAGE):
             raise UndecodableChip(DAMAGED)
         at += data[at] << 8 | data[at + 1]
     else:
@@ -179,10 +179,10 @@ def _count_scans(data: bytes, at: int) -> int:
     scans = 0
     for _ in range(MAX_JPEG_SEGMENTS):
         at += int.from_bytes(data[at : at + 2])
-        marker = _MARKER.search(data, at)
-        if marker is None or marker[1][0] == _END_OF_IMAGE:
+        marker = MARKER.search(data, at)
+        if marker is None or marker[1][0] == END_OF_IMAGE:
             return scans
-        scans += marker[1][0] == _START_OF_SCAN
+        scans += marker[1][0] == START_OF_SCAN
         at = marker.end()
     raise UndecodableChip(f"the jpeg has more than {MAX_JPEG_SEGMENTS:,} segments")
 
