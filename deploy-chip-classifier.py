@@ -12,7 +12,8 @@ folder as ref.geojson, or in the folder. The last one works in one directory, /m
 container, as GBDX lays it:
 
     input/ports.json      string ports, all optional: classes, size, deploy_batch, preprocessing,
-                          normalization_vector, normalization_value, bands, bit_depth, probabilities
+                          normalization_vector, normalization_value, bands, bit_depth,
+                          probabilities, loading, values
     input/chips/          one tar archive of chips; beside it one .geojson with the features that
                           they were cut at, if there is one
     input/model/          one Keras model: .h5, .hdf5 or .keras, or its architecture and weights
@@ -109,18 +110,19 @@ def run_task(
     with Record(output, fingerprint, expected, classes, warnings) as record:
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
-        decoder = Decoder(settings.preprocessing.bands, settings.ports.bit_depth)
+        ports, bands = settings.ports, settings.preprocessing.bands
+        decoder = Decoder(bands, ports.bit_depth, ports.loading, ports.values)
         places = None if inputs.reference else Places()
         shape = (batch_size, *settings.size)
         earlier = Earlier(record.resumed, record.has_crashed)
         pipeline = Pipeline(listing, decoder, shape, earlier, places)
         classify_chips(pipeline, classifier, record)
     log_archive(inputs.chips, warnings)
-    counts, reasons = record.write()
+    record.write()
     run = facts_of(inputs, model, classifier, record, started)
-    review(record, pipeline, run, Where(inputs.reference, output.new_logs))
+    accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs))
     output.replace()
-    missing = summarize(output.results, counts, reasons, record.rate, time.monotonic() - clock)
+    missing = summarize(output.results, record, accuracy, time.monotonic() - clock)
     return join_reasons(missing, warnings.sentences)
 
 

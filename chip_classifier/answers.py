@@ -20,6 +20,7 @@ import numpy as np
 
 from chip_classifier.files import create
 from chip_classifier.names import ChipNames, Names
+from chip_classifier.review.pictures import Pictures
 
 NO_CLASS = -1
 UNKNOWN = "an earlier run left no answer for this chip: run the task again"
@@ -31,6 +32,7 @@ class Noticed(StrEnum):
     """What may be wrong with some of the chips, by the words of the journal."""
 
     SIXTEEN_BITS = "16 bits"
+    SIXTEEN_BITS_OF_GREY = "16 bits of grey"
     NO_PROBABILITIES = "no probabilities"
 
 
@@ -45,8 +47,7 @@ class AnsweredBatch:
     probabilities: the values of each chip's classes, one chip behind the other, 0.0 where it has no
         class; empty unless they are wanted.
     noticed: what may be wrong with the chips or the model's outputs so far.
-    pixels: of the chips that have a class, uint8 (M, rows, columns, bands); None in a batch that
-        the journal gives back.
+    pictures: of the chips that have a class; None in a batch that the journal gives back.
     """
 
     first: int
@@ -56,7 +57,7 @@ class AnsweredBatch:
     links: Collection[int] = ()
     probabilities: Sequence[float] = ()
     noticed: Collection[str] = ()
-    pixels: np.ndarray | None = None
+    pictures: Pictures | None = None
 
 
 class Answers:
@@ -256,14 +257,14 @@ def write_json_entries(path: Path, entries: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open a file of JSON to write, which appears at its path when it is whole and on the disk.
+def whole_file(path: Path, encoding: str = "ascii") -> Iterator[TextIO]:
+    """Open a file of results to write, which appears at its path when it is whole and on the disk.
 
     Raises OSError if it cannot be written; nothing is left of it then, or after another error.
     """
     temporary = path.with_name(path.name + ".part")
     try:
-        with create(temporary, encoding="ascii") as file:
+        with create(temporary, encoding) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -70,7 +70,8 @@ class Classifier:
         """Classify chips on the device that is free first.
 
         Args:
-            chips: uint8 (N, rows, columns, bands), the bands as in `Preprocessing`.
+            chips: (N, rows, columns, bands), uint8, uint16 or float32; the bands as in
+                `Preprocessing`.
         Returns:
             float32 (N, outputs).
         Raises:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from chip_classifier.listing import Listing
 from chip_classifier.log import clock_time, log, say
 from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, rows_of
 from chip_classifier.record import Record
+from chip_classifier.review.pictures import Look, Pictures
 
 PROGRESS_SECONDS = {"terminal": 0.5, "log": 10.0}
 
@@ -33,8 +34,8 @@ def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -
     progress, started = Progress(pipeline.listing, record.resumed), time.monotonic()
     batches = batches_to_compute(pipeline, record.answers)
 
-    def note(batch: Batch, outputs: Outputs, saw_16_bits: bool) -> None:
-        record.add(answer(batch, outputs, classifier, saw_16_bits))
+    def note(batch: Batch, outputs: Outputs, noticed: Collection[str]) -> None:
+        record.add(answer(batch, outputs, classifier, noticed, pipeline.look))
         last = batch.first + len(batch.names) - 1
         log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)
 
@@ -44,7 +45,7 @@ def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -
         for batch, outputs in compute_batches(batches, classifier):
             if noted:
                 noted.result()
-            noted = noting.submit(note, batch, outputs, pipeline.saw_16_bits)
+            noted = noting.submit(note, batch, outputs, {*pipeline.noticed})
             if not record.fed and len(outputs.rows):
                 preprocessing = classifier.settings.preprocessing
                 record.fed = preprocessing.fed(rows_of(batch, outputs.rows))
@@ -52,6 +53,7 @@ def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -
         if noted:
             noted.result()
     progress.clear()
+    record.look = pipeline.look.description
     record.seconds = time.monotonic() - started
     log.info("Total classification time: %.2f s, %.1f chips/s", record.seconds, record.rate)
 
@@ -100,7 +102,11 @@ def compute_batch(batch: Batch, classifier: Classifier) -> Outputs:
 
 
 def answer(
-    batch: Batch, outputs: Outputs, classifier: Classifier, saw_16_bits: bool
+    batch: Batch,
+    outputs: Outputs,
+    classifier: Classifier,
+    noticed: Collection[str] = (),
+    look: Look | None = None,
 ) -> AnsweredBatch:
     """Turn the model's outputs for a batch into answers.
 
@@ -110,7 +116,8 @@ def answer(
         batch: as it comes from the pipeline; why chips are not classified is logged.
         outputs: the model's, for its chips.
         classifier: the model.
-        saw_16_bits: as Pipeline has it, with this batch.
+        noticed: what may be wrong with the chips so far.
+        look: how they become pictures; None for pixels from 0 to 255.
     """
     finite = np.isfinite(outputs.values).all(axis=1)
     for row in outputs.rows[~finite]:
@@ -124,9 +131,14 @@ def answer(
     of_chips = np.zeros((chips if classifier.settings.ports.probabilities else 0, values.shape[1]))
     if len(of_chips):
         of_chips[rows] = values
-    noticed = {Noticed.SIXTEEN_BITS} if saw_16_bits else set()
+    noticed = {*noticed}
     if not are_probabilities(values):
         noticed.add(Noticed.NO_PROBABILITIES)
+    pictures = None
+    if len(rows):
+        look = look or Look()
+        look.see(pixels := rows_of(batch, rows))
+        pictures = Pictures(pixels, look)
     return AnsweredBatch(
         batch.first,
         classes.tolist(),
@@ -135,7 +147,7 @@ def answer(
         batch.links,
         of_chips.ravel().tolist(),
         noticed,
-        rows_of(batch, rows) if len(rows) else None,
+        pictures,
     )
 
 

@@ -1,4 +1,4 @@
-"""A chip's bytes -> 8-bit pixels of the bands that the model takes, warped to its size.
+"""A chip's bytes -> pixels of the bands that the model takes, warped to its size.
 
 What a file is, its first bytes tell. Its header is read before any decoder sees it; tif files have
 a gate of their own (tiff.py).
@@ -6,10 +6,12 @@ a gate of their own (tiff.py).
 
 import os
 import threading
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from chip_classifier.answers import Noticed
 from chip_classifier.cores import allowed_bytes, usable_cores
 from chip_classifier.errors import UndecodableChip
 from chip_classifier.gdal import Unreadable, read_with_gdal
@@ -28,7 +30,9 @@ from chip_classifier.image_header import (
     read_header,
 )
 from chip_classifier.isolation import Isolation
-from chip_classifier.picture import Picture, scale_to_8_bits, take, upper_8_bits, upright, warp
+from chip_classifier.loading import Exact, OpenCV, loading_of
+from chip_classifier.picture import Picture, scale_to_8_bits, take, upper_8_bits, upright
+from chip_classifier.ports import LOADINGS, NATIVE, VALUES
 from chip_classifier.tiff import (
     DAMAGED,
     DEFLATE,
@@ -79,6 +83,13 @@ class ByteBudget:
             self._changed.notify_all()
 
 
+class Decoded(NamedTuple):
+    """A chip's pixels (rows, columns, channels), and what may be wrong with its values, or None."""
+
+    pixels: np.ndarray
+    noticed: Noticed | None
+
+
 class Decoder:
     """Decodes chips to the bands of one model; any number of threads may use it at a time.
 
@@ -88,26 +99,35 @@ class Decoder:
     bit_depth: how many bits count, of values that have more than 8: value x 255 /
         (2^bit_depth - 1), rounded and clipped. None: of 16 bits, the upper 8; of other depths, all
         that the file declares.
+    loading: the function that decodes jpeg, png and bmp files, and that resizes.
+    is_native: whether the values are the numbers of the files, instead of 0 to 255.
     channels: how many bands the result has.
+    widest_type: what holds any chip: uint8 or float32.
     """
 
     def __init__(
         self,
         bands: tuple[int, ...] | None = BGR,
         bit_depth: int | None = None,
+        loading: str = LOADINGS[0],
+        values: str = VALUES[0],
         hears: bool = True,
     ) -> None:
         """Begin with all memory free that decoding may take.
 
         Args:
             bands, bit_depth: as above.
+            loading, values: the ports of these names.
             hears: whether a chip of which a decoder says on stderr that it is damaged is refused;
                 where stderr is a file, as in a run.
         """
-        self.bands, self.bit_depth = bands, bit_depth
+        self._isolation = Isolation(bands, bit_depth, loading, values)
         self._hears, self._heard = hears, threading.local()
-        self._isolation = Isolation(bands, bit_depth)
+        self.bands, self.bit_depth = bands, bit_depth
+        self.is_native = values == NATIVE
+        self.loading = Exact() if self.is_native else loading_of(loading)
         self.channels = len(bands or (1,))
+        self.widest_type = self.loading.widest_type(self.channels)
         # A quarter is for chips that are so small that they do not ask, since that takes time: as
         # many as there are decoders.
         total = allowed_bytes(MOST_DECODING_BYTES)
@@ -115,52 +135,53 @@ class Decoder:
         self._small_bytes = total // 4 // usable_cores()
 
     def decode(self, data: bytes) -> np.ndarray:
-        """Decode an image file to 8 bits.
+        """Decode an image file.
 
         Args:
             data: the bytes of a jpeg, png, tif, webp, bmp or jp2 file.
         Returns:
-            uint8 (H, W, channels).
+            (H, W, channels), uint8; native values may be uint16 or float32.
         Raises:
             UndecodableChip: the file is empty, damaged, cut off, too large, of a kind or with
                 values that are not read, or lacks a band; the message is the reason.
             MemoryError: memory is short; the chip may be sound.
         """
-        return self._decode(data, None)[0]
+        return self._decode(data, None).pixels
 
-    def decode_into(self, out: np.ndarray, data: bytes) -> bool:
-        """Decode an image file and warp it to the size of `out`.
+    def decode_into(self, out: np.ndarray, data: bytes) -> Decoded:
+        """Decode an image file and resize it to the size of `out`.
 
         Args:
-            out: uint8 (rows, columns, channels), contiguous; receives the result.
+            out: (rows, columns, channels), contiguous, uint8, uint16 or float32; receives the
+                result, unless that needs a wider type.
             data: as for decode.
         Returns:
-            Whether the file's values have 16 bits.
+            `out`, or in its place the pixels in a wider type, and what was noticed.
         Raises: as decode does.
         """
-        return self._decode(data, out)[1] == 16
+        return self._decode(data, out)
 
-    def decode_alone(self, out: np.ndarray, data: bytes) -> bool:
+    def decode_alone(self, out: np.ndarray, data: bytes) -> Decoded:
         """Decode as decode_into does, in a process of its own: one that crashes is undecodable."""
-        return self._isolation.decode_into(out, data)
+        return Decoded(*self._isolation.decode(data, out.shape))
 
-    def _decode(self, data: bytes, out: np.ndarray | None) -> tuple[np.ndarray, int]:
-        """Decode an image file, and warp it to the size of `out` if there is one.
-
-        Returns the pixels, and the bits of the file's values.
-        """
+    def _decode(self, data: bytes, out: np.ndarray | None) -> Decoded:
+        """Decode an image file, and resize it to the size of `out` if there is one."""
         header = self._look(data)
-        size = DECODING_BYTES + 2 * header.decoded_bytes + 3 * header.width * header.height
+        size = self._bytes_for(header)
         taken = self._memory.take(size) if size > self._small_bytes else 0
         try:
             picture = self._read(data, header)
             pixels = self._develop(picture)
             if self._hears and header.kind == JPEG and self._hears_of_damage():
-                small = np.empty((1, 1, self.channels), np.uint8)
-                self._isolation.decode_into(small, data)  # raises if it is this one
+                self._isolation.decode(data, (1, 1, self.channels))  # raises if it is this one
             if out is not None:
-                warp(pixels, out)
-            return pixels, picture.file_bits
+                kind = self.loading.type_of(pixels, out.shape)
+                if not np.can_cast(kind, out.dtype):
+                    out = np.empty(out.shape, np.promote_types(kind, out.dtype))
+                self.loading.resize(pixels, out)
+                pixels = out
+            return Decoded(pixels, self._notice(header, picture))
         except cv2.error as error:
             if error.code == cv2.Error.StsNoMem:
                 raise MemoryError(error.err) from error
@@ -186,6 +207,23 @@ class Decoder:
         except OSError:  # a terminal or a pipe
             return False
 
+    def _bytes_for(self, header: Header | TiffLayout) -> int:
+        """Return how many bytes it takes at most to decode a file and to resize it."""
+        pixels = header.width * header.height
+        size = DECODING_BYTES + 2 * header.decoded_bytes + 3 * pixels
+        if type(self.loading) is not OpenCV:  # four bytes a pixel in Pillow, or float32
+            size += 4 * (self.channels + 2) * pixels
+        return size
+
+    def _notice(self, header: Header | TiffLayout, picture: Picture) -> Noticed | None:
+        """Return what may be wrong with a file's values, or None."""
+        if picture.file_bits != 16 or self.bit_depth is not None or self.is_native:
+            return None
+        is_grey = header.bands == 1 and self._is_function_for(header)
+        if is_grey and self.loading.keeps_16_bits_of_grey:
+            return Noticed.SIXTEEN_BITS_OF_GREY
+        return Noticed.SIXTEEN_BITS
+
     def _look(self, data: bytes) -> Header | TiffLayout:
         """Read what an image file declares; raises UndecodableChip if that is not read."""
         if not data:
@@ -199,7 +237,7 @@ class Decoder:
         if kind != TIF:
             return read_header(data, kind)
         layout = read_layout(data)
-        if problem := why_unread(layout, self.bit_depth):
+        if problem := why_unread(layout, self.bit_depth, self.is_native):
             raise UndecodableChip(problem)
         return layout
 
@@ -211,7 +249,25 @@ class Decoder:
             return self._read_tif(data, header)
         if header.kind == JP2:
             return self._read_jp2(data, header)
+        if self._is_function_for(header):
+            bands = 1 if self.bands is None else max(3, self.channels)
+            pixels = self.loading.decode(data, header, bands)
+            channels = {band: band - 1 for band in range(1, bands + 1)}
+            return Picture(pixels, bands, channels, file_bits=header.bits)
         return self._read_with_opencv(data, header)
+
+    def _is_function_for(self, header: Header | TiffLayout) -> bool:
+        """Return whether the function of the port `loading` decodes a file.
+
+        It loads 1, 3 or 4 bands, and knows no bit_depth.
+        """
+        return (
+            isinstance(header, Header)
+            and header.kind in self.loading.kinds
+            and self.channels in (1, 3, 4)
+            and max(self.bands or (1,)) <= max(3, self.channels)
+            and (header.bits <= 8 or self.bit_depth is None)
+        )
 
     def _read_with_opencv(self, data: bytes, header: Header) -> Picture:
         """Read a jpeg, png, webp or bmp file as cv2.imread does.
@@ -221,7 +277,7 @@ class Decoder:
         flags, orientation = cv2.IMREAD_COLOR, 1
         if header.kind == PNG:
             data = lean_png(data)
-            if header.bits == 16 and self.bit_depth is not None:
+            if header.bits == 16 and (self.is_native or self.bit_depth is not None):
                 flags |= cv2.IMREAD_ANYDEPTH
         is_alpha_wanted = header.bands in (2, 4) and max(self.bands or (0,)) == header.bands
         if is_alpha_wanted and header.kind in (PNG, WEBP):
@@ -260,7 +316,9 @@ class Decoder:
         if pixels.shape != (layout.height, layout.width, len(read)):
             raise UndecodableChip(DAMAGED)
         bits = layout.bits
-        if layout.photometric == PALETTE:
+        if self.is_native:
+            pass  # an index of a palette is a number, too, and white is what it is
+        elif layout.photometric == PALETTE:
             pixels, bits = layout.colormap[pixels[..., 0]], 8
             number, read = 3, (1, 2, 3)
         elif layout.photometric == WHITE_IS_ZERO:
@@ -277,7 +335,7 @@ class Decoder:
 
     def _read_jp2(self, data: bytes, header: Header) -> Picture:
         """Read a jp2 file with GDAL's JP2OpenJPEG driver."""
-        if header.is_signed and self.bit_depth is None:
+        if header.is_signed and self.bit_depth is None and not self.is_native:
             raise UndecodableChip(
                 f"the jp2 has signed values of {header.bits} bits: set the port bit_depth, or "
                 "write chips of 8 bits"
@@ -287,7 +345,8 @@ class Decoder:
         if pixels.shape != (header.height, header.width, len(read)):
             raise UndecodableChip(DAMAGED)
         bits = header.bits
-        if uses == ["palette"] and colors is not None and pixels.dtype == np.uint8:
+        is_palette = uses == ["palette"] and colors is not None and pixels.dtype == np.uint8
+        if is_palette and not self.is_native:
             return Picture(colors[pixels[..., 0]], 3, {1: 0, 2: 1, 3: 2})
         channels = {band: channel for channel, band in enumerate(read)}
         return Picture(pixels, header.bands, channels, bits, header.is_signed, file_bits=bits)
@@ -301,7 +360,9 @@ class Decoder:
     # --------------------------------------------------------------------------- bands and depths
 
     def _develop(self, picture: Picture) -> np.ndarray:
-        """Return the bands wanted of a file's content, uint8 (H, W, channels)."""
+        """Return the bands wanted of a file's content, (H, W, channels), as `decode` does."""
+        if self.is_native:
+            return self._develop_numbers(picture)
         if self._loses_8_bits(picture) and picture.pixels.shape[-1] <= 4:
             # Before bands are taken: what follows has half the bytes to go through.
             picture = picture._replace(pixels=upper_8_bits(picture.pixels), bits=8)
@@ -309,6 +370,26 @@ class Decoder:
         bands = self.bands or (BGR if is_grey_of_colors else (1,))
         pixels = take(picture.pixels, _channels(picture, bands))
         pixels = self._to_8_bits(pixels, picture)
+        if is_grey_of_colors:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]
+        return upright(pixels, picture.orientation)
+
+    def _develop_numbers(self, picture: Picture) -> np.ndarray:
+        """Return the bands wanted as numbers of the file: uint8, uint16 or float32.
+
+        Raises UndecodableChip if one of them is NaN.
+        """
+        pixels, is_grey_of_colors = picture.pixels, self.bands is None and picture.number > 2
+        if is_grey_of_colors or pixels.dtype not in (np.uint8, np.uint16):
+            with np.errstate(over="ignore"):  # float64 may go beyond: infinite
+                pixels = pixels.astype(np.float32)
+        bands = self.bands or (BGR if is_grey_of_colors else (1,))
+        pixels = take(pixels, _channels(picture, bands))
+        if pixels.dtype == np.float32 and np.isnan(pixels.min()):
+            raise UndecodableChip(
+                f"{np.isnan(pixels).any(axis=2).mean():.1%} of its pixels are no numbers (NaN): "
+                "fill them, as the training did"
+            )
         if is_grey_of_colors:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]
         return upright(pixels, picture.orientation)

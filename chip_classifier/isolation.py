@@ -4,6 +4,8 @@ A server, a fresh Python without TensorFlow, makes a copy of itself (fork) for e
 crashes there costs that chip alone, and what a decoder says on stderr there is about that chip.
 """
 
+import functools
+import json
 import os
 import re
 import signal
@@ -11,38 +13,41 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from chip_classifier.answers import Noticed
 from chip_classifier.errors import UndecodableChip
 from chip_classifier.image_header import END_OF_IMAGE, MARKER, START_OF_SCAN
 
 CRASHES = "its decoder crashes"
 
-# What a chip comes with: its bytes, and the rows and columns to warp it to. What is returned: the
-# kind of an answer, the bytes that a decoder said, and those of the answer.
-_REQUEST, _REPLY = struct.Struct("<III"), struct.Struct("<BII")
-_PIXELS, _PIXELS_OF_16_BITS, _REASON, _SHORTAGE, _CRASH = range(5)
+# What a chip comes with: the length of its bytes, and the shape to resize it to. What is returned:
+# the lengths of a Reply in JSON and of the pixels.
+_REQUEST, _REPLY = struct.Struct("<IIII"), struct.Struct("<II")
 
 MOST_SAID = 2**12  # bytes of what decoders say
 
 _ROOT = Path(__file__).resolve().parents[1]
 _START = (
     f"import sys; sys.path.insert(0, {str(_ROOT)!r})\n"
+    "from chip_classifier.environment import prepare_environment\n"
+    "prepare_environment()\n"
+    "from chip_classifier.decode import Decoder\n"
     "from chip_classifier.isolation import serve\n"
-    "serve(*map(eval, sys.argv[1:]))"
+    "serve(Decoder)"
 )
 
 # What libjpeg says of data that it made up pixels for (libjpeg-turbo, jerror.h), and of bytes that
 # it passed over. Programs fill up in front of a marker, but not with what looks like packed data,
 # and not within a scan (markers D0 to D7).
 _MADE_UP = re.compile(
-    rb"Corrupt JPEG data: (?!\d+ extra)|Premature end of JPEG|Inconsistent progression"
+    r"Corrupt JPEG data: (?!\d+ extra)|Premature end of JPEG|Inconsistent progression"
 )
-_PASSED_OVER = re.compile(rb"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_PASSED_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _IN_A_SCAN = range(0xD0, 0xD8)
 _LEAST_PACKED_BYTES = 17
 _SHARE_OF_RANDOM = 0.7
@@ -51,16 +56,31 @@ MOST_FILLINGS = 4  # of one jpeg that are looked behind
 DAMAGED = "the file is damaged: its decoder had to make up a part of the picture"
 
 
+class _Reply(NamedTuple):
+    """What became of a chip.
+
+    type: of its pixels, for numpy; noticed: what may be wrong with its values.
+    said: what its decoder said on stderr.
+    problem: why there are no pixels; is_shortage: whether it is memory.
+    """
+
+    type: str = "u1"
+    noticed: str | None = None
+    said: str = ""
+    problem: str | None = None
+    is_shortage: bool = False
+
+
 class Isolation:
     """Decodes chips as a Decoder does, each in a process of its own; for any number of threads."""
 
-    def __init__(self, bands: tuple[int, ...] | None, bit_depth: int | None) -> None:
-        """Start nothing yet; arguments as of Decoder."""
-        self._arguments = [repr(bands), repr(bit_depth)]
+    def __init__(self, *settings: object) -> None:
+        """Start nothing yet. settings: those of Decoder, in their order."""
+        self._settings = json.dumps(settings)
         self._servers = threading.local()
 
-    def decode_into(self, out: np.ndarray, data: bytes) -> bool:
-        """Decode an image file and warp it to the size of `out`; as Decoder.decode_into.
+    def decode(self, data: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, Noticed | None]:
+        """Decode an image file and resize it to a shape; as Decoder.decode_into.
 
         Raises:
             UndecodableChip: as Decoder does, or its decoder crashes, or says that it is damaged.
@@ -70,54 +90,51 @@ class Isolation:
         if server is None:
             # A group of its own: who stops the task with Ctrl-C does so to all of its processes.
             server = self._servers.process = subprocess.Popen(
-                [sys.executable, "-c", _START, *self._arguments],
+                [sys.executable, "-c", _START, self._settings],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},  # TensorFlow decodes on the CPU
                 process_group=0,
             )
-        has_16_bits, said = _ask(server, out, data)
+        pixels, reply = _ask(server, data, shape)
+        said = reply.said
         for _ in range(MOST_FILLINGS):
             if told_of_damage(said):
                 raise UndecodableChip(DAMAGED)
             data = without_filling(said, data)
             if data is None:
                 break
-            _, said = _ask(server, np.empty_like(out), data)
-        return has_16_bits
+            said = _ask(server, data, shape)[1].said
+        return pixels, Noticed(reply.noticed) if reply.noticed else None
 
 
-def _ask(server: subprocess.Popen, out: np.ndarray, data: bytes) -> tuple[bool, bytes]:
-    """Have a server decode a chip into `out`; return whether it has 16 bits, and what was said."""
-    server.stdin.write(_REQUEST.pack(len(data), *out.shape[:2]))
-    server.stdin.write(data)
-    server.stdin.flush()
-    kind, said_bytes, size = _REPLY.unpack(_read(server.stdout, _REPLY.size))
-    said, answer = _read(server.stdout, said_bytes), _read(server.stdout, size)
-    if kind == _SHORTAGE:
+def _ask(
+    server: subprocess.Popen, data: bytes, shape: tuple[int, ...]
+) -> tuple[np.ndarray, _Reply]:
+    """Have a server decode a chip; errors as of Isolation.decode."""
+    try:
+        server.stdin.write(_REQUEST.pack(len(data), *shape))
+        server.stdin.write(data)
+        server.stdin.flush()
+        lengths = _REPLY.unpack(server.stdout.read(_REPLY.size))
+        text, pixels = map(server.stdout.read, lengths)
+    except (BrokenPipeError, struct.error) as error:
+        raise OSError("the process that decodes chips has ended") from error
+    reply = _Reply(*json.loads(text))
+    if reply.is_shortage:
         raise MemoryError
-    if kind == _CRASH:
-        raise UndecodableChip(CRASHES)
-    if kind == _REASON:
-        raise UndecodableChip(answer.decode())
-    out[...] = np.frombuffer(answer, out.dtype).reshape(out.shape)
-    return kind == _PIXELS_OF_16_BITS, said
+    if reply.problem:
+        raise UndecodableChip(reply.problem)
+    return np.frombuffer(pixels, reply.type).reshape(shape), reply
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
-    """Read so many bytes; raises OSError if the server has ended."""
-    data = stream.read(size)
-    if len(data) < size:
-        raise OSError("the process that decodes chips has ended")
-    return data
-
-
-def told_of_damage(said: bytes) -> bool:
+def told_of_damage(said: str) -> bool:
     """Return whether what libjpeg says on stderr means that it made up a part of the picture."""
     found = _PASSED_OVER.search(said)
     return bool(_MADE_UP.search(said)) or (found and int(found[2], 16) in _IN_A_SCAN)
 
 
-def without_filling(said: bytes, data: bytes) -> bytes | None:
+def without_filling(said: str, data: bytes) -> bytes | None:
     """Return a jpeg without the bytes that libjpeg says it passed over; None if it says nothing.
 
     libjpeg speaks only once: what it says of the rest tells whether these bytes stand in the place
@@ -159,23 +176,20 @@ def looks_packed(data: bytes) -> bool:
 # ------------------------------------------------------------------------------ the server
 
 
-def serve(bands: tuple[int, ...] | None, bit_depth: int | None) -> None:
+def serve(make_decoder: type) -> None:
     """Decode chips from stdin to stdout, each in a copy of this process, until there are no more.
 
-    Arguments as of Decoder.
+    Args:
+        make_decoder: Decoder, which has a use for this module, too. Its settings, in JSON, are the
+            last argument of the command line.
     """
-    from chip_classifier.environment import prepare_environment
-
-    prepare_environment()
-    from chip_classifier.decode import Decoder  # which has a use for this module, too
-
-    decoder = Decoder(bands, bit_depth, hears=False)
+    bands, *others = json.loads(sys.argv[-1])
+    decoder = make_decoder(bands and tuple(bands), *others, hears=False)
+    decoder.loading.load()
     while header := sys.stdin.buffer.read(_REQUEST.size):
         length, *shape = _REQUEST.unpack(header)
         data = sys.stdin.buffer.read(length)
-        out = np.empty((*shape, decoder.channels), np.uint8)
-        answer = _in_a_copy(lambda d=data, o=out: _answer(decoder, o, d))
-        sys.stdout.buffer.write(answer)
+        sys.stdout.buffer.write(_in_a_copy(functools.partial(_answer, decoder, data, shape)))
         sys.stdout.buffer.flush()
 
 
@@ -192,34 +206,40 @@ def _in_a_copy(work: Callable[[], bytes]) -> bytes:
     if code == 0:
         return answer
     # Linux kills where memory is short.
-    return _REPLY.pack(_SHORTAGE if code == -signal.SIGKILL else _CRASH, 0, 0)
+    return _pack(_Reply(problem=CRASHES, is_shortage=code == -signal.SIGKILL))
 
 
 def _hand_over(work: Callable[[], bytes], writing: int) -> NoReturn:
     """Work, write what comes of it to a pipe, and end at once."""
+    code = 1
     try:
         with open(writing, "wb") as pipe:
             pipe.write(work())
+        code = 0
     finally:
-        code = 1 if sys.exc_info()[0] else 0
         os._exit(code)
 
 
-def _answer(decoder: "Decoder", out: np.ndarray, data: bytes) -> bytes:  # noqa: F821
-    """Decode a chip; return the reply."""
+def _answer(decoder: Any, data: bytes, shape: Sequence[int]) -> bytes:
+    """Decode a chip with a Decoder; return the reply."""
     hearing, speaking = os.pipe()
     os.set_blocking(hearing, False)
     os.set_blocking(speaking, False)
     os.dup2(speaking, 2)
     try:
-        has_16_bits = decoder.decode_into(out, data)
-        kind, answer = (_PIXELS_OF_16_BITS if has_16_bits else _PIXELS), out.tobytes()
+        pixels, noticed = decoder.decode_into(np.empty(shape, np.uint8), data)
     except UndecodableChip as error:
-        kind, answer = _REASON, str(error).encode()
+        return _pack(_Reply(problem=str(error)))
     except MemoryError:
-        kind, answer = _SHORTAGE, b""
+        return _pack(_Reply(is_shortage=True))
     try:
-        said = os.read(hearing, MOST_SAID)
+        said = os.read(hearing, MOST_SAID).decode(errors="replace")
     except BlockingIOError:
-        said = b""
-    return _REPLY.pack(kind, len(said), len(answer)) + said + answer
+        said = ""
+    return _pack(_Reply(pixels.dtype.str, noticed, said), pixels.tobytes())
+
+
+def _pack(reply: _Reply, pixels: bytes = b"") -> bytes:
+    """Return a reply as it is sent."""
+    text = json.dumps(reply).encode()
+    return _REPLY.pack(len(text), len(pixels)) + text + pixels

@@ -38,8 +38,8 @@ class Given:
 
 STATUS, LOCK = "status.json", "task.lock"
 CLASSIFIED, UNCLASSIFIED = "classified.json", "unclassified.json"
-MAP = "classified.geojson"
-RESULTS = (CLASSIFIED, UNCLASSIFIED, MAP)
+MAP, TABLE = "classified.geojson", "classified.csv"
+RESULTS = (CLASSIFIED, UNCLASSIFIED, MAP, TABLE)
 JOURNAL = "resume.jsonl"
 LOG, PAGE = "out.log", "preview.html"
 

@@ -12,14 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chip_classifier.answers import Answers
+from chip_classifier.answers import Answers, Noticed
 from chip_classifier.cores import allowed_bytes, usable_cores
-from chip_classifier.decode import ByteBudget, Decoder
+from chip_classifier.decode import ByteBudget, Decoded, Decoder
 from chip_classifier.errors import UndecodableChip
 from chip_classifier.isolation import CRASHES
 from chip_classifier.listing import Listing
 from chip_classifier.names import Names
 from chip_classifier.review.geotiff import TIFF_SUFFIXES, Places
+from chip_classifier.review.pictures import Look
 from chip_classifier.sources.source import Chip
 
 # Batches that may wait, decoded, for the model, at least one: enough that it never waits, few
@@ -39,14 +40,22 @@ SUSPECT_BATCHES = 32
 MOST_CHIPS_OF_A_GROUP = 16
 
 
+class Prepared(NamedTuple):
+    """Chips that are decoded: chip number -> problem, and chip number -> pixels (rows, columns,
+    bands) of a chip that needs a wider type than its batch has."""
+
+    problems: dict[int, str]
+    wider: dict[int, np.ndarray]
+
+
 @dataclass
 class Batch:
     """The chips number `first`, first + 1, ... of the archive.
 
     names, links: as in Answers.
-    pixels: uint8 (N, rows, columns, bands), one row a chip, with the bands that Pipeline was given;
-        not set for chips that have no pixels.
-    preparing: what fills these, each future with the problems that it met.
+    pixels: (N, rows, columns, bands), one row a chip, uint8, or uint16 or float32 where a chip
+        needs that; not set for chips that have no pixels.
+    preparing: what fills these.
     problems: chip number -> reason.
     """
 
@@ -55,7 +64,20 @@ class Batch:
     links: dict[int, str] = field(default_factory=dict)
     problems: dict[int, str] = field(default_factory=dict)
     pixels: np.ndarray | None = None
-    preparing: list[Future[dict[int, str]]] = field(default_factory=list)
+    preparing: list[Future[Prepared]] = field(default_factory=list)
+
+    def complete(self) -> None:
+        """Wait until all chips are prepared."""
+        wider: dict[int, np.ndarray] = {}
+        for part in self.preparing:
+            problems, pixels = part.result()
+            self.problems |= problems
+            wider |= pixels
+        if wider:
+            kinds = {pixels.dtype for pixels in wider.values()}
+            self.pixels = self.pixels.astype(np.result_type(self.pixels, *kinds), copy=False)
+            for number, pixels in wider.items():
+                self.pixels[number - self.first] = pixels
 
     def decoded_rows(self) -> np.ndarray:
         """Return the rows of `pixels` that hold a chip, int (M,), once these are complete."""
@@ -86,19 +108,8 @@ NONE_EARLIER = Earlier()
 
 
 def rows_of(batch: Batch, rows: np.ndarray) -> np.ndarray:
-    """Return rows of a batch's pixels, uint8 (M, rows, columns, bands); no copy if all are."""
+    """Return rows of a batch's pixels, (M, rows, columns, bands); no copy if all are."""
     return batch.pixels if len(rows) == len(batch.pixels) else batch.pixels[rows]
-
-
-def to_bgr(pixels: np.ndarray) -> np.ndarray:
-    """Return three bands to look at, uint8 (M, rows, columns, 3), B, G, R, of a batch's pixels.
-
-    Three bands are taken as they are, of more the first three as R, G, B; fewer show the first one.
-    """
-    bands = pixels.shape[3]
-    if bands < 3:
-        return np.repeat(pixels[..., :1], 3, axis=3)
-    return pixels if bands == 3 else np.ascontiguousarray(pixels[..., 2::-1])
 
 
 def batches_ahead(batch_bytes: int) -> int:
@@ -111,7 +122,8 @@ class Pipeline:
 
     listing: the chips.
     places: those of the tif chips, None if they are not wanted.
-    saw_16_bits: whether a chip with 16-bit bands came by, and no bit_depth tells how many count.
+    noticed: what may be wrong with the chips that came by.
+    look: how chips are shown.
     """
 
     def __init__(
@@ -132,7 +144,8 @@ class Pipeline:
             earlier: what an earlier run of the same task has come to.
             places: receives those of the tif chips, if they are wanted.
         """
-        self.saw_16_bits = False
+        self.noticed: set[Noticed] = set()
+        self.look = Look(decoder.is_native)
         self.listing, self._decoder, self.places = listing, decoder, places
         self._answered, self._shape = earlier.answered, (*shape, decoder.channels)
         # Chips below this number are decoded in processes of their own.
@@ -151,7 +164,10 @@ class Pipeline:
         self._group_size = 1
         if not listing.source.is_compressed:
             self._group_size = min(MOST_CHIPS_OF_A_GROUP, max(1, shape[0] // (4 * threads)))
-        self._batches: queue.Queue = queue.Queue(batches_ahead(math.prod(self._shape)))
+        # Chips come in the type that the widest one so far has.
+        self._type, widest = np.dtype(np.uint8), np.dtype(decoder.widest_type)
+        batch_bytes = math.prod(self._shape) * widest.itemsize
+        self._batches: queue.Queue = queue.Queue(batches_ahead(batch_bytes))
         threading.Thread(target=self._read, name="read", daemon=True).start()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -164,8 +180,7 @@ class Pipeline:
             try:
                 if isinstance(batch, Exception):
                     raise batch
-                for problems in batch.preparing:
-                    batch.problems |= problems.result()
+                batch.complete()
             finally:  # what went wrong may be due to a change
                 self.listing.source.require_unchanged()
             yield batch
@@ -205,14 +220,14 @@ class Pipeline:
         if not group:
             return
         if batch.pixels is None and batch.first >= self._answered:
-            batch.pixels = np.empty(self._shape, np.uint8)
+            batch.pixels = np.empty(self._shape, self._type)
         self._waiting.acquire()
         files = self._files.take(sum(chip.size for _, chip in group))
         batch.preparing.append(
             self._decoders.submit(self._decode, batch.pixels, batch.first, group, files)
         )
 
-    def _decode_one(self, number: int, out: np.ndarray, data: bytes) -> bool:
+    def _decode_one(self, number: int, out: np.ndarray, data: bytes) -> Decoded:
         """Decode a chip as Decoder.decode_into does, where it may crash in a process of its own.
 
         Once one has, all that follow are decoded so: chips of a kind come together.
@@ -220,11 +235,15 @@ class Pipeline:
         if number >= self._suspects:
             return self._decoder.decode_into(out, data)
         try:
-            return self._decoder.decode_alone(out, data)
+            pixels, noticed = self._decoder.decode_alone(out, data)
         except UndecodableChip as error:
             if str(error) == CRASHES:
                 self._suspects = sys.maxsize
             raise
+        if np.can_cast(pixels.dtype, out.dtype):
+            out[...] = pixels
+            pixels = out
+        return Decoded(pixels, noticed)
 
     def decode_again(self, number: int) -> np.ndarray | None:
         """Return the pixels of a chip once more, uint8 (rows, columns, 3), B, G, R.
@@ -234,12 +253,13 @@ class Pipeline:
         offset, size = self._where[2 * number : 2 * number + 2]
         if not size:
             return None
-        pixels = np.empty((1, *self._shape[1:]), np.uint8)
+        pixels = np.empty((1, *self._shape[1:]), self._type)
         self._waiting.acquire()
         files = self._files.take(size)
         path = self._paths[number] if self._is_folder else ""
         group = [(number, Chip(path, offset=offset, size=size))]
-        return None if self._decode(pixels, number, group, files) else to_bgr(pixels)[0]
+        problems, wider = self._decode(pixels, number, group, files)
+        return None if problems else self.look.show(wider.get(number, pixels[0]))
 
     def _has_place(self, chip: Chip) -> bool:
         """Return whether the file of a chip may say where it lies, and that is wanted."""
@@ -247,13 +267,13 @@ class Pipeline:
 
     def _decode(
         self, pixels: np.ndarray | None, first: int, group: list[tuple[int, Chip]], files: int
-    ) -> dict[int, str]:
-        """Put chips into `pixels`, where chip `first` has row 0; return chip number -> problem.
+    ) -> Prepared:
+        """Put chips into `pixels`, where chip `first` has row 0.
 
         Without pixels, only the chips' places are noted: an earlier run answered them. Gives back
         so many bytes of files at the end.
         """
-        problems = {}
+        prepared = Prepared({}, {})
         try:
             read = self.listing.source.reader([chip for _, chip in group])
             for number, chip in group:
@@ -264,18 +284,19 @@ class Pipeline:
                     if pixels is None:
                         continue
                     row = pixels[number - first]
-                    has_16_bits = self._decode_one(number, row, data)
+                    decoded = self._decode_one(number, row, data)
                 except UndecodableChip as error:
-                    problems[number] = str(error)
-                else:
-                    if (
-                        has_16_bits and self._decoder.bit_depth is None
-                    ):  # only ever set: by any thread
-                        self.saw_16_bits = True
+                    prepared.problems[number] = str(error)
+                    continue
+                if decoded.pixels is not row:
+                    prepared.wider[number] = decoded.pixels
+                    self._type = np.promote_types(self._type, decoded.pixels.dtype)
+                if decoded.noticed:
+                    self.noticed.add(decoded.noticed)
         finally:
             self._files.give_back(files)
             self._waiting.release()
-        return problems
+        return prepared
 
 
 def batches_to_compute(pipeline: Pipeline, answers: Answers) -> Iterator[Batch]:

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,10 @@ DEFAULT_BATCH = 100
 # The modes of keras.applications.imagenet_utils.preprocess_input, and two for which Keras has no
 # word; see `preprocessing`.
 MODES = ("caffe", "tf", "torch", "zero_to_one", "none")
+# The functions by which trainings load chips; see `loading`.
+LOADINGS = ("cv2", "image_dataset_from_directory", "flow_from_directory", "teachable_machine")
+# What the model gets: values from 0 to 255, or the numbers of the files.
+EIGHT_BITS, NATIVE = VALUES = ("8bit", "native")
 # libtiff and libpng have no wider whole numbers than 32 bits.
 MAX_BIT_DEPTH = 32
 
@@ -39,6 +44,8 @@ class Ports:
     bands: the bands of a chip file that the model takes, counted from 1; None for the first ones.
     bit_depth: how many bits of the chips' values count, or None where the file's own do.
     probabilities: whether the results have the value of each class.
+    loading: one of LOADINGS, by which the chips are decoded and resized.
+    values: one of VALUES, what the model gets of the chips' values.
     origins: of each port that is set, where that was done.
     warnings: on names in ports.json that are no string port of this task.
     """
@@ -52,6 +59,8 @@ class Ports:
     bands: tuple[int, ...] | None = None
     bit_depth: int | None = None
     probabilities: bool = False
+    loading: str = LOADINGS[0]
+    values: str = EIGHT_BITS
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = ()
 
@@ -125,12 +134,10 @@ def parse_whole_number(port: str, text: str) -> int:
     return int(text.partition(".")[0])
 
 
-def parse_mode(text: str) -> str:
-    """Parse the port preprocessing. Raises TaskError if it is none of MODES."""
-    if text.lower() not in MODES:
-        raise TaskError(
-            f"The port preprocessing must be one of {', '.join(MODES)}, not '{text[:100]}'."
-        )
+def parse_choice(port: str, choices: Sequence[str], text: str) -> str:
+    """Parse a port of few values, in any case. Raises TaskError if it is none of them."""
+    if text.lower() not in choices:
+        raise TaskError(f"The port {port} must be one of {', '.join(choices)}, not '{text[:100]}'.")
     return text.lower()
 
 
@@ -203,10 +210,12 @@ PARSERS = {
     "classes": parse_classes,
     "size": parse_size,
     "deploy_batch": parse_batch,
-    "preprocessing": parse_mode,
+    "preprocessing": partial(parse_choice, "preprocessing", MODES),
     "normalization_vector": parse_vector,
     "normalization_value": parse_value,
     "bands": parse_bands,
     "bit_depth": parse_bit_depth,
     "probabilities": parse_probabilities,
+    "loading": partial(parse_choice, "loading", LOADINGS),
+    "values": partial(parse_choice, "values", VALUES),
 }

@@ -22,6 +22,8 @@ STRING_PORTS = (
     "bands",
     "bit_depth",
     "probabilities",
+    "loading",
+    "values",
 )
 
 MAX_BYTES = 2**24  # 100,000 class names of 100 letters, and more

@@ -107,7 +107,7 @@ class Preprocessing:
         """Return the least, mean and largest value of each band as the model gets it.
 
         Args:
-            pixels: uint8 (M, rows, columns, N), one chip or more.
+            pixels: (M, rows, columns, N), one chip or more, uint8, uint16 or float32.
         Returns:
             (least, mean, largest) of each band, in the model's order.
         """
@@ -118,8 +118,11 @@ class Preprocessing:
 
 
 def _least_mean_largest(band: np.ndarray) -> tuple[float, float, float]:
-    """Return these of a band, uint8 (M, rows, columns), counted by OpenCV: faster than NumPy."""
+    """Return these of a band (M, rows, columns), as OpenCV finds them: faster than NumPy."""
     rows = np.ascontiguousarray(band).reshape(len(band), -1)
+    if rows.dtype != np.uint8:
+        least, largest, _, _ = cv2.minMaxLoc(rows)
+        return least, cv2.mean(rows)[0], largest
     counts = cv2.calcHist([rows], [0], None, [256], [0, 256]).ravel().astype(np.float64)
     seen = np.flatnonzero(counts)
     return float(seen[0]), counts @ np.arange(256) / counts.sum(), float(seen[-1])
@@ -177,9 +180,11 @@ def _fit(
 def numbers_for_fractions(ports: Ports) -> Iterator[str]:
     """Yield warnings on numbers that seem to be for values from 0 to 1, such as 0.485,0.456,0.406.
 
-    In every mode the pixels have values from 0 to 255 when the numbers are used. To subtract 0, or
-    to divide by 1, changes nothing.
+    In every mode the pixels have values from 0 to 255 when the numbers are used, unless they are
+    those of the files. To subtract 0, or to divide by 1, changes nothing.
     """
+    if ports.values == "native":
+        return
     for port, numbers, idle in (
         ("normalization_vector", ports.normalization_vector, 0),
         ("normalization_value", ports.normalization_value, 1),
@@ -199,13 +204,22 @@ def contradictions(opened: OpenedModel, ports: Ports, in_force: Preprocessing) -
     What scales its input itself was trained on values from 0 to 255, an architecture of
     keras.applications mostly as that library says. Whoever trained it may have done otherwise.
     """
-    if opened.scaling:
-        if in_force.changes_values:
-            yield (
-                f"The model scales its input itself ({opened.scaling}), but gets values that are "
-                f"scaled already (preprocessing {ports.preprocessing}): if it was trained on R,G,B "
-                "values from 0 to 255, set the port preprocessing to none."
+    is_native = ports.values == "native"
+    if opened.scaling and in_force.changes_values:
+        advice = (
+            f"scaled already (preprocessing {ports.preprocessing}): if it was trained on R,G,B "
+            "values from 0 to 255, set the port preprocessing to none"
+        )
+        if is_native:
+            advice = (
+                "scaled already: if it was trained on the numbers of the files, leave out "
+                "normalization_vector and normalization_value"
             )
+        yield (
+            f"The model scales its input itself ({opened.scaling}), but gets values that are "
+            f"{advice}."
+        )
+    if opened.scaling or is_native:
         return
     wanted = FAMILY_MODES.get(opened.architecture or "")
     if wanted is None or opened.bands != 3:

@@ -13,7 +13,6 @@ from chip_classifier.journal import Expected, Journal
 from chip_classifier.layout import JOURNAL, LOG, UNCLASSIFIED
 from chip_classifier.log import Warnings, log, say
 from chip_classifier.output import Output
-from chip_classifier.pipeline import to_bgr
 from chip_classifier.review.sample import Sample
 
 _WARNINGS = {
@@ -21,6 +20,11 @@ _WARNINGS = {
         "Some chips have 16-bit bands, which are read as value / 256: chips with 11 significant "
         "bits, as of most satellites, turn almost black: set the port bit_depth to 11, or to what "
         "they have."
+    ),
+    Noticed.SIXTEEN_BITS_OF_GREY: (
+        "Some chips are grey and have 16 bits, of which the function of the port loading makes no "
+        "8 bits: all above 255 is 255, or stays what it is for a model of one band. If the "
+        "training had other chips, set the port bit_depth to how many bits they have."
     ),
     Noticed.NO_PROBABILITIES: (
         "The model's outputs are no probabilities (values below 0 or above 1): the certainties are "
@@ -43,6 +47,9 @@ class Record:
     resumed: how many chips an earlier run answered; has_crashed: whether a library crashed then.
     seconds: the time that the classification took.
     fed: what the model was fed of the first batch, as Preprocessing.fed; empty until then.
+    look: how the pictures in the sample were made, in words; "" if nothing was done to the chips.
+    counts: number of chips of each class, and reasons: number of chips for each reason why chips
+        are not classified, once they are written.
     """
 
     def __init__(
@@ -71,8 +78,10 @@ class Record:
         self._journal = Journal(output.results / JOURNAL, fingerprint, expected, self.answers)
         self.resumed = len(self.answers)
         self.has_crashed = bool(self._journal.crash)
+        self.counts, self.reasons = Counter(), Counter()
         self.seconds = 0.0
         self.fed: list[tuple[float, float, float]] = []
+        self.look = ""
         if self._journal.note:
             log.info(self._journal.note)
             say(self._journal.note)
@@ -108,7 +117,7 @@ class Record:
         Raises OSError if the disk does not take them.
         """
         rows = [row for row, index in enumerate(batch.classes) if index != NO_CLASS]
-        if rows and batch.pixels is not None:
+        if rows and batch.pictures is not None:
             with self.warnings.instead_of("the preview"):
                 numbers, classes, certainties = (
                     np.array(values)
@@ -118,7 +127,7 @@ class Record:
                         [batch.certainties[row] for row in rows],
                     )
                 )
-                self.sample.add(numbers, to_bgr(batch.pixels), classes, certainties)
+                self.sample.add(numbers, batch.pictures, classes, certainties)
         self._journal.add(batch)
         self.answers.add(batch)
         self._warn()
@@ -127,24 +136,20 @@ class Record:
         """Warn about what was noticed."""
         self.warnings.add(*(text for one, text in _WARNINGS.items() if one in self.answers.noticed))
 
-    def write(self) -> tuple[Counter, Counter]:
-        """Write the results.
+    def write(self) -> None:
+        """Write the results, and count them.
 
-        Returns:
-            The number of chips of each class name, and the number of chips for each reason why
-            chips are unclassified.
         Raises:
             TaskError: no chip has a class.
             OSError: a file cannot be written.
         """
-        counts, reasons = self.answers.write(self.results, self.class_names)
-        if not counts.total():
+        self.counts, self.reasons = self.answers.write(self.results, self.class_names)
+        if not self.counts.total():
             (self._output.results / JOURNAL).unlink()  # another run would come to the same end
             if not self._output.has_earlier:
                 self._output.replace()
             raise TaskError(
-                f"None of the {reasons.total():,} chips could be classified, most often because: "
-                f"{reasons.most_common(1)[0][0]}; see "
+                f"None of the {self.reasons.total():,} chips could be classified, most often "
+                f"because: {self.reasons.most_common(1)[0][0]}; see "
                 f"{LOG if self._output.has_earlier else UNCLASSIFIED}."
             )
-        return counts, reasons

@@ -44,7 +44,8 @@ class Replica:
     """The model, with the preprocessing in front of it, on one device.
 
     device: its name, as TensorFlow gives it.
-    function: what it computes: uint8 (N, rows, columns, bands) -> float32 (N, outputs), tensors.
+    function: what it computes, of tensors: (N, rows, columns, bands), of the type that Settings
+        has for pixels, -> float32 (N, outputs).
     outputs: number of the model's outputs.
     batches_at_a_time: from how many threads it is to be called at a time, to be fastest.
     parts_at_a_time: how many parts of batches it computes at a time.
@@ -70,7 +71,7 @@ class Replica:
         """
         self.device, self._warnings = device.name, warnings
         self._name = f"{device.device_type}:{device.name.rpartition(':')[2]}"
-        self._path = opened.file.path
+        self._path, self._type = opened.file.path, settings.pixel_type
         with tf.device(self.device):
             self._model = opened.build()
             self.function = trace(self._model, opened, settings)
@@ -119,7 +120,7 @@ class Replica:
         with tf.device(self.device):
             chips = tf.constant(self._fill_up(part))
             with self._turn:
-                outputs = self.function(chips)
+                outputs = self.function(tf.cast(chips, self._type))
         return outputs.numpy()[: len(part)]
 
     def _fill_up(self, part: np.ndarray) -> np.ndarray:
@@ -131,7 +132,7 @@ class Replica:
         number = min(1 << (len(part) - 1).bit_length(), self.fill_to, self.largest)
         if number <= len(part):
             return part
-        return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), np.uint8)])
+        return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), part.dtype)])
 
 
 def trace(
@@ -145,7 +146,8 @@ def trace(
         model: the opened one, built.
         opened, settings: as for Classifier.
     Returns:
-        A concrete function: uint8 (N, rows, columns, bands) -> float32 (N, outputs).
+        A concrete function: (N, rows, columns, bands), of the type that Settings has for pixels,
+        -> float32 (N, outputs).
     Raises:
         ModelError, TaskError: as Classifier does.
     """
@@ -168,7 +170,7 @@ def trace(
             pixels /= value
         return finish(tf.cast(model(pixels, training=False), tf.float32))
 
-    signature = tf.TensorSpec((None, *chip_shape), tf.uint8)
+    signature = tf.TensorSpec((None, *chip_shape), settings.pixel_type)
     try:
         function = tf.function(classify, autograph=False).get_concrete_function(signature)
     except ModelError:

@@ -2,7 +2,6 @@
 
 import contextlib
 import platform
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +23,7 @@ from keras_files.open_model import OpenedModel
 # Those whose versions are in the log.
 PACKAGES = (
     *("tensorflow", "keras", "h5py", "numpy"),
-    *("opencv-python-headless", "imagecodecs", "rasterio"),
+    *("opencv-python-headless", "imagecodecs", "rasterio", "pillow"),
 )
 
 
@@ -76,23 +75,23 @@ def facts_of(
         chips_per_second=record.rate,
         started=started.strftime("%Y-%m-%d %H:%M:%S %Z"),
         version=VERSION,
-        fed=log_fed(settings.preprocessing, record.fed),
+        fed=log_fed(settings.preprocessing, record),
     )
 
 
-def log_fed(preprocessing: Preprocessing, fed: Sequence[tuple[float, float, float]]) -> list[str]:
+def log_fed(preprocessing: Preprocessing, record: Record) -> list[str]:
     """Log what the model was fed, and give it for the page: a line on all, one on each band.
 
     Args:
         preprocessing: what was done to the pixels.
-        fed: of each band the least, mean and largest value in the first batch.
+        record: has the least, mean and largest value of each band in the first batch.
     """
     lines = [preprocessing.description]
-    for band, (least, mean, largest) in enumerate(fed, start=1):
+    for band, (least, mean, largest) in enumerate(record.fed, start=1):
         lines.append(f"band {band}: least {least:.4g}, mean {mean:.4g}, largest {largest:.4g}")
     for line in lines:
         log.info("Fed to the model: %s", line)
-    return lines
+    return [*lines, record.look] if record.look else lines
 
 
 def log_archive(archive: Source, warnings: Warnings) -> None:
@@ -111,24 +110,22 @@ def log_archive(archive: Source, warnings: Warnings) -> None:
         )
 
 
-def summarize(
-    results: Path, counts: Counter, reasons: Counter, rate: float, seconds: float
-) -> str | None:
+def summarize(results: Path, record: Record, accuracy: str | None, seconds: float) -> str | None:
     """Print the summary of a run.
 
     Args:
         results: where the results lie.
-        counts: number of chips of each class.
-        reasons: number of chips for each reason why chips are not classified.
-        rate: chips per second while classifying.
+        record: of the run.
+        accuracy: how right the answers are, in a line, if that is known.
         seconds: time of the whole run.
     Returns:
         A sentence for status.json if some chips are not classified, else None.
     """
+    counts, reasons = record.counts, record.reasons
     missing, total = reasons.total(), counts.total() + reasons.total()
     say(
         f"Classified {counts.total():,} of {total:,} chips in {clock_time(seconds)} "
-        f"({rate:,.1f} chips/s without start-up)."
+        f"({record.rate:,.1f} chips/s without start-up)."
     )
     empty = [name for name, number in counts.items() if number == 0]
     for name, number in counts.most_common(None if len(empty) <= 10 else len(counts) - len(empty)):
@@ -137,6 +134,8 @@ def summarize(
         say(f"{0:>12,}  in each of the other {len(empty):,} classes")
     if missing:
         say(f"{missing:>12,}  not classified, see unclassified.json")
+    if accuracy:
+        say(accuracy)
     say(f"Results: {results}")
     if not missing:
         return None

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from chip_classifier.class_names import write_classes
 from chip_classifier.errors import TaskError
-from chip_classifier.ports import Ports
+from chip_classifier.loading import loading_of
+from chip_classifier.ports import LOADINGS, Ports
 from chip_classifier.preprocessing import (
     Preprocessing,
     contradictions,
@@ -49,7 +52,22 @@ class Settings:
             "bands": "grey value" if grey else ",".join(map(str, preprocessing.named_bands)),
             "bit_depth": str(ports.bit_depth or "that of the file"),
             "probabilities": str(ports.probabilities),
+            "loading": ports.loading,
+            "values": ports.values,
         }
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the model gets the numbers of the files instead of 0 to 255."""
+        return self.ports.values == "native"
+
+    @property
+    def pixel_type(self) -> type[np.generic]:
+        """The type of the model's input as it comes to the device, to which others are cast."""
+        if self.is_native:
+            return np.float32
+        bands = self.preprocessing.bands or (1,)
+        return loading_of(self.ports.loading).widest_type(len(bands))
 
     def class_names(self, outputs: int) -> tuple[str, ...]:
         """Name the classes of a model with that many outputs; a single one means two classes.
@@ -70,7 +88,9 @@ class Settings:
 
 
 def settle(ports: Ports, model: OpenedModel) -> Settings:
-    """Settle the ports for a model. Raises TaskError if they do not fit it."""
+    """Settle the ports for a model. Raises TaskError if they do not fit it, or each other."""
+    if ports.values == "native":
+        _require_native(ports)
     preprocessing = settle_preprocessing(ports, model.bands)
     settings = Settings(
         ports,
@@ -86,6 +106,27 @@ def settle(ports: Ports, model: OpenedModel) -> Settings:
     if model.outputs is not None:
         settings.class_names(model.outputs)
     return settings
+
+
+def _require_native(ports: Ports) -> None:
+    """Raise TaskError if a port is made for values from 0 to 255, where these are the files'."""
+    if ports.preprocessing != "none":
+        raise TaskError(
+            "The port values is native, but the numbers of the preprocessing "
+            f"{ports.preprocessing} are for values from 0 to 255: set the port preprocessing to "
+            "none, and normalization_vector and normalization_value to what the training "
+            "subtracted and divided by."
+        )
+    if ports.bit_depth is not None:
+        raise TaskError(
+            "The port values is native, but bit_depth makes 8 bits of the chips' values: leave one "
+            "of the two out."
+        )
+    if ports.loading != LOADINGS[0]:
+        raise TaskError(
+            f"The port values is native, but {ports.loading} makes 8 bits of the chips' values: "
+            "leave one of the two ports out."
+        )
 
 
 def chip_size(ports: Ports, model: OpenedModel) -> tuple[int, int]:

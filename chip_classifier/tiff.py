@@ -88,11 +88,11 @@ PHOTOMETRICS = {
 CONVERTED_BANDS = {CMYK: 4, YCBCR: 3, CIELAB: 3}  # how many bands these have
 
 # SampleFormat (tag 339) -> its name. 4 is "undefined", which all readers take for unsigned.
-UNSIGNED, SIGNED = "unsigned", "signed"
+UNSIGNED, SIGNED, FLOATING = "unsigned", "signed", "floating point"
 SAMPLE_FORMATS = {
     1: UNSIGNED,
     2: SIGNED,
-    3: "floating point",
+    3: FLOATING,
     4: UNSIGNED,
     5: "complex",
     6: "complex",
@@ -286,12 +286,15 @@ def _colormap(values: np.ndarray) -> np.ndarray | None:
 
 
 @functools.lru_cache(KEPT_LAYOUTS)
-def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
+def why_unread(
+    layout: TiffLayout, bit_depth: int | None = None, is_native: bool = False
+) -> str | None:
     """Say why no reader takes a layout, by the property that stands in the way; None if one does.
 
     Args:
         layout: of the file.
         bit_depth: the port of that name.
+        is_native: whether the numbers of the file are wanted, instead of 0 to 255.
     """
     name, reader = COMPRESSIONS.get(layout.compression, ("unknown", Reader.NONE))
     space, _ = PHOTOMETRICS.get(layout.photometric, ("unknown", Reader.NONE))
@@ -303,6 +306,26 @@ def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
         return f"the tif has {layout.problem}, which is not supported"
     if layout.reader is Reader.NONE:
         return f"photometric interpretation {layout.photometric} ({space}) is not supported"
+    if problem := _why_no_numbers(layout) if is_native else _why_not_8_bits(layout, bit_depth):
+        return problem
+    return _why_not_together(layout, name, space)
+
+
+def _why_no_numbers(layout: TiffLayout) -> str | None:
+    """Say which values cannot be made float32; None if they can."""
+    if layout.kind not in (UNSIGNED, SIGNED, FLOATING) or layout.bits > 64:
+        return f"the tif has {layout.kind} values of {layout.bits} bits, which are not supported"
+    return None
+
+
+def _why_not_8_bits(layout: TiffLayout, bit_depth: int | None) -> str | None:
+    """Say which values have no range to make 8 bits of, bit_depth being the port; or None."""
+    if layout.kind == FLOATING:
+        return (
+            f"the tif has {layout.kind} values of {layout.bits} bits, which have no fixed range: "
+            "set the port values to native if the model was trained on such numbers, or write "
+            "chips of 8 bits"
+        )
     if layout.kind not in (UNSIGNED, SIGNED):
         return (
             f"the tif has {layout.kind} values of {layout.bits} bits, which have no fixed range: "
@@ -319,7 +342,14 @@ def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
             + ("set the port bit_depth, or " if layout.bits <= 32 else "")
             + "write chips of 8 bits"
         )
-    return _why_not_together(layout, name, space)
+    if layout.photometric in (WHITE_IS_ZERO, PALETTE) and layout.kind == SIGNED:
+        space, _ = PHOTOMETRICS[layout.photometric]
+        return f"photometric interpretation {space} of signed values is not supported"
+    if layout.photometric == PALETTE and (
+        layout.colormap is None or len(layout.colormap) < 2**layout.bits
+    ):
+        return DAMAGED
+    return None
 
 
 def _why_too_large(layout: TiffLayout) -> str | None:
@@ -353,14 +383,10 @@ def _why_not_together(layout: TiffLayout, compression: str, space: str) -> str |
         return f"WebP of {layout.bands} band(s) of {layout.bits} bits, {order}, is not supported"
     if layout.compression in CCITT and layout.bits != 1:
         return f"compression {compression} of {layout.bits} bits is not supported"
-    if layout.predictor == 3 or (layout.predictor == 2 and layout.bits not in (8, 16, 32)):
-        return f"predictor {layout.predictor} with values of {layout.bits} bits is not supported"
-    if layout.photometric in (WHITE_IS_ZERO, PALETTE) and layout.kind == SIGNED:
-        return f"photometric interpretation {space} of signed values is not supported"
-    if layout.photometric == PALETTE and (
-        layout.colormap is None or len(layout.colormap) < 2**layout.bits
+    if (layout.predictor == 3 and layout.kind != FLOATING) or (
+        layout.predictor == 2 and layout.bits not in (8, 16, 32, 64)
     ):
-        return DAMAGED
+        return f"predictor {layout.predictor} with values of {layout.bits} bits is not supported"
     if layout.is_converted:
         bands = CONVERTED_BANDS[layout.photometric]
         if (layout.bands, layout.bits, layout.kind) != (bands, 8, UNSIGNED):

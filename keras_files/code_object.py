@@ -299,6 +299,11 @@ def _unmarshal(data: bytes, version: Version) -> Code | None:
         instructions = tuple(_instructions(found.co_code, version, opcodes))
     except (IndexError, ValueError):
         return None
+    if (3, 8) <= version <= (3, 10) and any("JUMP" in name for name, _ in instructions):
+        # jumps count bytes until 3.9 and instructions in 3.10, which the lines tell apart
+        table = getattr(found, "co_linetable", None) or found.co_lnotab
+        if (version == (3, 10)) != _has_line_table(table, found.co_code):
+            return None
     if len(instructions) > MAX_INSTRUCTIONS:
         raise CodeError(f"it has {len(instructions)} instructions, more than a formula needs")
     if version >= (3, 11) and found.co_cellvars:
@@ -329,13 +334,30 @@ def _magic(version: Version) -> int:
 
 
 def _instructions(code: bytes, version: Version, opcodes: Any) -> Iterator[tuple[str, int]]:
-    """Yield name and argument of each instruction.
+    """Yield name and argument of each instruction; that of a jump forward is a place in this list.
 
     Raises:
         IndexError, ValueError: this version of Python has no such instructions.
     """
+    found, places = [], {}  # name, argument and where the next one begins; offset -> place
+    for start, name, argument, end in _units(code, version, opcodes):
+        places[start] = len(found)
+        found.append((name, argument, end))
+    for name, argument, end in found:
+        if name == "JUMP_FORWARD" or "POP_JUMP" in name and version >= (3, 11):
+            argument = end + argument * (2 if version >= (3, 10) else 1)
+        elif "POP_JUMP" in name and version == (3, 10):
+            argument *= 2
+        jumps = name == "JUMP_FORWARD" or "POP_JUMP" in name and "BACKWARD" not in name
+        if jumps and argument not in places:
+            raise ValueError("a jump to no instruction")
+        yield name, places[argument] if jumps else argument
+
+
+def _units(code: bytes, version: Version, opcodes: Any) -> Iterator[tuple[int, str, int, int]]:
+    """Yield offset, name, argument and the offset of what follows, of each instruction."""
     width, caches = (2 if version >= (3, 6) else 3), _CACHES.get(version, {})
-    at = extended = 0
+    at = start = extended = 0
     while at < len(code):
         name = opcodes.opname[code[at]]
         if name.startswith("<") or name == "CACHE":
@@ -348,12 +370,18 @@ def _instructions(code: bytes, version: Version, opcodes: Any) -> Iterator[tuple
         if extended >= 2**32:
             raise ValueError("an argument that no Python writes")
         at += size
-        if name != "EXTENDED_ARG":
-            yield name, argument if size > 1 else 0
         end = at + 2 * caches.get(name, 0)
         if len(code) < end or any(code[at:end]):
             raise ValueError("other caches than this version has")
         at = end
+        if name != "EXTENDED_ARG":
+            yield start, name, argument if size > 1 else 0, at
+            start = at
+
+
+def _has_line_table(table: bytes, code: bytes) -> bool:
+    """Return whether the table of lines is that of 3.10, which goes to the end of the code."""
+    return sum(table[::2]) == len(code)
 
 
 def _constant(value: Any) -> Any:

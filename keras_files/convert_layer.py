@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from keras_files.activations import settle_activation
 from keras_files.keras1 import convert_keras1
 from keras_files.layers import (
     KNOWN_CUSTOM,
@@ -14,13 +15,11 @@ from keras_files.layers import (
     UNSUPPORTED,
     End,
     check_arguments,
+    check_since,
 )
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, plain, words
 from keras_files.operations import (
-    ACTIVATION_ALIASES,
-    ACTIVATIONS,
-    ACTIVATIONS_NOT_COMPUTED,
     KERAS3_ACTIVATIONS,
     KERAS3_OPERATIONS,
     RESAVE,
@@ -51,9 +50,18 @@ def read_plain_layer(kind: str, entry: dict[str, Any], era: Era) -> Layer:
     config = entry["config"]
     name = entry.get("name") or config.get("name", "")
     layer = Layer(kind, name, dict(config), config.get("trainable", True))
-    custom = entry.get("registered_name") or kind
-    _convert_layer(layer, era, known=custom in (kind, f"keras>{kind}", f"Keras>{kind}"))
+    _convert_layer(layer, era, _is_of_keras(kind, entry))
     return layer
+
+
+def _is_of_keras(kind: str, entry: dict[str, Any]) -> bool:
+    """Return whether a class is one of Keras, as far as the entry tells.
+
+    Since tf.keras 2.12 and in Keras 3 it names the module, which is none for a user's own class.
+    """
+    if "module" in entry:
+        return str(entry["module"]).split(".")[0] in ("keras", "tf_keras", "tensorflow")
+    return (entry.get("registered_name") or kind) in (kind, f"keras>{kind}", f"Keras>{kind}")
 
 
 def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
@@ -63,13 +71,17 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
     `activation` "hard_sigmoid_keras3"; every layer has `data_format`, except for Flatten, where it
     is missing if Keras did not move the channels; `random` marks what acts in training alone.
     """
-    config = layer.config
-    if layer.kind == "Lambda" and known:
-        return  # what it computes depends on its calls: see configuration
+    if known or layer.kind in KNOWN_CUSTOM:
+        check_since(layer, era)
     if era.keras == 1:
         convert_keras1(layer, era)
+    if layer.kind == "Lambda" and known:
+        return  # what it computes depends on its calls: see configuration
+    config = layer.config
     layer.kind = re.sub(r"(?<=Normalization)V[12]$", "", layer.kind)  # tf.keras on TensorFlow 1
     if layer.kind in RANDOM_LAYERS and (known or layer.kind in KNOWN_CUSTOM):
+        _drop_training_arguments(config)
+        check_arguments(layer, era)
         layer.kind = "Activation"
         layer.config = {"activation": "linear", "random": True}
         return
@@ -93,12 +105,10 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
     for key, default in UNSUPPORTED.items():
         if config.get(key, default) != default:
             raise ModelError(f"{layer} has '{key}', which cannot be computed here: {RESAVE}")
-    for key in list(config):
-        if key.endswith(("_initializer", "_regularizer", "_constraint")):
-            del config[key]  # used in training alone
-        elif key not in ACTIVATION_KEYS:
-            value = plain(config[key])
-            config[key] = whole(value) if key in SIZES else value
+    _drop_training_arguments(config)
+    for key in config.keys() - ACTIVATION_KEYS:
+        value = plain(config[key])
+        config[key] = whole(value) if key in SIZES else value
     check_arguments(layer, era)
     for key in ACTIVATION_KEYS & config.keys():
         config[key] = _convert_activation(config[key], layer, era)
@@ -110,13 +120,36 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
         config["adds_by_length"] = True  # see formulas.check_bias_axis
     if layer.kind == "Attention":
         config["concat"] = config.get("score_mode") == "concat"
-    if layer.kind.startswith("ConvLSTM"):
+    if "renorm" in LAYERS[layer.kind].weights:
+        config.setdefault("renorm", False)
+    if "ConvLSTM" in layer.kind:
         config["recurrent_padding"] = "theano_same" if era.backend == "theano" else "same"
     if era.backend == "theano" and config.get("padding") == "same":
         config["padding"] = "theano_same"
+    if layer.kind == "UpSampling2D" and era.version in ("2.2.4-tf", "2.3.0-tf"):
+        _check_interpolation(layer)
     if config.get("interpolation") == "bilinear" and era.is_package:
         # keras.backend.resize_images used tf.image.resize_bilinear of TensorFlow 1
         config["interpolation"] = "bilinear_corner"
+
+
+def _check_interpolation(layer: Layer) -> None:
+    """Refuse what TensorFlow 1.13 and 1.14 saved, whose get_config forgets the interpolation.
+
+    Those versions before had only one; since 1.15 it is written down.
+    """
+    if "interpolation" not in layer.config:
+        raise ModelError(
+            f"{layer} was saved by TensorFlow 1.13 or 1.14, which do not write down whether it is "
+            "'nearest' or 'bilinear': build the model again in a later version, load_weights from "
+            "this file, and save it"
+        )
+
+
+def _drop_training_arguments(config: dict[str, Any]) -> None:
+    for key in list(config):
+        if key.endswith(("_initializer", "_regularizer", "_constraint")):
+            del config[key]
 
 
 def whole(value: Any) -> Any:
@@ -134,23 +167,9 @@ def _default_format(layer: Layer, era: Era) -> str:
 
 def _convert_activation(value: Any, layer: Layer, era: Era) -> str | Layer:
     """Return the name of an activation, or the Layer that stands for it (a LeakyReLU)."""
-    if isinstance(value, dict):
-        kind = value.get("class_name")
-        if kind in LAYERS and LAYERS[kind].end is End.ACTIVATION:
-            return read_plain_layer(kind, value, era)
-        name = value.get("class_name", "Python code")
-        value = value["config"] if name == "function" else name
-    if value is None:
-        return "linear"
-    name = ACTIVATION_ALIASES.get(value, value)
-    if name in ACTIVATIONS_NOT_COMPUTED and era.keras == 3:
-        raise ModelError(
-            f"{layer} has the activation '{name}', which is one of Keras, but is not computed here "
-            f"yet: {RESAVE}"
-        )
-    if name == "hard_sigmoid" and era.keras == 3:
-        name = "hard_sigmoid_keras3"
-    # A user's own gelu of the years before tf.keras had one may be exact or approximate.
-    if name not in ACTIVATIONS or (name == "gelu" and era.is_package):
-        raise ModelError(f"{layer} has the custom activation '{value}': {RESAVE}")
+    kind = value.get("class_name") if isinstance(value, dict) else None
+    if kind in LAYERS and LAYERS[kind].end is End.ACTIVATION:
+        return read_plain_layer(kind, value, era)
+    name, warning = settle_activation(value, layer, era)
+    layer.warnings += [warning] if warning else []
     return name

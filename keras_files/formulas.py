@@ -403,6 +403,13 @@ def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
     return y if len(y.shape) > 1 else y[:, None]
 
 
+def _cosine(c: Config, w: Weights, inputs: list[Array]) -> Array:
+    """Compute Merge(mode="cos") of Keras 1."""
+    first, second = inputs
+    square = _dot(c, w, [first, first]) * _dot(c, w, [second, second])
+    return (_dot(c, w, inputs) / tf.maximum(tf.sqrt(square), 1e-7))[:, None]
+
+
 def _einsum_dense(c: Config, w: Weights, x: Array) -> Array:
     y = tf.einsum(c["equation"], x, w["kernel"])
     if "bias" in w:
@@ -462,13 +469,15 @@ def _operation(c: Config, w: Weights, *args: Any, **kwargs: Any) -> Array:
         spec = args[1] if len(args) > 1 else kwargs["slice_spec"]
         return args[0][tuple(spec) if isinstance(spec, list) else spec]
     if c["constants"] is not None:
-        tensors = iter(args[0] if isinstance(args[0], list) else args)
-        count = len(c["constants"]) + (len(args[0]) if isinstance(args[0], list) else 1)
-        args = [c["constants"][i] if i in c["constants"] else next(tensors) for i in range(count)]
-        return compute_node(c["node"], c["arguments"], args)
+        tensors = list(args[0]) if isinstance(args[0], list) else list(args)
+        for place, value in sorted(c["constants"].items()):
+            tensors.insert(place, value)
+        return compute_node(c["node"], c["arguments"], tensors)
     if c["function"] == "gather" and isinstance(args[1], list):  # -1: the last one
         axis = kwargs.get("axis", c["arguments"].get("axis", 0))
         args = [args[0], np.asarray(args[1]) % args[0].shape[axis], *args[2:]]
+    if len(args) == 2 and isinstance(args[0], int) and getattr(args[1], "dtype", None) == "float32":
+        args = [float(args[0]), args[1]]  # 2 * x, of which TensorFlow would make an integer
     function = functools.reduce(getattr, c["function"].split("."), tf)
     return function(*args, **c["arguments"], **kwargs)
 
@@ -492,6 +501,7 @@ FORMULAS: dict[str, Callable[..., Array]] = {
     "Cropping1D": _cropping,
     "Cropping2D": _cropping,
     "Cropping3D": _cropping,
+    "Cosine": _cosine,
     "CustomScaleLayer": _scaled_sum,
     "Dense": _dense,
     "DepthwiseConv1D": _depthwise_conv,

@@ -135,7 +135,7 @@ def _clip(g: Graph, x: Any, low: Any, high: Any) -> Tensor:
     return g.add("clip_by_value", _tensor(x), as_operand(low), as_operand(high))
 
 
-def _moments(g: Graph, x: Any, axis: Any, keepdims: Any = False) -> list[Tensor]:
+def _moments(g: Graph, x: Any, axis: Any, *, keepdims: Any = False) -> list[Tensor]:
     return g.add_several(2, "nn.moments", _tensor(x), _axis_list(axis), keepdims=_flag(keepdims))
 
 
@@ -151,12 +151,13 @@ def _gelu(default: bool) -> Function:
     return lambda g, x, approximate=default: g.add("nn.gelu", _tensor(x), _flag(approximate))
 
 
-def _lrn(
-    g: Graph, x: Any, depth_radius: Any = 5, bias: Any = 1, alpha: Any = 1, beta: Any = 0.5
-) -> Tensor:
+def _lrn(g: Graph, x: Any, depth_radius: Any = 5, *places: Any, **named: Any) -> Tensor:
+    if len(places) > 3 or not named.keys() <= {"bias", "alpha", "beta"}:
+        raise CodeError("it normalizes with other arguments than bias, alpha and beta")
+    named |= dict(zip(("bias", "alpha", "beta"), places, strict=False))
+    numbers = {key: _number(value) for key, value in named.items()}
     radius = _whole(depth_radius, "the radius of a normalization")
-    numbers = [_number(value) for value in (bias, alpha, beta)]
-    return g.add("nn.local_response_normalization", _tensor(x), radius, *numbers)
+    return g.add("nn.local_response_normalization", _tensor(x), radius, **numbers)
 
 
 def _pool(operation: str) -> Function:
@@ -215,8 +216,12 @@ def _reverse(g: Graph, x: Any, axis: Any) -> Tensor:
     return g.add("reverse", _tensor(x), _axis_list(axis))
 
 
-def _gather(g: Graph, x: Any, indices: Any, axis: Any = 0) -> Tensor:
+def _take(g: Graph, x: Any, indices: Any, axis: Any = None) -> Tensor:
     return g.add("gather", _tensor(x), _whole(indices, "a place in an array"), axis=_axes(axis))
+
+
+def _gather(g: Graph, x: Any, indices: Any, *, axis: Any = 0) -> Tensor:
+    return _take(g, x, indices, axis)
 
 
 def _pad(
@@ -258,9 +263,12 @@ def _has_tensorflow_2(era: Era) -> bool:
 
 
 def _resize(
-    g: Graph, x: Any, size: Any, method: Any = "bilinear", antialias: Any = False
+    g: Graph, x: Any, size: Any, method: Any = "bilinear", *, antialias: Any = False
 ) -> Tensor:
-    """Add tf.image.resize of TensorFlow 2; in 1 the same name placed the pixels otherwise."""
+    """Add tf.image.resize of TensorFlow 2; in 1 the same name placed the pixels otherwise.
+
+    Its fourth parameter is preserve_aspect_ratio, that of Keras 3 is antialias.
+    """
     if not _has_tensorflow_2(g.era):
         raise CodeError(
             f"it calls 'tf.image.resize', and Keras {g.era.version} does not tell whether that of "
@@ -270,14 +278,23 @@ def _resize(
     return g.add("image.resize", _tensor(x), _size(size), how, antialias=_flag(antialias))
 
 
-def _resize_tensorflow_1(g: Graph, x: Any, size: Any, align_corners: Any = False) -> Tensor:
-    """Add tf.image.resize_bilinear, or resize_images, of TensorFlow 1: without half pixels."""
+def _resize_bilinear(g: Graph, x: Any, size: Any, align_corners: Any = False) -> Tensor:
+    """Add tf.image.resize_bilinear of TensorFlow 1: without half pixels."""
     if _flag(align_corners):
         raise CodeError("it resizes with align_corners, which is not computed here")
     rows, columns = _size(size)
     return g.add_layer(
         "Resizing", _tensor(x), height=rows, width=columns, interpolation="bilinear_corner"
     )
+
+
+def _resize_images(
+    g: Graph, x: Any, size: Any, method: Any = 0, align_corners: Any = False
+) -> Tensor:
+    """Add tf.image.resize_images of TensorFlow 1, whose methods were numbers."""
+    if method != "bilinear" and (type(method) is not int or method != 0):
+        raise CodeError("it resizes in another way than the bilinear one")
+    return _resize_bilinear(g, x, size, align_corners)
 
 
 # keras.backend, where it is more than a function of TensorFlow
@@ -438,11 +455,12 @@ _SPELLINGS: dict[str, Function] = {
     "K.permute_dimensions ops.transpose tf.transpose": _transpose,
     "K.tile tf.tile": _tile,
     "K.reverse ops.flip tf.reverse": _reverse,
-    "ops.take tf.gather": _gather,
+    "ops.take": _take,
+    "tf.gather": _gather,
     "tf.pad": _pad,
     "ops.image.resize tf.image.resize": _resize,
-    "tf.image.resize_bilinear tf.image.resize_images": _resize_tensorflow_1,
-    "tf.compat.v1.image.resize_bilinear": _resize_tensorflow_1,
+    "tf.image.resize_bilinear tf.compat.v1.image.resize_bilinear": _resize_bilinear,
+    "tf.image.resize_images": _resize_images,
     "K.clip": _k_clip,
     "K.relu": _k_relu,
     "K.elu": _k_elu,

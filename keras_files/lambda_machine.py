@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_files.code_object import Code, CodeError
+from keras_files.lambda_constants import SIGNS, compare_constants, is_none, truth
 from keras_files.lambda_functions import CONSTANTS, FUNCTIONS, call_function
 from keras_files.network import Tensor
 from keras_files.symbols import MAX_VALUES, TOO_LARGE, Graph, Name, as_operand, describe
@@ -43,7 +44,7 @@ NULL = Name("NULL")  # what Python 3.11 on pushes beside a function
 
 
 class Machine:
-    """The interpreter of a function without jumps, on symbols.
+    """The interpreter of a function without loops, on symbols.
 
     Args:
         graph: takes the operations.
@@ -58,6 +59,7 @@ class Machine:
         self.graph = graph
         self.variables = variables
         self.stack: list[Any] = []
+        self.at = 0  # the number of the next instruction
         self.keywords: tuple[str, ...] = ()
         if len(closure) != len(code.free):
             raise CodeError("the file has other values for its closure than it uses")
@@ -75,14 +77,16 @@ class Machine:
         if self.code.catches:
             raise CodeError("it catches errors, or loops in a comprehension")
         try:
-            for name, argument in self.code.instructions:
+            while True:
+                name, argument = self.code.instructions[self.at]
+                self.at += 1
                 if name == "RETURN_VALUE":
                     return self.pop()
                 if name == "RETURN_CONST":
                     return self.code.constants[argument]
                 if name not in INSTRUCTIONS:
                     raise CodeError(
-                        f"it needs Python's instruction {name}, which no formula without if, "
+                        f"it needs Python's instruction {name}, which no formula without "
                         "loop and method does"
                     )
                 INSTRUCTIONS[name](self, argument)
@@ -90,7 +94,6 @@ class Machine:
                     raise CodeError("it is longer than plain arithmetic needs")
         except (IndexError, KeyError) as error:  # of the stack, the names, the constants
             raise CodeError("its code is damaged") from error
-        raise CodeError("its code is damaged: it has no end")
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -127,6 +130,11 @@ class Machine:
             raise CodeError("it uses a name that is too long")
         path = ALIASES.get(path, path)
         return CONSTANTS[path] if path in CONSTANTS else Name(path)
+
+    def jump(self, target: int) -> None:
+        if target < self.at:
+            raise CodeError("it has a loop")
+        self.at = target
 
     def call(self, args: list[Any], kwargs: dict[str, Any], function: Any) -> None:
         if not isinstance(function, Name):
@@ -176,7 +184,12 @@ BINARY_OPERATORS = {
     10: "SUBTRACT",
     11: "TRUE_DIVIDE",
 }
-COMPARISONS = ("math.less", "math.less_equal", None, None, "math.greater", "math.greater_equal")
+COMPARISONS = {
+    "<": "math.less",
+    "<=": "math.less_equal",
+    ">": "math.greater",
+    ">=": "math.greater_equal",
+}
 
 
 def _binary(name: str) -> Callable[[Machine, int], None]:
@@ -185,6 +198,17 @@ def _binary(name: str) -> Callable[[Machine, int], None]:
         machine.push(_combine(machine.graph, OPERATORS[name], left, right))
 
     return compute
+
+
+def _in_place(compute: Callable[[Machine, int], None]) -> Callable[[Machine, int], None]:
+    """Return the same instruction for += and its like, which change an array of NumPy itself."""
+
+    def guarded(machine: Machine, argument: int) -> None:
+        if isinstance(machine.stack[-2], np.ndarray):  # another name may stand for it as well
+            raise CodeError("it changes an array of NumPy in place")
+        compute(machine, argument)
+
+    return guarded
 
 
 def _combine(graph: Graph, how: _Operator, left: Any, right: Any) -> Any:
@@ -229,18 +253,40 @@ def _binary_op(machine: Machine, argument: int) -> None:
     name = BINARY_OPERATORS.get(argument % 13)
     if name is None or argument >= 26:
         raise CodeError("it needs an operator other than + - * / // % **")
-    _binary(name)(machine, 0)
+    compute = _binary(name)
+    (compute if argument < 13 else _in_place(compute))(machine, 0)
 
 
 def _compare(machine: Machine, argument: int) -> None:
     """Compare arrays by <, <=, >, >=; from 3.12 on other bits come before their number."""
     shift = {(3, 12): 4, (3, 13): 5}.get(machine.code.version, 0)
     number = argument >> shift
-    operation = COMPARISONS[number] if number < len(COMPARISONS) else None
+    sign = SIGNS[number]
     left, right = machine.pop_several(2)
-    if operation is None or not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+    if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+        machine.push(compare_constants(sign, left, right))
+        return
+    if sign not in COMPARISONS:
         raise CodeError("it compares in another way than < <= > >= with an array")
-    machine.push(machine.graph.add(operation, as_operand(left), as_operand(right)))
+    machine.push(machine.graph.add(COMPARISONS[sign], as_operand(left), as_operand(right)))
+
+
+def _compare_by(signs: tuple[str, str]) -> Callable[[Machine, int], None]:
+    """Return the instruction for `is` or `in` of Python 3.9 on, of which 1 is the contrary."""
+    return lambda machine, argument: machine.push(
+        compare_constants(signs[argument], *machine.pop_several(2))
+    )
+
+
+# Jumps, which are decided by constants alone
+
+
+def _jump_if(wanted: Callable[[Any], bool]) -> Callable[[Machine, int], None]:
+    def jump(machine: Machine, target: int) -> None:
+        if wanted(machine.pop()):
+            machine.jump(target)
+
+    return jump
 
 
 def _negate(machine: Machine, _: int) -> None:
@@ -273,7 +319,7 @@ def _part(graph: Graph, value: Any, index: Any) -> Any:
                 raise CodeError("it takes a part of an array by something else than integers")
         return graph.add("getitem", value, spec)
     if isinstance(value, np.ndarray):
-        value = value.tolist()
+        value = None if isinstance(index, bool) else value.tolist()  # array[True] has an axis more
     if not isinstance(value, (list, tuple)) or not isinstance(index, (int, slice)):
         raise CodeError(f"it takes a part of {describe(value)}")
     try:
@@ -485,7 +531,7 @@ def _nothing(machine: Machine, argument: int) -> None:
 # All instructions that are understood, of any Python from 2.7 to 3.13.
 INSTRUCTIONS: dict[str, Callable[[Machine, int], None]] = {
     **{f"BINARY_{name}": _binary(name) for name in OPERATORS},
-    **{f"INPLACE_{name}": _binary(name) for name in OPERATORS},
+    **{f"INPLACE_{name}": _in_place(_binary(name)) for name in OPERATORS},
     "BINARY_DIVIDE": _divide_python2,
     "BINARY_OP": _binary_op,
     "BINARY_SLICE": _binary_slice,
@@ -500,13 +546,16 @@ INSTRUCTIONS: dict[str, Callable[[Machine, int], None]] = {
     "CALL_KW": _call_kw,
     "CALL_METHOD": _call_method,
     "COMPARE_OP": _compare,
+    "CONTAINS_OP": _compare_by(("in", "not in")),
     "COPY": _copy,
     "COPY_FREE_VARS": _nothing,
     "DUP_TOP": lambda machine, _: _copy(machine, 1),
     "DUP_TOP_TWO": _copy_two,
     "IMPORT_FROM": _import_from,
     "IMPORT_NAME": _import_name,
-    "INPLACE_DIVIDE": _divide_python2,
+    "INPLACE_DIVIDE": _in_place(_divide_python2),
+    "IS_OP": _compare_by(("is", "is not")),
+    "JUMP_FORWARD": Machine.jump,
     "KW_NAMES": _keyword_names,
     "LIST_EXTEND": _extend_list,
     "LOAD_ATTR": _load_attribute,
@@ -518,6 +567,16 @@ INSTRUCTIONS: dict[str, Callable[[Machine, int], None]] = {
     "LOAD_GLOBAL": _load_global,
     "LOAD_METHOD": _load_method,
     "NOP": _nothing,
+    **{
+        f"POP_JUMP_{direction}IF_{name}": _jump_if(wanted)
+        for direction in ("", "FORWARD_")
+        for name, wanted in {
+            "FALSE": lambda value: not truth(value),
+            "NONE": is_none,
+            "NOT_NONE": lambda value: not is_none(value),
+            "TRUE": truth,
+        }.items()
+    },
     "POP_TOP": _pop_top,
     "PRECALL": _nothing,
     "PUSH_NULL": lambda machine, _: machine.push(NULL),
@@ -529,7 +588,9 @@ INSTRUCTIONS: dict[str, Callable[[Machine, int], None]] = {
     "STORE_FAST_LOAD_FAST": _store_load_fast,
     "STORE_FAST_STORE_FAST": _store_fast_twice,
     "SWAP": _swap,
+    "TO_BOOL": lambda machine, _: machine.push(truth(machine.pop())),
     "UNARY_NEGATIVE": _negate,
+    "UNARY_NOT": lambda machine, _: machine.push(not truth(machine.pop())),
     "UNARY_POSITIVE": _plus,
     "UNPACK_SEQUENCE": _unpack,
 }

@@ -15,6 +15,7 @@ from enum import Enum
 from keras_files import weight_shapes as shapes
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, words
+from keras_files.operations import RESAVE
 from keras_files.weight_shapes import Declared, Shape
 
 
@@ -38,6 +39,13 @@ class End(Enum):
     ACTIVATION = "what the activation of its name makes"
 
 
+ALWAYS = "1.0 2.0 3.0"
+
+
+# Weights of the training alone.
+IDLE = {"count", "moving_stddev", "renorm_mean", "renorm_stddev"}
+
+
 @dataclass(frozen=True)
 class Row:
     """What is known of one layer.
@@ -49,6 +57,8 @@ class Row:
         declared: gives the shapes of its weights, see weight_shapes; None: any will do.
         axes: see Axes.
         end: see End.
+        since: when it came, see Era.has; the class names of Keras 1 that are others now count as
+            these.
     """
 
     arguments: str = ""
@@ -56,6 +66,7 @@ class Row:
     declared: Callable[[Layer, int | None, list[Shape]], Declared] | None = None
     axes: Axes = Axes.OWN
     end: End = End.UNKNOWN
+    since: str = ALWAYS
 
 
 # Arguments of every layer.
@@ -102,51 +113,85 @@ _KERNEL = "kernel bias?use_bias"
 _RECURRENT_KERNEL = "kernel recurrent_kernel bias?use_bias"
 _SCALE = "gamma?scale beta?center"
 _STATISTICS = f"{_SCALE} | moving_mean moving_variance"
+_RENORM = "moving_stddev?renorm renorm_mean?renorm renorm_stddev?renorm"  # of the training alone
 
 _ROWS = {
     "Activation": Row("activation", axes=Axes.POINTWISE, end=End.ACTIVATED),
     "ActivityRegularization": Row("l1 l2", axes=Axes.POINTWISE, end=End.PASSES),
-    "Add Average Maximum Minimum Multiply Subtract": Row(axes=Axes.POINTWISE),
-    "AdditiveAttention": Row(_ATTENTION, "scale?use_scale", shapes.last_axis),
+    "Add Average Maximum Multiply": Row(axes=Axes.POINTWISE, since="2.0 2.0 3.0"),
+    "Minimum": Row(axes=Axes.POINTWISE, since="2.0.9 2.0 3.0"),
+    "Subtract": Row(axes=Axes.POINTWISE, since="2.0.7 2.0 3.0"),
+    "AdditiveAttention": Row(_ATTENTION, "scale?use_scale", shapes.last_axis, since="- 2.2.4 3.0"),
     "Attention": Row(
         _ATTENTION,
         "scale?use_scale concat_score_weight?concat",
         lambda layer, channels, inputs: (),
+        since="- 2.2.4 3.0",
     ),
     "AveragePooling1D AveragePooling2D AveragePooling3D": Row(_POOLING, axes=Axes.SPATIAL),
     "BatchNormalization": Row(
-        _BATCH_NORMALIZATION, _STATISTICS, shapes.batch_normalization, Axes.AXIAL, End.LINEAR
+        _BATCH_NORMALIZATION,
+        f"{_STATISTICS} {_RENORM}",
+        shapes.batch_normalization,
+        Axes.AXIAL,
+        End.LINEAR,
     ),
-    "CenterCrop": Row("bounding_box_format data_format factor height width", axes=Axes.SPATIAL),
-    "Concatenate": Row("axis", axes=Axes.AXIAL),
+    "CenterCrop": Row(
+        "bounding_box_format data_format factor height width", axes=Axes.SPATIAL, since="- 2.4 3.0"
+    ),
+    "Concatenate": Row("axis", axes=Axes.AXIAL, since="2.0 2.0 3.0"),
     "Conv1D Conv2D Conv3D": Row(
         _CONVOLUTION, _KERNEL, shapes.convolution, Axes.SPATIAL, End.ACTIVATED
     ),
-    "Conv1DTranspose Conv2DTranspose Conv3DTranspose": Row(
-        f"{_CONVOLUTION} output_padding", _KERNEL, shapes.transposed, Axes.SPATIAL
-    ),
-    "ConvLSTM1D ConvLSTM2D ConvLSTM3D": Row(
-        f"{_CONVOLUTION} {_RECURRENT}", _RECURRENT_KERNEL, shapes.conv_lstm
-    ),
+    **{
+        kind: Row(
+            f"{_CONVOLUTION} output_padding",
+            _KERNEL,
+            shapes.transposed,
+            Axes.SPATIAL,
+            since=since,
+        )
+        for kind, since in (
+            ("Conv1DTranspose", "- 2.4 3.0"),
+            ("Conv2DTranspose", "2.0 2.0 3.0"),
+            ("Conv3DTranspose", "2.0.6 2.0 3.0"),
+        )
+    },
+    **{
+        kind: Row(f"{_CONVOLUTION} {_RECURRENT}", _RECURRENT_KERNEL, shapes.conv_lstm, since=since)
+        for kind, since in (
+            ("ConvLSTM1D", "- 2.6 3.0"),
+            ("ConvLSTM2D", "1.2 2.0 3.0"),
+            ("ConvLSTM3D", "- 2.6 3.0"),
+        )
+    },
     "Cropping1D Cropping2D Cropping3D": Row("cropping data_format", axes=Axes.SPATIAL),
-    "CustomScaleLayer": Row("scale"),
+    "CustomScaleLayer": Row("scale", since="- 2.0 3.0"),
     "Dense": Row(
         "activation lora_alpha lora_rank quantization_config units use_bias",
         _KERNEL,
         shapes.dense,
         end=End.ACTIVATED,
     ),
-    "DepthwiseConv1D DepthwiseConv2D": Row(
-        f"{_CONVOLUTION} depth_multiplier",
-        "depthwise_kernel bias?use_bias",
-        shapes.depthwise,
-        Axes.SPATIAL,
-    ),
-    "Dot": Row("axes normalize"),
+    **{
+        kind: Row(
+            f"{_CONVOLUTION} depth_multiplier",
+            "depthwise_kernel bias?use_bias",
+            shapes.depthwise,
+            Axes.SPATIAL,
+            since=since,
+        )
+        for kind, since in (
+            ("DepthwiseConv1D", "- 2.7 3.0"),
+            ("DepthwiseConv2D", "2.0.6 2.0 3.0"),
+        )
+    },
+    "Dot": Row("axes normalize", since="2.0 2.0 3.0"),
     "EinsumDense": Row(
         "activation bias_axes equation lora_alpha lora_rank output_shape quantization_config",
         "kernel bias?bias_axes",
         end=End.ACTIVATED,
+        since="- 2.4 3.0",
     ),
     "ELU": Row("alpha", axes=Axes.POINTWISE, end=End.ACTIVATION),
     "Flatten": Row("data_format", end=End.PASSES),
@@ -157,21 +202,25 @@ _ROWS = {
     "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D": Row(
         "data_format keepdims", axes=Axes.SPATIAL
     ),
-    "GroupNormalization": Row("axis center epsilon groups scale", _SCALE, shapes.normalization),
+    "GroupNormalization": Row(
+        "axis center epsilon groups scale", _SCALE, shapes.normalization, since="- 2.11 3.0"
+    ),
     "Highway": Row(
         "activation use_bias",
         "kernel carry_kernel bias?use_bias carry_bias?use_bias",
         shapes.highway,
+        since="1.0 - -",
     ),
-    "Identity": Row(),
+    "Identity": Row(since="- 2.12 3.0"),
     "InputLayer": Row("optional ragged sparse type_spec", end=End.PASSES),
     "LayerNormalization": Row(
-        "axis center epsilon rms_scaling scale", _SCALE, shapes.normalization
+        "axis center epsilon rms_scaling scale", _SCALE, shapes.normalization, since="- 2.2.4 3.0"
     ),
     "LayerScale": Row(
         "init_values projection_dim",
         "gamma",
         lambda layer, channels, inputs: (layer.config["projection_dim"],),
+        since="- 2.10 3.0",
     ),
     "LeakyReLU": Row("alpha negative_slope", axes=Axes.POINTWISE, end=End.ACTIVATION),
     "LocallyConnected1D LocallyConnected2D": Row(
@@ -182,7 +231,9 @@ _ROWS = {
         End.ACTIVATED,
     ),
     "MaxPooling1D MaxPooling2D MaxPooling3D": Row(_POOLING, axes=Axes.SPATIAL),
-    "MaxoutDense": Row("nb_feature units use_bias", _KERNEL, shapes.maxout_dense, end=End.LINEAR),
+    "MaxoutDense": Row(
+        "nb_feature units use_bias", _KERNEL, shapes.maxout_dense, end=End.LINEAR, since="1.0 - -"
+    ),
     "MultiHeadAttention": Row(
         "attention_axes dropout flash_attention key_dim key_shape num_heads output_shape "
         "query_shape seed sliding_window softmax_robust_masking use_bias use_gate value_dim "
@@ -190,40 +241,63 @@ _ROWS = {
         "query/kernel query/bias?use_bias key/kernel key/bias?use_bias "
         "value/kernel value/bias?use_bias attention_output/kernel attention_output/bias?use_bias",
         shapes.attention,
+        since="- 2.4 3.0",
     ),
     "Normalization": Row(
         "axis invert mean variance",
         "| mean?adapted variance?adapted count?adapted",
         shapes.normalization,
+        since="- 2.4 3.0",
     ),
     "PReLU": Row("shared_axes", "alpha", shapes.for_each_value),
-    "ParametricSoftplus": Row("shared_axes", "alpha beta", shapes.for_each_value),
+    "ParametricSoftplus": Row(
+        "shared_axes", "alpha beta", shapes.for_each_value, since="1.0..1.2 - -"
+    ),
     "Permute": Row("dims", end=End.PASSES),
-    "RMSNormalization": Row("axis epsilon", "scale", shapes.normalization),
-    "ReLU": Row("max_value negative_slope threshold", axes=Axes.POINTWISE, end=End.ACTIVATION),
+    "RMSNormalization": Row("axis epsilon", "scale", shapes.normalization, since="- - 3.9"),
+    "ReLU": Row(
+        "max_value negative_slope threshold",
+        axes=Axes.POINTWISE,
+        end=End.ACTIVATION,
+        since="2.2 2.0 3.0",
+    ),
     "RepeatVector": Row("n"),
-    "Rescaling": Row("offset scale", axes=Axes.POINTWISE),
+    "Rescaling": Row("offset scale", axes=Axes.POINTWISE, since="- 2.4 3.0"),
     "Reshape": Row("target_shape", end=End.PASSES),
     "Resizing": Row(
         "antialias bounding_box_format crop_to_aspect_ratio data_format factor fill_mode "
         "fill_value height interpolation pad_to_aspect_ratio width",
         axes=Axes.SPATIAL,
+        since="- 2.4 3.0",
     ),
-    "SReLU": Row("shared_axes", "t_left a_left t_right a_right", shapes.for_each_value),
-    "SeparableConv1D SeparableConv2D": Row(
-        f"{_CONVOLUTION} depth_multiplier",
-        "depthwise_kernel pointwise_kernel bias?use_bias",
-        shapes.separable,
-        Axes.SPATIAL,
-        End.ACTIVATED,
+    "SReLU": Row(
+        "shared_axes", "t_left a_left t_right a_right", shapes.for_each_value, since="1.0..1.2 - -"
     ),
-    "Softmax": Row("axis robust_masking", end=End.ACTIVATION),
+    **{
+        kind: Row(
+            f"{_CONVOLUTION} depth_multiplier",
+            "depthwise_kernel pointwise_kernel bias?use_bias",
+            shapes.separable,
+            Axes.SPATIAL,
+            End.ACTIVATED,
+            since=since,
+        )
+        for kind, since in (
+            ("SeparableConv1D", "2.1.3 2.0 3.0"),
+            ("SeparableConv2D", "1.0 2.0 3.0"),
+        )
+    },
+    "Softmax": Row("axis robust_masking", end=End.ACTIVATION, since="2.1.3 2.0 3.0"),
     "SyncBatchNormalization": Row(
-        _BATCH_NORMALIZATION, _STATISTICS, shapes.batch_normalization, end=End.LINEAR
+        _BATCH_NORMALIZATION,
+        _STATISTICS,
+        shapes.batch_normalization,
+        end=End.LINEAR,
+        since="- 2.3 -",
     ),
     "ThresholdedReLU": Row("theta", axes=Axes.POINTWISE, end=End.ACTIVATION),
     "TimeDistributed": Row("layer"),
-    "UnitNormalization": Row("axis"),
+    "UnitNormalization": Row("axis", since="- 2.9 3.0"),
     "UpSampling1D UpSampling2D UpSampling3D": Row(
         "data_format interpolation size", axes=Axes.SPATIAL
     ),
@@ -234,23 +308,63 @@ _ROWS = {
             f"{_RECURRENT} units",
             " ".join(f"{gate}/kernel {gate}/recurrent_kernel {gate}/bias" for gate in gates),
             shapes.gated,
+            since="- - -",
         )
         for kind, gates in (("GateGRU", "zrh"), ("GateLSTM", "icfo"))
     },
-    "Operation": Row(),
-    "SampleNormalization": Row(_BATCH_NORMALIZATION, _STATISTICS, shapes.last_axis),
+    "Cosine": Row("axes normalize", since="- - -"),
+    "GateConvLSTM2D": Row(
+        f"{_CONVOLUTION} {_RECURRENT}",
+        " ".join(f"{gate}/kernel {gate}/recurrent_kernel {gate}/bias" for gate in "icfo"),
+        shapes.gated,
+        since="- - -",
+    ),
+    "Operation": Row(since="- - -"),
+    "SampleNormalization": Row(_BATCH_NORMALIZATION, _STATISTICS, shapes.last_axis, since="- - -"),
 }
 LAYERS = {kind: row for kinds, row in _ROWS.items() for kind in kinds.split()}
 
+_IMAGE = "data_format factor seed value_range"
+_WARPED = "data_format fill_mode fill_value interpolation rng_type seed"
+_OF_TF = "- 2.4 3.0"
 # Active in training alone, where they draw random numbers. FixedDropout: the efficientnet package.
-RANDOM_LAYERS = words(
-    "AlphaDropout AugMix CutMix Dropout FixedDropout GaussianDropout GaussianNoise MixUp "
-    "RandAugment RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast "
-    "RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale "
-    "RandomHeight RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation "
-    "RandomSaturation RandomSharpness RandomShear RandomTranslation RandomWidth RandomZoom "
-    "SpatialDropout1D SpatialDropout2D SpatialDropout3D StochasticDepth"
-)
+_RANDOM_ROWS = {
+    "AlphaDropout": Row("noise_shape rate seed", since="2.0.6 2.0 3.0"),
+    "AugMix": Row(f"{_IMAGE} all_ops alpha chain_depth interpolation num_chains", since="- - 3.9"),
+    "CutMix": Row("data_format factor seed", since="- - 3.9"),
+    "Dropout": Row("noise_shape p rate seed"),
+    "FixedDropout": Row("noise_shape rate seed"),
+    "GaussianDropout": Row("p rate seed"),
+    "GaussianNoise": Row("seed sigma stddev"),
+    "MixUp": Row("alpha data_format seed", since="- - 3.8"),
+    "RandAugment": Row(f"{_IMAGE} interpolation num_ops", since="- - 3.8"),
+    "RandomBrightness": Row(f"{_IMAGE} rng_type", since="- 2.9 3.0"),
+    "RandomColorDegeneration RandomGrayscale RandomHue RandomPosterization RandomSaturation "
+    "RandomSharpness": Row(_IMAGE, since="- - 3.8"),
+    "RandomColorJitter": Row(
+        "brightness_factor contrast_factor data_format hue_factor saturation_factor seed "
+        "value_range",
+        since="- - 3.8",
+    ),
+    "RandomContrast": Row(f"{_IMAGE} rng_type", since=_OF_TF),
+    "RandomElasticTransform": Row(f"{_WARPED} factor scale value_range", since="- - 3.10"),
+    "RandomErasing": Row(f"{_IMAGE} fill_value scale", since="- - 3.9"),
+    "RandomFlip": Row("data_format mode rng_type seed", since=_OF_TF),
+    "RandomGaussianBlur": Row(f"{_IMAGE} kernel_size sigma", since="- - 3.9"),
+    "RandomHeight RandomWidth": Row("factor interpolation rng_type seed", since=_OF_TF),
+    "RandomInvert": Row(_IMAGE, since="- - 3.9"),
+    "RandomPerspective": Row(
+        "data_format factor fill_value interpolation scale seed", since="- - 3.9"
+    ),
+    "RandomRotation": Row(f"{_WARPED} factor value_range", since=_OF_TF),
+    "RandomShear": Row(f"{_WARPED} x_factor y_factor", since="- - 3.8"),
+    "RandomTranslation": Row(f"{_WARPED} height_factor width_factor", since=_OF_TF),
+    "RandomZoom": Row(f"{_WARPED} height_factor width_factor", since=_OF_TF),
+    "SpatialDropout1D": Row("p rate seed noise_shape", since="1.2 2.0 3.0"),
+    "SpatialDropout2D SpatialDropout3D": Row("data_format p rate seed noise_shape"),
+    "StochasticDepth": Row("drop_path_rate", since="- 2.10 3.0"),
+}
+RANDOM_LAYERS = {kind: row for kinds, row in _RANDOM_ROWS.items() for kind in kinds.split()}
 
 # Custom objects of well-known architectures, stored under their own name but with a fixed meaning:
 # LayerScale and StochasticDepth of keras.applications.convnext, CustomScaleLayer of its
@@ -267,7 +381,7 @@ NOT_COMPUTED = words(
     "Hashing IntegerLookup JaxLayer LSTMCell Layer Masking MaxNumBoundingBoxes MelSpectrogram "
     "Network Pipeline RandomCrop Recurrent ReversibleEmbedding STFTSpectrogram SimpleRNNCell "
     "Solarization SpectralNormalization StackedRNNCells StringLookup TFSMLayer TextVectorization "
-    "TimeDistributedDense TorchModuleWrapper Wrapper"
+    "TorchModuleWrapper Wrapper"
 )
 
 # Arguments that change what a layer computes in a way that has no formula here.
@@ -284,6 +398,23 @@ UNSUPPORTED = {
 }
 
 
+def check_since(layer: Layer, era: Era) -> None:
+    """Refuse a layer whose name came later than its version of Keras: somebody's own code.
+
+    Args:
+        layer: as the file has it.
+
+    Raises:
+        ModelError: names the layer and the version.
+    """
+    row = LAYERS.get(layer.kind) or RANDOM_LAYERS.get(layer.kind)
+    if row and not era.has(row.since):
+        raise ModelError(
+            f"{layer} is a custom layer, for Keras {era.version} has none of that name, so the "
+            f"file does not hold what it computes: {RESAVE}"
+        )
+
+
 def check_arguments(layer: Layer, era: Era) -> None:
     """Refuse a layer with an argument that it does not have in its era.
 
@@ -295,10 +426,11 @@ def check_arguments(layer: Layer, era: Era) -> None:
     Raises:
         ModelError: names the layer and the arguments.
     """
-    known = COMMON | words(LAYERS[layer.kind].arguments)
+    row = LAYERS.get(layer.kind) or RANDOM_LAYERS[layer.kind]
+    known = COMMON | words(row.arguments)
     if era.keras == 1:
         known |= _KERAS1
-    if era.keras < 3:
+    if era.keras < 3 and layer.kind in LAYERS:
         known -= OF_KERAS3
     if era.is_package:
         known -= _NOT_OF_THE_PACKAGE
@@ -326,7 +458,7 @@ def check_shapes(layer: Layer, stored: Mapping[str, Shape], inputs: list[Shape])
     channels = inputs[0][-1] if inputs else _channels_of(layer, stored)
     wanted_shapes = declared(layer, channels, inputs)
     if isinstance(wanted_shapes, tuple):
-        wanted_shapes = {role: wanted_shapes for role in stored if role != "count"}
+        wanted_shapes = {role: wanted_shapes for role in stored if role not in IDLE}
     for role, wanted in wanted_shapes.items():
         found = stored.get(role, wanted)
         fits = len(wanted) == len(found) and all(
@@ -349,5 +481,6 @@ def _channels_of(layer: Layer, stored: Mapping[str, Shape]) -> int | None:
     if layer.kind.endswith("Transpose"):
         return shape[-1]
     if role.endswith("kernel") and len(shape) > 1:
-        return shape[0] if "/" in role else shapes.times(shape[-2], layer.config.get("groups", 1))
+        gate = "/" in role and len(shape) < 4
+        return shape[0] if gate else shapes.times(shape[-2], layer.config.get("groups", 1))
     return shape[0] if len(shape) == 1 else None

@@ -24,7 +24,7 @@ from keras_files.apart import find_parts, is_pointwise, mixes_chips
 from keras_files.attention import ATTENTION
 from keras_files.formulas import FORMULAS as PLAIN
 from keras_files.formulas import Array, Weights, activate, size_along
-from keras_files.layers import LAYERS, Axes, check_shapes
+from keras_files.layers import IDLE, LAYERS, Axes, check_shapes
 from keras_files.model_file import ModelError
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
 from keras_files.normalization import NORMALIZATIONS
@@ -129,7 +129,7 @@ class Model:
             if layer.network:
                 self._load(layer.network, read_weight)
             arrays[id(layer)] = {
-                role: read_weight(layer, role) for role in layer.places if role != "count"
+                role: read_weight(layer, role) for role in layer.places if role not in IDLE
             }
         _join_normalizations(network, arrays)
         while arrays:  # TensorFlow copies them: each is let go at once

@@ -19,6 +19,7 @@ class Layer:
         places: role of a weight (see layers) -> where in the file the array lies.
         network: the model inside, or the layer inside of a TimeDistributed.
         refusal: why it cannot be computed, raised once the ends of the model are known to be right.
+        warnings: sentences on what may be wrong with it.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Layer:
     places: dict[str, str] = field(default_factory=dict)
     network: Network | None = None
     refusal: Exception | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"layer '{self.name}' ({self.kind})"
@@ -82,11 +84,35 @@ class Era:
     version: str
     backend: str
     data_format: str
+    has_efficientnet: bool = False  # the package of that name, whose swish is x * sigmoid(x)
+
+    def has(self, since: str) -> bool:
+        """Return whether this version has what came with others.
+
+        Args:
+            since: a version of the keras package, of tf.keras and of Keras 3, each "-" where it
+                never came, "1.0..1.2" where it went again. Those of tf.keras as its files have
+                them: 2.2.4 of TensorFlow 1.13 to 2.1, 2.3 of 2.1 and 2.2, 2.4 of 2.3 and 2.4. What
+                came with TensorFlow 2.2 counts from 2.4 on, for 2.1 had nothing of that name.
+        """
+        lines = since.split()
+        own = lines[2] if self.keras == 3 else lines[0] if self.is_package else lines[1]
+        first, _, last = own.partition("..")
+        if first == "-":
+            return False
+        numbers = [int(number) for number in re.findall(r"\d+", self.version.split("-")[0])[:3]]
+        if len(numbers) == 1:  # only that is known of it
+            numbers.append(99)
+        return _numbers(first) <= numbers and not (last and numbers[:2] > _numbers(last))
 
     @property
     def is_package(self) -> bool:
         """Tell the keras package of its own (to 2.3), on TensorFlow 1 or Theano, from tf.keras."""
         return self.keras == 1 or re.fullmatch(r"2\.[0-3]\.\d+", self.version) is not None
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
 
 
 def words(text: str) -> set[str]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,10 @@ def open_model(
             head=head,
             scaling=find_scaling(network),
             architecture=find_architecture(network),
-            warnings=_compare_backend(document.weights, era) if era.keras == 1 else (),
+            warnings=(
+                *(_compare_backend(document.weights, era) if era.keras == 1 else ()),
+                *_warnings_of(network),
+            ),
             description=_describe(document, era, channels_first),
             network=network,
             era=era,
@@ -189,7 +192,9 @@ def _era_of(document: Document, trained_with: str) -> Era:
     if backend and backend.split(".")[0] not in BACKENDS:
         raise ModelError(f"it records the backend '{backend[:100]}', which Keras never had")
     generation = int(version[0]) if version[0] in "23" else 1
-    return Era(generation, version, backend or trained_with, _data_format(document.model))
+    data_format = _data_format(document.model)
+    efficient = '"FixedDropout"' in json.dumps(document.model)
+    return Era(generation, version, backend or trained_with, data_format, efficient)
 
 
 def _read_network(document: Document, era: Era) -> Network:
@@ -223,6 +228,14 @@ def _data_format(document: Any) -> str:
     pattern = r'"(?:dim_ordering|data_format)": "(th|tf|channels_first|channels_last)"'
     found = re.search(pattern, json.dumps(document))
     return "channels_first" if found and found[1] in ("th", "channels_first") else "channels_last"
+
+
+def _warnings_of(network: Network) -> Iterator[str]:
+    """Yield what may be wrong with the layers of a model, those within others too."""
+    for layer in network.layers:
+        yield from layer.warnings
+        if layer.network:
+            yield from _warnings_of(layer.network)
 
 
 def _describe(document: Document, era: Era, channels_first: bool) -> str:

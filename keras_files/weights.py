@@ -185,7 +185,8 @@ def arrange(array: np.ndarray, era: Era, layer: Layer, role: str) -> np.ndarray:
         array = array.transpose(2, 3, 1, 0)
     elif era.keras == 1 and first and array.ndim == 5:
         array = array.transpose(2, 3, 4, 1, 0)
-    convolves = role in ("kernel", "recurrent_kernel") and layer.kind.startswith("Conv")
+    convolves = role.endswith(("/kernel", "recurrent_kernel")) or role == "kernel"
+    convolves = convolves and layer.kind.startswith(("Conv", "GateConv"))
     if era.backend == "theano" and convolves:
         array = array[tuple(slice(None, None, -1) for _ in array.shape[:-2])]
     return array

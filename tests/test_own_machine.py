@@ -88,6 +88,7 @@ def test_three_ways_give_the_same_results(undisturbed: dict[str, Path]) -> None:
         assert status["status"] == "success"
         assert "chips/notes.txt" in (out / "out.log").read_text()
         assert sorted(path.name for path in out.iterdir()) == [
+            "classified.csv",
             "classified.json",
             "out.log",
             "preview.html",

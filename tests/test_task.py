@@ -13,7 +13,7 @@ import tarfile
 import time
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
@@ -172,7 +172,8 @@ def test_summary_of_many_classes_names_those_that_have_chips(
 ) -> None:
     counts = Counter({str(number): 0 for number in range(1000)})
     counts.update({"7": 3, "999": 2, "0": 1})
-    task.summarize(Path("results"), counts, Counter(), 1.0, 1.0)
+    record = SimpleNamespace(counts=counts, reasons=Counter(), rate=1.0)
+    task.summarize(Path("results"), record, None, 1.0)
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:-1] == ["3  7", "2  999", "1  0", "0  in each of the other 997 classes"]
 

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers
-from chip_classifier.layout import MAP, PAGE
+from chip_classifier.layout import MAP, PAGE, TABLE
 from chip_classifier.log import log
 from chip_classifier.pipeline import Pipeline
 from chip_classifier.record import Record
 from chip_classifier.review.chip_map import draw_map
+from chip_classifier.review.classified_csv import write_csv
 from chip_classifier.review.classified_map import map_features, map_footprints
 from chip_classifier.review.final_chips import FinalChips, final_chips
 from chip_classifier.review.page import (
@@ -34,6 +35,7 @@ from chip_classifier.review.scores import (
     NO_TRUTH,
     Mistakes,
     Scores,
+    headline,
     lines_of_scores,
     mistakes,
     score,
@@ -61,16 +63,18 @@ class Review(NamedTuple):
     truths: true class indices, int32 (N,), NO_TRUTH where it is unknown.
     source: where they are from.
     scores: how right the answers are; None if no true class is known.
+    headline: their accuracy in a line; None where it says little.
     centres: longitude and latitude of each chip's middle, float64 (N, 2), NaN where it is unknown.
     """
 
     truths: np.ndarray
     source: str
     scores: Scores | None
+    headline: str | None
     centres: np.ndarray
 
 
-def review(record: Record, pipeline: Pipeline, run: RunFacts, where: Where) -> Scores | None:
+def review(record: Record, pipeline: Pipeline, run: RunFacts, where: Where) -> str | None:
     """Write classified.geojson, if it is known where the chips lie, and the page; log the truth.
 
     A file that cannot be read or written is warned about.
@@ -81,11 +85,13 @@ def review(record: Record, pipeline: Pipeline, run: RunFacts, where: Where) -> S
         run: what the page says of the run.
         where: what is read and written.
     Returns:
-        How right the answers are; None if no true class is known.
+        How right the answers are, in a line; None if no true class is known, or it says little.
     """
     answers, sample, warnings = record.answers, record.sample, record.warnings
     chips = final_chips(answers)
     found = review_answers(record, chips, pipeline, where)
+    with warnings.instead_of(TABLE):
+        write_csv(record, chips, found.truths, found.centres)
     with warnings.instead_of(PAGE):
         wrong = []
         if found.scores:
@@ -101,7 +107,7 @@ def review(record: Record, pipeline: Pipeline, run: RunFacts, where: Where) -> S
         )
         run = replace(run, warnings=tuple(warnings.sentences))
         write_page(where.logs / PAGE, run, sample, findings)
-    return found.scores
+    return found.headline
 
 
 def review_answers(record: Record, chips: FinalChips, pipeline: Pipeline, where: Where) -> Review:
@@ -110,7 +116,7 @@ def review_answers(record: Record, chips: FinalChips, pipeline: Pipeline, where:
     A file that cannot be read or written is warned about. Arguments as for `review`, with the chips
     that count.
     """
-    class_names = record.class_names
+    class_names, strange = record.class_names, 0
     truths, centres = np.full(len(chips.numbers), NO_TRUTH, np.int32), chips.nowhere()
     source = where.reference.path.name if where.reference else "the folders' names"
     with record.warnings.instead_of(MAP):
@@ -122,10 +128,12 @@ def review_answers(record: Record, chips: FinalChips, pipeline: Pipeline, where:
         elif where.reference.is_sound:
             matches = map_features(record, where.reference, chips)
             truths, centres = matches.truths, matches.centres
+            strange = matches.strange.total()
     scores = score(truths, chips.classes, len(class_names))
     for line in lines_of_scores(scores, class_names, source) if scores else ():
         log.info("Truth: %s", line)
-    return Review(truths, source, scores, centres)
+    line = headline(scores, source, strange) if scores else None
+    return Review(truths, source, scores, line, centres)
 
 
 def _truths_of_folders(

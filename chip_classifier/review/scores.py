@@ -170,6 +170,26 @@ def truths_of_folders(
     return truths if len(np.unique(truths)) == len(class_names) else None
 
 
+def headline(scores: Scores, source: str, strange: int) -> str | None:
+    """Write the accuracy in a line, for the terminal.
+
+    Args:
+        scores: of the run.
+        source: where the truth is from.
+        strange: how many true classes are none of the model's.
+    Returns:
+        The line; None where only one class remains of several: to have answered it says little.
+    """
+    if strange and np.count_nonzero(scores.of_class) == 1:
+        return None
+    which = " whose true class the model has" if strange else ""
+    shown = scores.accuracy if scores.right == scores.chips else min(scores.accuracy, 0.999)
+    return (
+        f"Accuracy: {shown:.1%} ({scores.right:,} of {scores.chips:,} chips{which}, "
+        f"truth from {source})"
+    )
+
+
 def lines_of_scores(scores: Scores, class_names: Sequence[str], source: str) -> Iterator[str]:
     """Write scores for out.log, a line each; of many classes those that have the most chips.
 

@@ -70,14 +70,14 @@ def test_a_chip_without_finite_outputs_is_not_classified(bad: float, outputs: in
     classes = max(outputs, 2)
     settings = Settings(Ports(probabilities=True), (2, 2), settle_preprocessing(Ports(), 3))
     classifier = SimpleNamespace(head=Head(), settings=settings)
-    answered = answer(batch, Outputs(np.arange(3), values, 0.0), classifier, saw_16_bits=False)
+    answered = answer(batch, Outputs(np.arange(3), values, 0.0), classifier)
     certainty = 0.75 if outputs == 1 else 0.25
     assert answered.classes == [0, NO_CLASS, 0]
     assert answered.certainties == [certainty, 0, certainty]
     assert answered.problems == {1: "the model gives no finite value for this chip"}
     of_chip = [0.75, 0.25] if outputs == 1 else [0.25] * 3
     assert answered.probabilities == [*of_chip, *[0] * classes, *of_chip]
-    assert len(answered.pixels) == 2
+    assert len(answered.pictures) == 2
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_progress_tells_chips_rate_and_time_left(
 ) -> None:
     monkeypatch.setitem(PROGRESS_SECONDS, "log", 0.0)
     archive = SimpleNamespace(progress=read)
-    listing = SimpleNamespace(number=listed, is_complete=is_complete, archive=archive)
+    listing = SimpleNamespace(number=listed, is_complete=is_complete, source=archive)
     progress = Progress(listing, 50)
     time.sleep(0.1)
     progress.show(150)

@@ -15,7 +15,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from keras_files import operations
+from keras_files import activations
 from keras_files.network import words
 from keras_files.open_model import ModelError, open_model
 
@@ -355,7 +355,7 @@ def test_layer_on_channels_first(library: str, name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", sorted(operations.ACTIVATIONS - {"hard_sigmoid_keras3"}))
+@pytest.mark.parametrize("name", sorted(activations.ACTIVATIONS))
 def test_activation_of_keras_3(name: str, tmp_path: Path) -> None:
     compare(
         pytest.importorskip("keras"),
@@ -364,7 +364,7 @@ def test_activation_of_keras_3(name: str, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(operations.ACTIVATIONS_NOT_COMPUTED))
+@pytest.mark.parametrize("name", sorted(activations.NOT_COMPUTED))
 def test_activation_of_keras_3_that_is_not_computed(name: str, tmp_path: Path) -> None:
     keras, path = pytest.importorskip("keras"), tmp_path / "model.h5"
     compare(keras, lambda L, x: L.Activation("tanh")(x), path)

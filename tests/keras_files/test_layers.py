@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from keras_files import keras1, layers, operations
+from keras_files import activations, keras1, layers, operations
 from keras_files.configuration import MODELS, READ_APART
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, words
@@ -61,14 +61,14 @@ def test_every_layer_has_a_row_or_is_refused_by_name(version: str) -> None:
     known = {*layers.LAYERS, *layers.RANDOM_LAYERS, *layers.NOT_COMPUTED}
     known |= {*keras1.LAYERS, *MODELS, *READ_APART, "Lambda", "Merge"}
     assert listed - known == set()
-    assert layers.NOT_COMPUTED.isdisjoint(layers.LAYERS | dict.fromkeys(layers.RANDOM_LAYERS))
+    assert layers.NOT_COMPUTED.isdisjoint(layers.LAYERS | layers.RANDOM_LAYERS)
 
 
 def test_every_row_has_a_formula() -> None:
     from keras_files import formulas, model
 
     assert {*model.FORMULAS, "TimeDistributed"} == set(layers.LAYERS)
-    assert set(formulas.ACTIVATIONS) == operations.ACTIVATIONS
+    assert set(formulas.ACTIVATIONS) == {*activations.ACTIVATIONS, "hard_sigmoid_keras3"}
 
 
 @pytest.mark.parametrize("name", ["keras", "tf_keras"])
@@ -80,13 +80,15 @@ def test_every_row_has_the_arguments_of_todays_libraries(name: str) -> None:
     )
     endings = ("_initializer", "_regularizer", "_constraint")
     library = pytest.importorskip(name).layers
-    kinds = [kind for kind in layers.LAYERS if hasattr(library, kind)]
+    rows = layers.LAYERS | layers.RANDOM_LAYERS
+    kinds = [kind for kind in rows if hasattr(library, kind)]
     assert len(kinds) > 70
     for kind in kinds:
         found = inspect.signature(getattr(library, kind).__init__).parameters
         found = {name for name in found if not name.endswith(endings)} - gone
-        assert found <= words(layers.LAYERS[kind].arguments) | layers.COMMON, kind
-        assert name == "keras" or not found & layers.OF_KERAS3, kind
+        assert found <= words(rows[kind].arguments) | layers.COMMON, kind
+        random = kind in layers.RANDOM_LAYERS
+        assert name == "keras" or random or not found & layers.OF_KERAS3, kind
 
 
 @pytest.mark.parametrize(("keras", "version"), [(1, "1.2.2"), (2, "2.2.4"), (2, "2.15.0")])
@@ -95,6 +97,46 @@ def test_argument_of_a_later_keras_is_refused(keras: int, version: str) -> None:
     layers.check_arguments(layer, Era(3, "3.15.1", "tensorflow", "channels_last"))
     with pytest.raises(ModelError, match=f"has 'lora_rank', which this layer of Keras {version}"):
         layers.check_arguments(layer, Era(keras, version, "tensorflow", "channels_last"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [
+        ("LayerNormalization", "2.2.4"),
+        ("LayerNormalization", "2.1.6-tf"),
+        ("Rescaling", "2.3.0-tf"),
+        ("GroupNormalization", "2.10.0"),
+        ("RandomBrightness", "2.3.1"),
+        ("StochasticDepth", "2.8.0"),
+        ("RMSNormalization", "3.8.0"),
+        ("SReLU", "2.0.0"),
+        ("Add", "1.2.2"),
+        ("SampleNormalization", "2.15.0"),
+    ],
+)
+def test_layer_of_a_name_that_came_later_is_refused(kind: str, version: str) -> None:
+    layer = Layer(kind, "odd", {})
+    with pytest.raises(ModelError, match=f"for Keras {version} has none of that name"):
+        layers.check_since(layer, Era(int(version[0]), version, "tensorflow", "channels_last"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [
+        ("LayerNormalization", "2.2.4-tf"),
+        ("Rescaling", "2.4.0"),
+        ("GroupNormalization", "2.11.0"),
+        ("RMSNormalization", "3.15.1"),
+        ("SReLU", "1.2.2"),
+        ("Merge", "1"),
+        ("Dense", "1"),
+        ("Rescaling", "3"),
+    ],
+)
+def test_layer_that_its_version_has_is_taken(kind: str, version: str) -> None:
+    layers.check_since(
+        Layer(kind, "own", {}), Era(int(version[0]), version, "tensorflow", "channels_last")
+    )
 
 
 def test_every_operation_exists() -> None:

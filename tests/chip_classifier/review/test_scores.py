@@ -9,6 +9,7 @@ from chip_classifier.review.scores import (
     NO_TRUTH,
     Scores,
     class_finder,
+    headline,
     lines_of_scores,
     score,
     truths_of_folders,
@@ -75,6 +76,17 @@ def test_lines_for_the_log() -> None:
         "2 of class 'Water' got 'Land'",
         "1 of class 'Ice' got 'Land'",
     ]
+
+
+def test_headline_says_of_which_chips_it_is() -> None:
+    two = score(np.array([0, 1, 1]), np.array([0, 1, 0]), 2)
+    assert headline(two, "t.geojson", 0) == "Accuracy: 66.7% (2 of 3 chips, truth from t.geojson)"
+    assert "(2 of 3 chips whose true class the model has, truth" in headline(two, "t.geojson", 5)
+    one = score(np.array([1, 1]), np.array([1, 1]), 2)
+    assert headline(one, "t", 0) == "Accuracy: 100.0% (2 of 2 chips, truth from t)"
+    assert headline(one, "t", 1) is None
+    nearly = score(np.zeros(10_000, int), (np.arange(10_000) == 7).astype(int), 2)
+    assert headline(nearly, "t", 0).startswith("Accuracy: 99.9% (9,999 of 10,000 chips")
 
 
 def test_nothing_to_compare() -> None:
