@@ -70,6 +70,7 @@ from chip_classifier.report import (
 )
 from chip_classifier.review.geotiff import Places
 from chip_classifier.review.review import Where, review
+from chip_classifier.second_look.of_run import doubts_of_chips
 from chip_classifier.settings import settle
 from keras_files.open_model import open_model
 
@@ -116,11 +117,12 @@ def run_task(
         shape = (batch_size, *settings.size)
         earlier = Earlier(record.resumed, record.has_crashed)
         pipeline = Pipeline(listing, decoder, shape, earlier, places)
-        classify_chips(pipeline, classifier, record)
+        look = classify_chips(pipeline, classifier, record)
     log_archive(inputs.chips, warnings)
+    warnings.add(*doubts_of_chips(decoder, settings))
     record.write()
     run = facts_of(inputs, model, classifier, record, started)
-    accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs))
+    accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs), look)
     output.replace()
     missing = summarize(output.results, record, accuracy, time.monotonic() - clock)
     return join_reasons(missing, warnings.sentences)

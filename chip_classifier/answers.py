@@ -48,6 +48,8 @@ class AnsweredBatch:
         class; empty unless they are wanted.
     noticed: what may be wrong with the chips or the model's outputs so far.
     pictures: of the chips that have a class; None in a batch that the journal gives back.
+    pixels, values: of these chips what the model got, (M, rows, columns, bands), and the values of
+        the classes, float64 (M, classes); None where `pictures` is.
     """
 
     first: int
@@ -58,6 +60,8 @@ class AnsweredBatch:
     probabilities: Sequence[float] = ()
     noticed: Collection[str] = ()
     pictures: Pictures | None = None
+    pixels: np.ndarray | None = None
+    values: np.ndarray | None = None
 
 
 class Answers:

@@ -33,6 +33,7 @@ from chip_classifier.isolation import Isolation
 from chip_classifier.loading import Exact, OpenCV, loading_of
 from chip_classifier.picture import Picture, scale_to_8_bits, take, upper_8_bits, upright
 from chip_classifier.ports import LOADINGS, NATIVE, VALUES
+from chip_classifier.second_look.chips import ChipFacts
 from chip_classifier.tiff import (
     DAMAGED,
     DEFLATE,
@@ -103,6 +104,7 @@ class Decoder:
     is_native: whether the values are the numbers of the files, instead of 0 to 255.
     channels: how many bands the result has.
     widest_type: what holds any chip: uint8 or float32.
+    facts: what the first chips are like.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class Decoder:
         self.loading = Exact() if self.is_native else loading_of(loading)
         self.channels = len(bands or (1,))
         self.widest_type = self.loading.widest_type(self.channels)
+        self.facts = ChipFacts()
         # A quarter is for chips that are so small that they do not ask, since that takes time: as
         # many as there are decoders.
         total = allowed_bytes(MOST_DECODING_BYTES)
@@ -175,6 +178,7 @@ class Decoder:
             pixels = self._develop(picture)
             if self._hears and header.kind == JPEG and self._hears_of_damage():
                 self._isolation.decode(data, (1, 1, self.channels))  # raises if it is this one
+            self.facts.note(picture, pixels, self.bit_depth)
             if out is not None:
                 kind = self.loading.type_of(pixels, out.shape)
                 if not np.can_cast(kind, out.dtype):

@@ -41,6 +41,8 @@ from chip_classifier.review.scores import (
     score,
     truths_of_folders,
 )
+from chip_classifier.second_look.look import SecondLook
+from chip_classifier.second_look.of_run import look_again, truth_of
 
 DECODED_PER_CONFUSION = 4  # chips of the commonest confusions that the page shows at least
 MOST_UNCLASSIFIED = 50  # chips that are named
@@ -74,7 +76,9 @@ class Review(NamedTuple):
     centres: np.ndarray
 
 
-def review(record: Record, pipeline: Pipeline, run: RunFacts, where: Where) -> str | None:
+def review(
+    record: Record, pipeline: Pipeline, run: RunFacts, where: Where, look: SecondLook
+) -> str | None:
     """Write classified.geojson, if it is known where the chips lie, and the page; log the truth.
 
     A file that cannot be read or written is warned about.
@@ -84,12 +88,15 @@ def review(record: Record, pipeline: Pipeline, run: RunFacts, where: Where) -> s
         pipeline: has the places of tif chips, and decodes some chips again.
         run: what the page says of the run.
         where: what is read and written.
+        look: is asked whether the settings can be right, now that the truth is known.
     Returns:
         How right the answers are, in a line; None if no true class is known, or it says little.
     """
     answers, sample, warnings = record.answers, record.sample, record.warnings
     chips = final_chips(answers)
     found = review_answers(record, chips, pipeline, where)
+    truth = truth_of(chips.numbers, found.truths, found.scores)
+    look_again(look, truth, warnings)
     with warnings.instead_of(TABLE):
         write_csv(record, chips, found.truths, found.centres)
     with warnings.instead_of(PAGE):
