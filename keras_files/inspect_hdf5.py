@@ -44,7 +44,7 @@ SLOW_BYTES_PER_SECOND = 2**23  # what a slow processor inflates at least
 
 PLAIN_TYPES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM}
 PLAIN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-OPTIMIZERS = ("/optimizer/", "/optimizer_weights/")  # what nobody reads
+OPTIMIZERS = ("/optimizer/", "/optimizer_weights/")  # of these only their numbers of steps are read
 ARCHIVED = ("config.json", "metadata.json")
 WEIGHTS = "model.weights.h5"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -144,7 +144,8 @@ class Looker:
 
     def _array(self, dataset: h5py.Dataset) -> Found:
         found: Found = {"shape": dataset.shape, "dtype": dataset.dtype.str}
-        if dataset.dtype.kind not in "fiub" or dataset.name.startswith(OPTIMIZERS):
+        is_idle = dataset.shape and dataset.name.startswith(OPTIMIZERS)
+        if dataset.dtype.kind not in "fiub" or is_idle:
             return found
         offset = self._offset(dataset)
         if offset is not None:
