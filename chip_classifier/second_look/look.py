@@ -116,7 +116,8 @@ class SecondLook:
         if truth is not None:
             findings.append(self._judge_names(truth))
             accuracy = _accuracy(truth.pairs)
-            if truth.pairs[:, 2].sum() >= evidence.LEAST_CHIPS and accuracy >= RIGHT_ENOUGH:
+            is_right = accuracy >= RIGHT_ENOUGH and truth.pairs[:, 2].sum() >= evidence.LEAST_CHIPS
+            if is_right or findings[0].warning:
                 return findings  # whatever else it looks like
         recalled = self._model.recall() if len(self._numbers) >= LEAST_REMEMBERED else None
         for judge, known in ((self._judge_memory, recalled), (self._judge_truth, truth)):
