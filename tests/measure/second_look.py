@@ -164,7 +164,8 @@ def tables(cases: list[dict[str, Any]]) -> Iterator[str]:
         }
         models = len({case["model"] for case in of_group})
         for name, found in rows.items():
-            yield f"| {models} {group} | {name} | {share(found, '')} | {share(found, 'with truth')} |"
+            told, told_with_truth = share(found, ""), share(found, "with truth")
+            yield f"| {models} {group} | {name} | {told} | {told_with_truth} |"
 
 
 def usable(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
