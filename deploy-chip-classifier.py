@@ -58,7 +58,7 @@ from chip_classifier.journal import Expected, fingerprint_task
 from chip_classifier.layout import JOURNAL, Given
 from chip_classifier.listing import list_chips
 from chip_classifier.log import Warnings, log
-from chip_classifier.pipeline import Pipeline
+from chip_classifier.pipeline import Earlier, Pipeline
 from chip_classifier.record import Record
 from chip_classifier.report import (
     facts_of,
@@ -115,7 +115,8 @@ def run_task(
         decoder = Decoder(bands, ports.bit_depth, ports.loading, ports.values)
         places = None if inputs.reference else Places()
         shape = (batch_size, *settings.size)
-        pipeline = Pipeline(listing, decoder, shape, record.resumed, places)
+        earlier = Earlier(record.resumed, record.has_crashed)
+        pipeline = Pipeline(listing, decoder, shape, earlier, places)
         look = classify_chips(pipeline, classifier, record)
     log_archive(inputs.chips, warnings)
     warnings.add(*doubts_of_chips(decoder, settings))

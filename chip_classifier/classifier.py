@@ -1,8 +1,10 @@
 """The model on the machine's devices: batches of pixels -> classes and certainties."""
 
+import contextlib
 import gc
 import os
 import queue
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -11,10 +13,16 @@ from types import ModuleType
 import numpy as np
 
 from chip_classifier.cores import cores_of_affinity, usable_cores
-from chip_classifier.log import Warnings
+from chip_classifier.log import Warnings, without_lines
 from chip_classifier.settings import Settings
 from keras_files.head import Head
 from keras_files.open_model import OpenedModel
+
+# What TensorFlow writes of GPUs that a machine does not have, and of settings that are the task's.
+NOISE = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog|To enable the following instructions: |"
+    rb"[IWE]\d{4} .*\b(port|cudart_stub|cpu_feature_guard|cuda_platform)\.cc:\d+\]"
+)
 
 
 class Classifier:
@@ -45,11 +53,13 @@ class Classifier:
         """
         started = time.monotonic()
         self.opened, self.settings, self.head = opened, settings, opened.head
-        tf = load_tensorflow()
+        # Where there is a GPU, and it is not found, what TensorFlow writes may tell why.
+        with without_lines(NOISE) if not has_nvidia() else contextlib.nullcontext():
+            tf = load_tensorflow()
+            self.device = _set_up_devices(tf, warnings)
+            devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         from chip_classifier.replica import Replica
 
-        self.device = _set_up_devices(tf, warnings)
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         self.replicas = [
             Replica(opened, settings, batch_size, device, warnings) for device in devices
         ]
@@ -147,15 +157,24 @@ def do_without_temporary_files() -> None:
         tempfile.tempdir = os.devnull
 
 
-def missing_cuda(root: Path = Path("/")) -> bool:
-    """Return whether the machine has a GPU of NVIDIA's that the user has not hidden from the task.
+def has_nvidia(root: Path = Path("/")) -> bool:
+    """Return whether the machine has a GPU of NVIDIA's.
 
     Args:
         root: of the file system: the driver makes /dev/nvidia0, ... and /proc/driver/nvidia.
     """
+    return any(root.glob("dev/nvidia[0-9]*")) or (root / "proc/driver/nvidia").exists()
+
+
+def missing_cuda(root: Path = Path("/")) -> bool:
+    """Return whether the machine has a GPU of NVIDIA's that the user has not hidden from the task.
+
+    Args:
+        root: of the file system.
+    """
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1", "none", "NoDevFiles"):
         return False
-    return any(root.glob("dev/nvidia[0-9]*")) or (root / "proc/driver/nvidia").exists()
+    return has_nvidia(root)
 
 
 def interpret(outputs: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

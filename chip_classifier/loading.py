@@ -34,6 +34,9 @@ class Loading(ABC):
     kinds: tuple[str, ...] = (JPEG, PNG, BMP)
     keeps_16_bits_of_grey = False
 
+    def load(self) -> None:
+        """Load the libraries that decode."""
+
     def type_of(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.dtype:
         """Return the type of pixels (H, W, N) once they are resized to a shape (rows, columns, N).
 
@@ -108,6 +111,10 @@ class TensorFlow(Exact):
     """
 
     kinds = Loading.kinds
+
+    def load(self) -> None:
+        """Load TensorFlow, as a run does long before the first chip comes."""
+        import tensorflow  # noqa: F401
 
     def decode(self, data: bytes, header: Header, bands: int) -> np.ndarray:
         """Decode as tf.io.decode_image does; see Loading."""

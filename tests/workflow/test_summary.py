@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from workflow.summary import write_map, write_page
 
 HOSTILE = "<script>x</script>\"'&.tar"
@@ -34,17 +32,13 @@ def feature(name: str, **properties: object) -> dict:
     return {"type": "Feature", "properties": {"name": name, **properties}, "geometry": geometry}
 
 
-@pytest.mark.parametrize("complete", [True, False])
-def test_maps_become_one(tmp_path: Path, complete: bool) -> None:
+def test_maps_become_one(tmp_path: Path) -> None:
+    path = tmp_path / "map.geojson"
     make_task(tmp_path, "a.tar", [feature("1", **{"class": "x"}), feature("2")])
     make_task(tmp_path, "b.tar", None)
     make_task(tmp_path, HOSTILE, [feature("1")])
-    (tmp_path / "classified.geojson").write_text("stale")
-    (tmp_path / "classified.partial.geojson").write_text("stale")
-    write_map(tmp_path, ["a.tar", "b.tar", HOSTILE], complete)
-    names = {path.name for path in tmp_path.glob("*.geojson")}
-    assert names == {"classified.geojson" if complete else "classified.partial.geojson"}
-    merged = json.loads((tmp_path / names.pop()).read_text())
+    write_map(path, tmp_path, ["a.tar", "b.tar", HOSTILE])
+    merged = json.loads(path.read_text())
     found = [one["properties"] for one in merged["features"]]
     assert found == [
         {"archive": "a.tar", "name": "1", "class": "x"},
@@ -56,8 +50,7 @@ def test_maps_become_one(tmp_path: Path, complete: bool) -> None:
 
 def test_without_maps_there_is_none(tmp_path: Path) -> None:
     make_task(tmp_path, "a.tar", None)
-    (tmp_path / "classified.geojson").write_text("stale")
-    write_map(tmp_path, ["a.tar"], True)
+    write_map(tmp_path / "map.geojson", tmp_path, ["a.tar"])
     assert list(tmp_path.glob("*.geojson")) == []
 
 
@@ -72,6 +65,7 @@ def test_the_page_has_every_archive(tmp_path: Path) -> None:
         "chips": 24_690,
         "unclassified": 12,
         "classes": {"Z\u00fcrich\n": 24_678},
+        "warnings": [{"warning": "No <b>.", "archives": 2, "first": HOSTILE}],
         "tasks": {
             "a.tar": done,
             HOSTILE: done,
@@ -82,7 +76,7 @@ def test_the_page_has_every_archive(tmp_path: Path) -> None:
     logs = tmp_path / "tasks" / "broken.tar" / "output" / "logs"
     logs.mkdir(parents=True)
     (logs / "preview.html").touch()  # as in a store, where a task has left none
-    write_page(tmp_path, summary)
+    write_page(tmp_path / "summary.html", tmp_path, summary)
     page = (tmp_path / "summary.html").read_text()
     assert page.isascii()
     assert "Z&#252;rich\\n" in page
