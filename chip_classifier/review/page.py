@@ -32,6 +32,7 @@ from chip_classifier.review.sample import Sample, SampledChip
 from chip_classifier.review.scores import NO_TRUTH, Scores
 from chip_classifier.review.tables import Statistics, class_table, reasons, statistics, truth_table
 from chip_classifier.review.text import text, time_in_words, visible
+from chip_classifier.second_look.look import Finding
 
 SCRIPT = "page.js"
 PAGE_BYTES = 2_900_000  # a page stays below 3 MB; the difference is for what is not budgeted
@@ -119,6 +120,7 @@ class Findings(NamedTuple):
     confusions: the commonest.
     mistaken: some of their chips that are not in the sample.
     map: of the chips, None if no place is known.
+    second_look: what was looked at to see whether the settings can be right.
     """
 
     classes: np.ndarray
@@ -131,6 +133,7 @@ class Findings(NamedTuple):
     confusions: Sequence[Confused] = ()
     mistaken: Sequence[MistakenChip] = ()
     map: ChipMap | None = None
+    second_look: Sequence[Finding] = ()
 
 
 class Figure(NamedTuple):

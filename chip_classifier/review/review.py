@@ -96,7 +96,7 @@ def review(
     chips = final_chips(answers)
     found = review_answers(record, chips, pipeline, where)
     truth = truth_of(chips.numbers, found.truths, found.scores)
-    look_again(look, truth, warnings)
+    looked = look_again(look, truth, warnings)
     with warnings.instead_of(TABLE):
         write_csv(record, chips, found.truths, found.centres)
     with warnings.instead_of(PAGE):
@@ -111,6 +111,7 @@ def review(
                 for truth, given, number, rows in wrong
             ],
             mistaken=mistaken,
+            second_look=looked,
         )
         run = replace(run, warnings=tuple(warnings.sentences))
         write_page(where.logs / PAGE, run, sample, findings)

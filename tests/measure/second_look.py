@@ -27,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+import tensorflow as tf
 from trained_models import MANY, MODES, Recipe, make_chips, recipes, train_all
 
 from chip_classifier.answers import AnsweredBatch
@@ -79,18 +80,19 @@ class Tried:
 
     def __init__(self, recipe: Recipe, opened: OpenedModel) -> None:
         self.recipe, self._head = recipe, opened.head
-        self._model, self._memory = opened.build(), recall(opened)
+        model, self._memory = opened.build(), recall(opened)
+        self._outputs = model.output_shape[1]
+        self._compute = tf.function(model.__call__, autograph=False, reduce_retracing=True)
 
     def values(self, x: np.ndarray) -> np.ndarray:
         """Return the values of the classes, float64 (N, classes)."""
-        parts = [np.asarray(self._model(x[i : i + BATCH])) for i in range(0, len(x), BATCH)]
-        return class_values(np.concatenate(parts), self._head)
+        return class_values(self._compute(x).numpy(), self._head)
 
     def look(self, in_force: Preprocessing, pixels: np.ndarray, truths: np.ndarray) -> dict:
         """Run over chips, and return how right that is and what the second look says of it."""
         values = self.values(prepare(pixels, in_force))
         names = tuple(map(str, range(values.shape[1])))
-        margins = Margins(self._head.is_logit, self._model.output_shape[1] == 1)
+        margins = Margins(self._head.is_logit, self._outputs == 1)
         look = SecondLook(in_force, Model(self.values, lambda: self._memory, margins, names))
         for first in range(0, len(pixels), BATCH):
             part = slice(first, first + BATCH)
