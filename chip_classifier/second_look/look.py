@@ -159,8 +159,8 @@ class SecondLook:
             return None
         in_force = self._distance(recalled, self._in_force)
         figures = (
-            f"what reaches {recalled.layer} is at a distance of {in_force:,.2f} from what it saw in "
-            "training (0: the same)"
+            f"what reaches {recalled.layer} is at a distance of {in_force:,.2f} from what it saw "
+            "in training (0: the same)"
         )
         self._is_doubtful = memory.is_doubtful(in_force)
         if not self._is_doubtful:
