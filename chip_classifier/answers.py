@@ -154,6 +154,15 @@ class Answers:
             entry["probabilities"] = dict(zip(class_names, rounded, strict=True))
         return entry
 
+    def first_values(self, answering: int, most: int) -> list[tuple[int, float]]:
+        """Return index and value of a chip's first classes, the largest first; [] if not kept."""
+        if not self.keeps_probabilities:
+            return []
+        classes = len(self.probabilities) // len(self)
+        values = np.array(self.probabilities[answering * classes : (answering + 1) * classes])
+        first = np.argsort(-values, kind="stable")[:most]
+        return [(int(index), float(values[index])) for index in first]
+
     def entry_writer(self, class_names: Sequence[str]) -> Callable[[int], str]:
         """Return what writes the items of `entry` as JSON, quicker, for the number of a chip."""
         openings = [f'"class": {encode_json(name)}, "certainty": ' for name in class_names]

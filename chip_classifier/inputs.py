@@ -23,7 +23,9 @@ from chip_classifier.review.reference import Reference, check_reference
 from chip_classifier.sources.open_source import open_source
 from chip_classifier.sources.source import Source
 from chip_classifier.sources.tar import Tar
+from keras_files.foreign_file import recognize
 from keras_files.inspect_hdf5 import is_model_file
+from keras_files.pinned_file import PinnedFile
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,9 @@ def find_model(directory: Path) -> tuple[Path, list[Path]]:
             f"{directory} holds no weights beside {beside[0].name}: put the file there that "
             "model.save_weights() wrote, or the whole model that model.save() wrote."
         )
+    for name in files:
+        if foreign := recognize(PinnedFile(directory / name)):
+            raise TaskError(f"{name}: {foreign}.")
     return find_input(directory, what, MODEL_SUFFIXES), beside
 
 

@@ -91,6 +91,8 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
         and "trainable" not in config
     ):
         convert_operation(layer)
+        if era.keras == 3 and layer.kind == "Operation":
+            layer.config["promotes"] = True  # whole numbers, see model.MOVING
         return
     if known and layer.kind in NOT_COMPUTED:
         raise ModelError(f"{layer} {NOT_YET}")

@@ -491,6 +491,7 @@ FORMULAS: dict[str, Callable[..., Array]] = {
     "AveragePooling2D": lambda c, w, x: _pool(c, x, "AVG", 2),
     "AveragePooling3D": lambda c, w, x: _pool(c, x, "AVG", 3),
     "CenterCrop": _center_crop,
+    "CastToFloat32": lambda c, w, x: x,
     "Concatenate": _concatenate,
     "Conv1D": _conv,
     "Conv2D": _conv,
