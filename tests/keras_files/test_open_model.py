@@ -603,3 +603,14 @@ def test_model_of_several_gpus_is_the_model_within(tmp_path: Path) -> None:
         predict(save(tmp_path / "plain.h5", sequential())),
     )
     assert "'slice_0'" in refusal(save(tmp_path / "other.h5", copied(1)))
+
+
+def test_merge_of_keras_1_by_a_lambda(tmp_path: Path) -> None:
+    code = compile("lambda x: x[0] - 3 * x[1]", "model", "eval").co_consts[0]
+    stored = [base64.b64encode(marshal.dumps(code)).decode(), None, None]
+    merge = layer("Merge", "merge", mode=stored, mode_type="lambda", arguments={})
+    model = graph((merge, after("input", "input")), *classified("merge"))
+    y = predict(save(tmp_path / "odd.h5", model, "1.2.2"))
+    chips = np.full((2, 4, 4, 3), -2, np.float32)
+    plain = open_model(save(tmp_path / "plain.h5", sequential(), "1.2.2")).build()
+    np.testing.assert_allclose(y, np.asarray(plain(chips)), atol=1e-6)

@@ -1,9 +1,10 @@
 """The page of many archives, and their map as one."""
 
+import csv
 import json
 from pathlib import Path
 
-from workflow.summary import write_map, write_page
+from workflow.summary import write_map, write_page, write_table
 
 HOSTILE = "<script>x</script>\"'&.tar"
 
@@ -52,6 +53,23 @@ def test_without_maps_there_is_none(tmp_path: Path) -> None:
     make_task(tmp_path, "a.tar", None)
     write_map(tmp_path / "map.geojson", tmp_path, ["a.tar"])
     assert list(tmp_path.glob("*.geojson")) == []
+
+
+def test_tables_become_one(tmp_path: Path) -> None:
+    for name in ("a.tar", "b.tar", HOSTILE):
+        make_task(tmp_path, name, None)
+    for name in ("a.tar", HOSTILE):
+        table = tmp_path / "tasks" / name / "output" / "results" / "classified.csv"
+        table.write_bytes(b'chip,class,reason\r\n"1, ""x""\ny",A,\r\n2,,"cut, off"\r\n')
+    assert write_table(tmp_path / "all.csv", tmp_path, ["a.tar", "b.tar", HOSTILE]) == ["b.tar"]
+    with (tmp_path / "all.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["chip", "class", "reason"]
+    assert rows == [
+        [f"{name}/{chip}", *values]
+        for name in ("a.tar", HOSTILE)
+        for chip, *values in (['1, "x"\ny', "A", ""], ["2", "", "cut, off"])
+    ]
 
 
 def test_the_page_has_every_archive(tmp_path: Path) -> None:
