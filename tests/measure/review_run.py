@@ -53,8 +53,8 @@ def make_record(chips: int, folder: Path) -> Record:
         classes, certainties = rng.integers(0, len(CLASSES), count), rng.random(count)
         numbers = range(first, first + count)
         record.answers.names.extend(f"chips/tile_{number:07}.tif" for number in numbers)
-        batch = AnsweredBatch(first, classes.tolist(), certainties.tolist(), pictures=pixels[:count])
-        record.add(batch)
+        answered = (first, classes.tolist(), certainties.tolist())
+        record.add(AnsweredBatch(*answered, pictures=pixels[:count]))
     return record
 
 
