@@ -1,4 +1,4 @@
-FROM python:3.13-slim
+FROM python:3.13.12-slim-trixie
 
 # The annotations of the OCI image specification. The version is that of chip_classifier/__init__.py.
 LABEL org.opencontainers.image.title="deploy-chip-classifier" \
@@ -8,8 +8,8 @@ LABEL org.opencontainers.image.title="deploy-chip-classifier" \
       org.opencontainers.image.documentation="https://github.com/platformstories/deploy-chip-classifier#readme"
 
 # tensorflow[and-cuda] brings the CUDA libraries, for a GPU, which are several GB. For machines
-# without one, build with --build-arg TENSORFLOW=tensorflow: the image has 2.8 GB. The version is in
-# requirements.txt.
+# without one, build with --build-arg TENSORFLOW=tensorflow: the image has 2.8 GB. All versions are
+# those of requirements.txt.
 ARG TENSORFLOW=tensorflow[and-cuda]
 
 # What NVIDIA's container runtime hands to the container where it is not asked with --gpus.
@@ -21,8 +21,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends libexpat1 \
     && rm -rf /var/lib/apt/lists/*
 
-COPY requirements.txt /
-RUN pip install --no-cache-dir -r /requirements.txt "$TENSORFLOW"
+COPY .ci/packages/cpu.txt .ci/packages/gpu.txt /packages/
+RUN case "$TENSORFLOW" in tensorflow) list=cpu ;; *) list=gpu ;; esac \
+    && pip install --no-cache-dir --require-hashes -r "/packages/$list.txt"
 
 COPY deploy-chip-classifier.py /
 COPY chip_classifier /chip_classifier

@@ -1,22 +1,19 @@
 """The parts of the task deploy-chip-classifier, in the order in which the data meets them.
 
-    ports -> archive, listing -> decode -> pipeline -> classifier -> answers, journal -> report
+    ports -> sources, listing -> decode -> pipeline -> classifier -> answers, journal -> report
 
 Nothing here knows of work directories, signals and exit codes: that is the entry script's. Models
 are opened by `keras_files`, which knows nothing of chips.
 """
 
-import os
-
 VERSION = "1.1.0"
 
 # 8192 x 8192: hundreds of times the area of a chip, and 200 MB when decoded, so that a file that
-# declares more is refused before any memory is taken for it. OpenCV reads its own limit when it
-# is loaded.
+# declares more is refused before any memory is taken for it.
 MAX_CHIP_PIXELS = 2**26
 
 # Several times those of hyperspectral sensors.
 MAX_CHIP_BANDS = 2**10
 
-os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_CHIP_PIXELS)
-os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+# The most that MAX_CHIP_PIXELS of four 16-bit bands can need.
+MAX_CHIP_BYTES = MAX_CHIP_PIXELS * 8

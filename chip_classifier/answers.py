@@ -1,4 +1,4 @@
-"""The answers of a run: kept while it goes on, written as JSON at its end.
+"""The answers of a run: batch by batch, kept while it goes on, written as JSON at its end.
 
 A chip is known by its number in the archive; its name is made at the end, when all are known.
 """
@@ -10,6 +10,8 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import TextIO
@@ -18,11 +20,48 @@ import numpy as np
 
 from chip_classifier.files import create
 from chip_classifier.names import ChipNames, Names
+from chip_classifier.review.pictures import Pictures
 
 NO_CLASS = -1
 UNKNOWN = "an earlier run left no answer for this chip: run the task again"
 ENTRIES_AT_A_TIME = 1000  # are written
 encode_json = json.JSONEncoder(allow_nan=False).encode
+
+
+class Noticed(StrEnum):
+    """What may be wrong with some of the chips, by the words of the journal."""
+
+    SIXTEEN_BITS = "16 bits"
+    SIXTEEN_BITS_OF_GREY = "16 bits of grey"
+    NO_PROBABILITIES = "no probabilities"
+
+
+@dataclass(frozen=True)
+class AnsweredBatch:
+    """The answers for the chips number `first`, first + 1, ... of the archive.
+
+    classes: index of each chip's class, NO_CLASS where it has none.
+    certainties: certainty of each chip, 0.0 where it has no class.
+    problems: chip number -> why the chip could not be classified.
+    links: the numbers of the chips that are links to others.
+    probabilities: the values of each chip's classes, one chip behind the other, 0.0 where it has no
+        class; empty unless they are wanted.
+    noticed: what may be wrong with the chips or the model's outputs so far.
+    pictures: of the chips that have a class; None in a batch that the journal gives back.
+    pixels, values: of these chips what the model got, (M, rows, columns, bands), and the values of
+        the classes, float64 (M, classes); None where `pictures` is.
+    """
+
+    first: int
+    classes: Sequence[int]
+    certainties: Sequence[float]
+    problems: Mapping[int, str] = field(default_factory=dict)
+    links: Collection[int] = ()
+    probabilities: Sequence[float] = ()
+    noticed: Collection[str] = ()
+    pictures: Pictures | None = None
+    pixels: np.ndarray | None = None
+    values: np.ndarray | None = None
 
 
 class Answers:
@@ -54,20 +93,13 @@ class Answers:
         """Return the number of chips that have been answered."""
         return len(self.classes)
 
-    def add(
-        self,
-        classes: Sequence[int],
-        certainties: Sequence[float],
-        problems: Mapping[int, str],
-        probabilities: Sequence[float] = (),
-        noticed: Collection[str] = (),
-    ) -> None:
-        """Append the answers of one batch; arguments as in the attributes of this class."""
-        self.classes.extend(classes)
-        self.certainties.extend(certainties)
-        self.probabilities.extend(probabilities)
-        self.problems.update(problems)
-        self.noticed.update(noticed)
+    def add(self, batch: AnsweredBatch) -> None:
+        """Append the answers of the next batch."""
+        self.classes.extend(batch.classes)
+        self.certainties.extend(batch.certainties)
+        self.probabilities.extend(batch.probabilities)
+        self.problems.update(batch.problems)
+        self.noticed.update(batch.noticed)
 
     def chip_names(self) -> ChipNames:
         """Return the names of the chips that count, once the paths of all chips are known."""
@@ -121,6 +153,15 @@ class Answers:
             rounded = (round(value, 10) for value in values)
             entry["probabilities"] = dict(zip(class_names, rounded, strict=True))
         return entry
+
+    def first_values(self, answering: int, most: int) -> list[tuple[int, float]]:
+        """Return index and value of a chip's first classes, the largest first; [] if not kept."""
+        if not self.keeps_probabilities:
+            return []
+        classes = len(self.probabilities) // len(self)
+        values = np.array(self.probabilities[answering * classes : (answering + 1) * classes])
+        first = np.argsort(-values, kind="stable")[:most]
+        return [(int(index), float(values[index])) for index in first]
 
     def entry_writer(self, class_names: Sequence[str]) -> Callable[[int], str]:
         """Return what writes the items of `entry` as JSON, quicker, for the number of a chip."""
@@ -229,14 +270,14 @@ def write_json_entries(path: Path, entries: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open a file of JSON to write, which appears at its path when it is whole and on the disk.
+def whole_file(path: Path, encoding: str = "ascii") -> Iterator[TextIO]:
+    """Open a file of results to write, which appears at its path when it is whole and on the disk.
 
     Raises OSError if it cannot be written; nothing is left of it then, or after another error.
     """
     temporary = path.with_name(path.name + ".part")
     try:
-        with create(temporary, encoding="ascii") as file:
+        with create(temporary, encoding) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

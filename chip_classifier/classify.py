@@ -1,68 +1,70 @@
 """The loop of a run: batches to the model, several at a time, and their answers noted in order."""
 
+import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.answers import NO_CLASS, AnsweredBatch, Noticed
 from chip_classifier.classifier import Classifier, are_probabilities, interpret
-from chip_classifier.journal import Journal
-from chip_classifier.log import harmless, log
-from chip_classifier.noticed import Noticed, warn_about
-from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, rows_of, to_bgr
-from chip_classifier.preprocessing import Preprocessing
-from chip_classifier.progress import Progress
-from chip_classifier.review.page import Preview
-from keras_files.head import Head
+from chip_classifier.listing import Listing
+from chip_classifier.log import clock_time, log, say
+from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, rows_of
+from chip_classifier.record import Record
+from chip_classifier.review.pictures import Look, Pictures
+from chip_classifier.second_look.look import SecondLook
+from chip_classifier.second_look.of_run import second_look
+
+PROGRESS_SECONDS = {"terminal": 0.5, "log": 10.0}
 
 
-def classify_chips(
-    pipeline: Pipeline,
-    classifier: Classifier,
-    preprocessing: Preprocessing,
-    head: Head,
-    answers: Answers,
-    journal: Journal,
-    preview: Preview,
-    progress: Progress,
-) -> list[tuple[float, float, float]]:
+def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -> SecondLook:
     """Classify the chips that have no answers yet, and note the answers batch by batch.
 
     Args:
         pipeline: the batches, those that have answers among them.
         classifier: the model.
-        preprocessing: what it gets of the chips' pixels.
-        head: what the model's outputs are.
-        answers, journal, preview: receive each batch, in the order of the archive.
-        progress: is told how many chips have answers.
+        record: receives each batch, in the order of the archive.
     Returns:
-        What the model was fed of the first batch, as Preprocessing.fed; empty where there was none.
+        What has seen the chips, and is to be asked whether the settings can be right.
     Raises:
         BrokenArchive: the archive is damaged or was changed.
         TaskError, OSError: the device or the disk cannot go on.
     """
-    fed: list[tuple[float, float, float]] = []
-    batches = batches_to_compute(pipeline, answers)
+    second = second_look(classifier)
+    progress, started = Progress(pipeline.listing, record.resumed), time.monotonic()
+    batches = batches_to_compute(pipeline, record.answers)
+
+    def note(batch: Batch, outputs: Outputs, noticed: Collection[str]) -> None:
+        answered = answer(batch, outputs, classifier, noticed, pipeline.look)
+        second.see(answered)
+        record.add(answered)
+        last = batch.first + len(batch.names) - 1
+        log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)
+
     # A batch is noted while others are computed: the device need not wait for that.
     with ThreadPoolExecutor(1, "note") as noting:
         noted: Future | None = None
         for batch, outputs in compute_batches(batches, classifier):
             if noted:
                 noted.result()
-            noted = noting.submit(
-                note_batch, batch, outputs, head, answers, journal, preview, pipeline.saw_16_bits
-            )
-            if not fed and len(outputs.rows):
-                fed = preprocessing.fed(rows_of(batch, outputs.rows))
-            progress.show(len(answers))
+            noted = noting.submit(note, batch, outputs, {*pipeline.noticed})
+            if not record.fed and len(outputs.rows):
+                preprocessing = classifier.settings.preprocessing
+                record.fed = preprocessing.fed(rows_of(batch, outputs.rows))
+            progress.show(len(record))
         if noted:
             noted.result()
     progress.clear()
-    return fed
+    record.look = pipeline.look.description
+    record.mostly_empty = pipeline.mostly_empty
+    record.seconds = time.monotonic() - started
+    log.info("Total classification time: %.2f s, %.1f chips/s", record.seconds, record.rate)
+    return second
 
 
 @dataclass(frozen=True)
@@ -108,47 +110,88 @@ def compute_batch(batch: Batch, classifier: Classifier) -> Outputs:
     return Outputs(rows, values, time.monotonic() - started)
 
 
-def note_batch(
+def answer(
     batch: Batch,
     outputs: Outputs,
-    head: Head,
-    answers: Answers,
-    journal: Journal,
-    preview: Preview,
-    saw_16_bits: bool,
-) -> None:
-    """Note the answers of a batch, write them to the journal, show them to the preview.
+    classifier: Classifier,
+    noticed: Collection[str] = (),
+    look: Look | None = None,
+) -> AnsweredBatch:
+    """Turn the model's outputs for a batch into answers.
 
-    A chip for which the model gives no finite value is not classified. What may be wrong with the
-    chips or the outputs is warned about; `saw_16_bits`: as Pipeline has it, with this batch.
+    A chip for which the model gives no finite value is not classified.
+
+    Args:
+        batch: as it comes from the pipeline; why chips are not classified is logged.
+        outputs: the model's, for its chips.
+        classifier: the model.
+        noticed: what may be wrong with the chips so far.
+        look: how they become pictures; None for pixels from 0 to 255.
     """
-    rows = outputs.rows
-    classes = np.full(len(batch.names), NO_CLASS)
-    certainties = np.zeros(len(batch.names))
-    probabilities: list[float] = []
-    noticed = {Noticed.SIXTEEN_BITS} if saw_16_bits else set()
-    if len(rows):
-        finite = np.isfinite(outputs.values).all(axis=1)
-        for row in rows[~finite]:
-            batch.problems[batch.first + int(row)] = "the model gives no finite value for this chip"
-        rows = rows[finite]
-        found, certainty, values = interpret(outputs.values[finite], head)
-        classes[rows], certainties[rows] = found, certainty
-        if not are_probabilities(values):
-            noticed.add(Noticed.NO_PROBABILITIES)
-        with harmless("the preview"):
-            pixels = to_bgr(rows_of(batch, rows))
-            preview.add(batch.first + rows, pixels, found, certainty)
-    if answers.keeps_probabilities:
-        of_chips = np.zeros((len(batch.names), max(outputs.values.shape[1], 2)))
-        if len(rows):
-            of_chips[rows] = values
-        probabilities = of_chips.ravel().tolist()
+    finite = np.isfinite(outputs.values).all(axis=1)
+    for row in outputs.rows[~finite]:
+        batch.problems[batch.first + int(row)] = "the model gives no finite value for this chip"
     for number, problem in batch.problems.items():
         log.warning("Chip '%s' is not classified: %s", batch.names[number - batch.first], problem)
-    warn_about(noticed)
-    noted = (classes.tolist(), certainties.tolist(), batch.problems)
-    journal.add(batch.first, *noted, batch.links, probabilities, noticed)
-    answers.add(*noted, probabilities, noticed)
-    last = batch.first + len(batch.names) - 1
-    log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)
+    rows, chips = outputs.rows[finite], len(batch.names)
+    found, certainty, values = interpret(outputs.values[finite], classifier.head)
+    classes, certainties = np.full(chips, NO_CLASS), np.zeros(chips)
+    classes[rows], certainties[rows] = found, certainty
+    of_chips = np.zeros((chips if classifier.settings.ports.probabilities else 0, values.shape[1]))
+    if len(of_chips):
+        of_chips[rows] = values
+    noticed = {*noticed}
+    if not are_probabilities(values):
+        noticed.add(Noticed.NO_PROBABILITIES)
+    pictures = ()
+    if len(rows):
+        look = look or Look()
+        look.see(pixels := rows_of(batch, rows))
+        pictures = (Pictures(pixels, look), pixels, values)
+    return AnsweredBatch(
+        batch.first,
+        classes.tolist(),
+        certainties.tolist(),
+        batch.problems,
+        batch.links,
+        of_chips.ravel().tolist(),
+        noticed,
+        *pictures,
+    )
+
+
+class Progress:
+    """Tells on stdout how far the run is: a line that renews itself on a terminal, else a new line
+    every ten seconds."""
+
+    def __init__(self, listing: Listing, resumed: int) -> None:
+        """Begin the count.
+
+        Args:
+            listing: the chips, all or so far.
+            resumed: chips answered by an earlier run, which do not count for the rate.
+        """
+        self._listing, self._resumed = listing, resumed
+        self._live = sys.stdout.isatty()
+        self._interval = PROGRESS_SECONDS["terminal" if self._live else "log"]
+        self._started = self._shown = time.monotonic()
+
+    def show(self, done: int) -> None:
+        """Report `done` chips of the archive, if it is time to."""
+        now = time.monotonic()
+        if now - self._shown < self._interval:
+            return
+        self._shown = now
+        rate = (done - self._resumed) / (now - self._started)
+        total, about = self._listing.number, ""
+        if not self._listing.is_complete:
+            total, about = round(total / max(self._listing.source.progress, 1e-9)), "about "
+        line = f"{done:,} of {about}{max(total, done):,} chips, {rate:,.1f} chips/s"
+        if rate:
+            line += f", {clock_time(max(total - done, 0) / rate)} left"
+        say(f"\r{line:<78}" if self._live else line, end="" if self._live else "\n")
+
+    def clear(self) -> None:
+        """Take the line off the terminal: the summary comes next."""
+        if self._live:
+            say(f"\r{'':<78}\r", end="")

@@ -1,22 +1,47 @@
-"""A chip's bytes -> 8-bit pixels of the bands that the model takes, warped to its size.
+"""A chip's bytes -> pixels of the bands that the model takes, warped to its size.
 
 What a file is, its first bytes tell. Its header is read before any decoder sees it; tif files have
 a gate of their own (tiff.py).
 """
 
-import functools
+import os
 import threading
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from chip_classifier import MAX_CHIP_BANDS
+from chip_classifier.answers import Noticed
 from chip_classifier.cores import allowed_bytes, usable_cores
 from chip_classifier.errors import UndecodableChip
 from chip_classifier.gdal import Unreadable, read_with_gdal
-from chip_classifier.image_header import Header, exif_of, lean_png, read_header
-from chip_classifier.kinds import HEAD_BYTES, JP2, PNG, READ_KINDS, TIF, WEBP, kind_of
+from chip_classifier.image_header import (
+    HEAD_BYTES,
+    JP2,
+    JPEG,
+    PNG,
+    READ_KINDS,
+    TIF,
+    WEBP,
+    Header,
+    exif_of,
+    kind_of,
+    lean_png,
+    read_header,
+)
+from chip_classifier.isolation import Isolation
+from chip_classifier.loading import Exact, OpenCV, loading_of
+from chip_classifier.no_data import (
+    MUCH,
+    NO_DATA,
+    alpha_of,
+    declares_alpha,
+    share_of_nodata,
+    share_of_transparent,
+)
+from chip_classifier.picture import Picture, scale_to_8_bits, take, upper_8_bits, upright
+from chip_classifier.ports import LOADINGS, NATIVE, VALUES
+from chip_classifier.second_look.chips import ChipFacts
 from chip_classifier.tiff import (
     DAMAGED,
     DEFLATE,
@@ -30,9 +55,6 @@ from chip_classifier.tiff import (
     why_unread,
 )
 
-# The task decodes on all cores already: threads of OpenCV's own would only wait for their turns.
-cv2.setNumThreads(1)
-
 # Bands 3, 2, 1 of a file are its blue, green and red: what cv2.imread gives.
 BGR = (3, 2, 1)
 
@@ -41,72 +63,10 @@ BGR = (3, 2, 1)
 MOST_DECODING_BYTES = 2**30
 DECODING_BYTES = 2**20
 
-MOST_CHANNELS = 128  # of an image of OpenCV's (CV_CN_MAX)
+STDERR = 2
+MOST_HEARD = 2**16  # bytes of what is said while a chip is decoded
+
 _CHANNELS_OF_OPENCV = {1: 2, 2: 1, 3: 0}  # where it has red, green and blue
-_IN_ORDER = tuple(range(MAX_CHIP_BANDS))
-
-# The first three channels of three or four, the other way round.
-_QUICK_REVERSALS = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGR}
-
-
-class Picture(NamedTuple):
-    """An image file's content.
-
-    pixels: (H, W, channels), of whatever type.
-    number: how many bands the file has.
-    channels: for each band that was read, counted from 1, the channel in which it is.
-    bits, is_signed: depth of the pixels' values, and whether they may be below 0.
-    file_bits: depth of the file's values, of which a decoder may have made 8 bits.
-    repeated: the channels that make three of a grey one.
-    orientation: how it is to be turned, 1 to 8 (TIFF 6.0, tag 274).
-    """
-
-    pixels: np.ndarray
-    number: int
-    channels: dict[int, int]
-    bits: int = 8
-    is_signed: bool = False
-    file_bits: int = 8
-    repeated: tuple[int, int, int] = (0, 0, 0)
-    orientation: int = 1
-
-
-def decode_chip(
-    data: bytes, bands: tuple[int, ...] | None = BGR, bit_depth: int | None = None
-) -> np.ndarray:
-    """Decode an image file to 8 bits.
-
-    Args:
-        data: the bytes of a jpeg, png, tif, webp, bmp or jp2 file.
-        bands: the numbers of the file's bands, counted from 1, in the order of the result. A grey
-            file is repeated for three bands of 1 to 3. None for one grey band: the only one, or
-            that of the colors (ITU-R BT.601, as cv2.cvtColor makes it).
-        bit_depth: how many bits count, of values that have more than 8: value x 255 /
-            (2^bit_depth - 1), rounded and clipped. None: of 16 bits, the upper 8; of other depths,
-            all that the file declares.
-    Returns:
-        uint8 (H, W, len(bands) or 1).
-    Raises:
-        UndecodableChip: the file is empty, damaged, cut off, too large, of a kind or with values
-            that are not read, or lacks a band; the message is the reason.
-        MemoryError: memory is short; the chip may be sound.
-    """
-    return _decode(data, bands, bit_depth)[0]
-
-
-def decode_into(
-    out: np.ndarray, data: bytes, bands: tuple[int, ...] | None, bit_depth: int | None
-) -> bool:
-    """Decode an image file, as decode_chip does, and warp it to the size of `out`.
-
-    Args:
-        out: uint8 (rows, columns, N), contiguous; receives the result.
-        data, bands, bit_depth: as for decode_chip.
-    Returns:
-        Whether the file's values have 16 bits.
-    Raises: as decode_chip does.
-    """
-    return _decode(data, bands, bit_depth, out)[1] == 16
 
 
 class ByteBudget:
@@ -132,141 +92,365 @@ class ByteBudget:
             self._changed.notify_all()
 
 
-# A quarter is for chips that are so small that they do not ask, since that takes time: as many as
-# there are decoders.
-_total = allowed_bytes(MOST_DECODING_BYTES)
-_memory = ByteBudget(_total - _total // 4)
-SMALL_BYTES = _total // 4 // usable_cores()
+class Decoded(NamedTuple):
+    """A chip's pixels (rows, columns, channels), and what may be wrong with its values, or None."""
+
+    pixels: np.ndarray
+    noticed: Noticed | None
 
 
-def _decode(
-    data: bytes, bands: tuple[int, ...] | None, bit_depth: int | None, out: np.ndarray | None = None
-) -> tuple[np.ndarray, int]:
-    """Decode an image file, as decode_chip does, and warp it to the size of `out` if there is one.
+class Decoder:
+    """Decodes chips to the bands of one model; any number of threads may use it at a time.
 
-    Returns the pixels, and the bits of the file's values.
+    bands: the numbers of the file's bands, counted from 1, in the order of the result. A grey file
+        is repeated for three bands of 1 to 3. None for one grey band: the only one, or that of the
+        colors (ITU-R BT.601, as cv2.cvtColor makes it).
+    bit_depth: how many bits count, of values that have more than 8: value x 255 /
+        (2^bit_depth - 1), rounded and clipped. None: of 16 bits, the upper 8; of other depths, all
+        that the file declares.
+    loading: the function that decodes jpeg, png and bmp files, and that resizes.
+    is_native: whether the values are the numbers of the files, instead of 0 to 255.
+    channels: how many bands the result has.
+    mostly_empty: chips so far of which more than half of the pixels have no data.
+    widest_type: what holds any chip: uint8 or float32.
+    facts: what the first chips are like.
     """
-    header = _look(data, bit_depth)
-    size = DECODING_BYTES + 2 * header.decoded_bytes + 3 * header.width * header.height
-    taken = _memory.take(size) if size > SMALL_BYTES else 0
-    try:
-        picture = _read(data, header, bands, bit_depth)
-        pixels = _develop(picture, bands, bit_depth)
-        if out is not None:
-            warp(pixels, out)
-        return pixels, picture.file_bits
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError(error.err) from error
-        raise UndecodableChip(DAMAGED) from error
-    except UndecodableChip:
-        # The decoders do not tell short memory from a damaged file, and a sound chip is not to be
-        # called damaged.
-        np.empty(size, np.uint8)
-        raise
-    finally:
-        if taken:
-            _memory.give_back(taken)
 
+    def __init__(
+        self,
+        bands: tuple[int, ...] | None = BGR,
+        bit_depth: int | None = None,
+        loading: str = LOADINGS[0],
+        values: str = VALUES[0],
+        hears: bool = True,
+    ) -> None:
+        """Begin with all memory free that decoding may take.
 
-def _look(data: bytes, bit_depth: int | None) -> Header | TiffLayout:
-    """Read what an image file declares; raises UndecodableChip if that is not read."""
-    if not data:
-        raise UndecodableChip("the file is empty")
-    kind = kind_of(data[:HEAD_BYTES])
-    if kind not in READ_KINDS:
-        what = f"is a {kind} image" if kind else "is no image"
-        raise UndecodableChip(
-            f"the file {what}, whatever its name says: chips are {', '.join(READ_KINDS)}"
-        )
-    if kind != TIF:
-        return read_header(data, kind)
-    layout = read_layout(data)
-    if problem := why_unread(layout, bit_depth):
-        raise UndecodableChip(problem)
-    return layout
+        Args:
+            bands, bit_depth: as above.
+            loading, values: the ports of these names.
+            hears: whether a chip of which a decoder says on stderr that it is damaged is refused;
+                where stderr is a file, as in a run.
+        """
+        self._isolation = Isolation(bands, bit_depth, loading, values)
+        self._hears, self._heard = hears, threading.local()
+        self.mostly_empty, self._counting = 0, threading.Lock()
+        self.bands, self.bit_depth = bands, bit_depth
+        self.is_native = values == NATIVE
+        self.loading = Exact() if self.is_native else loading_of(loading)
+        self.channels = len(bands or (1,))
+        self.widest_type = self.loading.widest_type(self.channels)
+        self.facts = ChipFacts()
+        # A quarter is for chips that are so small that they do not ask, since that takes time: as
+        # many as there are decoders.
+        total = allowed_bytes(MOST_DECODING_BYTES)
+        self._memory = ByteBudget(total - total // 4)
+        self._small_bytes = total // 4 // usable_cores()
 
+    def decode(self, data: bytes) -> np.ndarray:
+        """Decode an image file.
 
-# ---------------------------------------------------------------------------------------- readers
+        Args:
+            data: the bytes of a jpeg, png, tif, webp, bmp or jp2 file.
+        Returns:
+            (H, W, channels), uint8; native values may be uint16 or float32.
+        Raises:
+            UndecodableChip: the file is empty, damaged, cut off, too large, of a kind or with
+                values that are not read, or lacks a band; the message is the reason.
+            MemoryError: memory is short; the chip may be sound.
+        """
+        return self._decode(data, None).pixels
 
+    def decode_into(self, out: np.ndarray, data: bytes) -> Decoded:
+        """Decode an image file and resize it to the size of `out`.
 
-def _read(
-    data: bytes,
-    header: Header | TiffLayout,
-    bands: tuple[int, ...] | None,
-    bit_depth: int | None,
-) -> Picture:
-    """Read an image file of which the header is known, with the reader for it."""
-    if isinstance(header, TiffLayout):
-        return _read_tif(data, header, bands)
-    if header.kind == JP2:
-        return _read_jp2(data, header, bands, bit_depth)
-    return _read_with_opencv(data, header, bands, bit_depth)
+        Args:
+            out: (rows, columns, channels), contiguous, uint8, uint16 or float32; receives the
+                result, unless that needs a wider type.
+            data: as for decode.
+        Returns:
+            `out`, or in its place the pixels in a wider type, and what was noticed.
+        Raises: as decode does.
+        """
+        return self._decode(data, out)
 
+    def decode_alone(self, out: np.ndarray, data: bytes) -> Decoded:
+        """Decode as decode_into does, in a process of its own: one that crashes is undecodable."""
+        return Decoded(*self._isolation.decode(data, out.shape))
 
-def _read_with_opencv(
-    data: bytes, header: Header, bands: tuple[int, ...] | None, bit_depth: int | None
-) -> Picture:
-    """Read a jpeg, png, webp or bmp file as cv2.imread does.
+    def _decode(self, data: bytes, out: np.ndarray | None) -> Decoded:
+        """Decode an image file, and resize it to the size of `out` if there is one."""
+        header = self._look(data)
+        size = self._bytes_for(header)
+        taken = self._memory.take(size) if size > self._small_bytes else 0
+        try:
+            picture = self._read(data, header)
+            pixels = self._develop(picture)
+            if self._hears and header.kind == JPEG and self._hears_of_damage():
+                self._isolation.decode(data, (1, 1, self.channels))  # raises if it is this one
+            self.facts.note(picture, pixels, self.bit_depth)
+            if out is not None:
+                kind = self.loading.type_of(pixels, out.shape)
+                if not np.can_cast(kind, out.dtype):
+                    out = np.empty(out.shape, np.promote_types(kind, out.dtype))
+                self.loading.resize(pixels, out)
+                pixels = out
+            return Decoded(pixels, self._notice(header, picture))
+        except cv2.error as error:
+            if error.code == cv2.Error.StsNoMem:
+                raise MemoryError(error.err) from error
+            raise UndecodableChip(DAMAGED) from error
+        except UndecodableChip:
+            # The decoders do not tell short memory from a damaged file, and a sound chip is not to
+            # be called damaged.
+            np.empty(size, np.uint8)
+            raise
+        finally:
+            if taken:
+                self._memory.give_back(taken)
 
-    Where the model takes a file's alpha as a band, the bands are as they are stored.
-    """
-    flags, orientation = cv2.IMREAD_COLOR, 1
-    if header.kind == PNG:
-        data = lean_png(data)
-        if header.bits == 16 and bit_depth is not None:
-            flags |= cv2.IMREAD_ANYDEPTH
-    is_alpha_wanted = bands is not None and header.bands in (2, 4) and max(bands) == header.bands
-    if is_alpha_wanted and header.kind in (PNG, WEBP):
-        flags = cv2.IMREAD_UNCHANGED
-        orientation = read_orientation(exif_of(data, header.kind))
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if pixels is None:
-        raise UndecodableChip(DAMAGED)
-    channels = _CHANNELS_OF_OPENCV if header.bands > 2 else {1: 0}
-    if is_alpha_wanted and pixels.ndim == 3 and pixels.shape[2] == 4:
-        channels = {**channels, header.bands: 3}
-    return Picture(
-        pixels,
-        len(channels),
-        channels,
-        8 * pixels.itemsize,
-        file_bits=header.bits,
-        repeated=(0, 1, 2),
-        orientation=orientation,
-    )
+    def _hears_of_damage(self) -> bool:
+        """Return whether libjpeg has said something on stderr since this thread asked last.
 
+        It may be about a chip of another thread.
+        """
+        try:
+            end = os.lseek(STDERR, 0, os.SEEK_CUR)
+            start, self._heard.end = getattr(self._heard, "end", 0), end
+            return start < end and b"JPEG" in os.pread(STDERR, min(end - start, MOST_HEARD), start)
+        except OSError:  # a terminal or a pipe
+            return False
 
-def _read_tif(data: bytes, layout: TiffLayout, bands: tuple[int, ...] | None) -> Picture:
-    """Read a tif file that passed the gate."""
-    number = 3 if layout.is_converted else layout.bands
-    if layout.reader is Reader.GDAL:
-        read = _bands_to_read(number, bands)
-        pixels, uses, _ = _bands_of_gdal(data, "GTiff", read)
-        if layout.is_converted and not {"red", "green", "blue"}.issuperset(uses):
+    def _bytes_for(self, header: Header | TiffLayout) -> int:
+        """Return how many bytes it takes at most to decode a file and to resize it."""
+        pixels = header.width * header.height
+        size = DECODING_BYTES + 2 * header.decoded_bytes + 3 * pixels
+        if type(self.loading) is not OpenCV:  # four bytes a pixel in Pillow, or float32
+            size += 4 * (self.channels + 2) * pixels
+        return size
+
+    def _notice(self, header: Header | TiffLayout, picture: Picture) -> Noticed | None:
+        """Return what may be wrong with a file's values, or None."""
+        if picture.file_bits != 16 or self.bit_depth is not None or self.is_native:
+            return None
+        is_grey = header.bands == 1 and self._is_function_for(header)
+        if is_grey and self.loading.keeps_16_bits_of_grey:
+            return Noticed.SIXTEEN_BITS_OF_GREY
+        return Noticed.SIXTEEN_BITS
+
+    def _look(self, data: bytes) -> Header | TiffLayout:
+        """Read what an image file declares; raises UndecodableChip if that is not read."""
+        if not data:
+            raise UndecodableChip("the file is empty")
+        kind = kind_of(data[:HEAD_BYTES])
+        if kind not in READ_KINDS:
+            what = f"is a {kind} image" if kind else "is no image"
             raise UndecodableChip(
-                f"photometric interpretation {layout.photometric} is not supported in this layout"
+                f"the file {what}, whatever its name says: chips are {', '.join(READ_KINDS)}"
             )
-    else:
-        read = tuple(range(1, number + 1))
-        pixels = _bands_of_libtiff(data, layout)
-    if pixels.shape != (layout.height, layout.width, len(read)):
-        raise UndecodableChip(DAMAGED)
-    bits = layout.bits
-    if layout.photometric == PALETTE:
-        pixels, bits = layout.colormap[pixels[..., 0]], 8
-        number, read = 3, (1, 2, 3)
-    elif layout.photometric == WHITE_IS_ZERO:
-        pixels = pixels.dtype.type(2**bits - 1) - pixels
-    return Picture(
-        pixels,
-        number,
-        {band: channel for channel, band in enumerate(read)},
-        bits,
-        is_signed=layout.kind != UNSIGNED,
-        file_bits=layout.bits,
-        orientation=layout.orientation,
-    )
+        if kind != TIF:
+            return read_header(data, kind)
+        layout = read_layout(data)
+        if problem := why_unread(layout, self.bit_depth, self.is_native):
+            raise UndecodableChip(problem)
+        return layout
+
+    # ------------------------------------------------------------------------------------ readers
+
+    def _read(self, data: bytes, header: Header | TiffLayout) -> Picture:
+        """Read an image file of which the header is known, with the reader for it."""
+        if isinstance(header, TiffLayout):
+            return self._read_tif(data, header)
+        if header.kind == JP2:
+            return self._read_jp2(data, header)
+        if self._is_function_for(header):
+            bands = 1 if self.bands is None else max(3, self.channels)
+            pixels = self.loading.decode(data, header, bands)
+            if declares_alpha(data, header):
+                self._look_through(data)
+            channels = {band: band - 1 for band in range(1, bands + 1)}
+            return Picture(pixels, bands, channels, file_bits=header.bits)
+        return self._read_with_opencv(data, header)
+
+    def _is_function_for(self, header: Header | TiffLayout) -> bool:
+        """Return whether the function of the port `loading` decodes a file.
+
+        It loads 1, 3 or 4 bands, and knows no bit_depth.
+        """
+        return (
+            isinstance(header, Header)
+            and header.kind in self.loading.kinds
+            and self.channels in (1, 3, 4)
+            and max(self.bands or (1,)) <= max(3, self.channels)
+            and (header.bits <= 8 or self.bit_depth is None)
+        )
+
+    def _read_with_opencv(self, data: bytes, header: Header) -> Picture:
+        """Read a jpeg, png, webp or bmp file as cv2.imread does.
+
+        Where the model takes a file's alpha as a band, the bands are as they are stored.
+        """
+        flags, orientation = cv2.IMREAD_COLOR, 1
+        if header.kind == PNG:
+            data = lean_png(data)
+            if header.bits == 16 and (self.is_native or self.bit_depth is not None):
+                flags |= cv2.IMREAD_ANYDEPTH
+        is_alpha_wanted = header.bands in (2, 4) and max(self.bands or (0,)) == header.bands
+        if header.bands in (2, 4) and header.kind in (PNG, WEBP):
+            flags = cv2.IMREAD_UNCHANGED
+            orientation = read_orientation(exif_of(data, header.kind))
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if pixels is None:
+            raise UndecodableChip(DAMAGED)
+        channels = _CHANNELS_OF_OPENCV if header.bands > 2 else {1: 0}
+        if flags == cv2.IMREAD_UNCHANGED and pixels.ndim == 3 and pixels.shape[2] == 4:
+            self._require_data(share_of_transparent(pixels[..., 3]))
+            if is_alpha_wanted:
+                channels = {**channels, header.bands: 3}
+        elif declares_alpha(data, header):
+            self._look_through(data)
+        return Picture(
+            pixels,
+            len(channels),
+            channels,
+            8 * pixels.itemsize,
+            file_bits=header.bits,
+            repeated=(0, 1, 2),
+            orientation=orientation,
+        )
+
+    def _look_through(self, data: bytes) -> None:
+        """Raise UndecodableChip if a png or webp file is fully transparent."""
+        alpha = alpha_of(data)
+        if alpha is not None:
+            self._require_data(share_of_transparent(alpha))
+
+    def _require_data(self, empty: float) -> None:
+        """Raise UndecodableChip if no pixel has data; count a chip of which few do.
+
+        Args:
+            empty: the share of pixels that have none.
+        """
+        if empty == 1:
+            raise UndecodableChip(NO_DATA)
+        if empty > MUCH:
+            with self._counting:
+                self.mostly_empty += 1
+
+    def _read_tif(self, data: bytes, layout: TiffLayout) -> Picture:
+        """Read a tif file that passed the gate."""
+        number = 3 if layout.is_converted else layout.bands
+        if layout.reader is Reader.GDAL:
+            read = self._bands_to_read(number)
+            pixels, uses, _ = _bands_of_gdal(data, "GTiff", read)
+            if layout.is_converted and not {"red", "green", "blue"}.issuperset(uses):
+                raise UndecodableChip(
+                    f"photometric interpretation {layout.photometric} is not supported in this "
+                    "layout"
+                )
+        else:
+            read = tuple(range(1, number + 1))
+            pixels = _bands_of_libtiff(data, layout)
+        if pixels.shape != (layout.height, layout.width, len(read)):
+            raise UndecodableChip(DAMAGED)
+        self._require_data(share_of_nodata(pixels, layout.nodata))
+        if layout.alpha is not None and layout.alpha + 1 not in (self.bands or ()):
+            channel = read.index(layout.alpha + 1) if layout.alpha + 1 in read else None
+            if channel is not None:
+                self._require_data(share_of_transparent(pixels[..., channel]))
+        bits = layout.bits
+        if self.is_native:
+            pass  # an index of a palette is a number, too, and white is what it is
+        elif layout.photometric == PALETTE:
+            pixels, bits = layout.colormap[pixels[..., 0]], 8
+            number, read = 3, (1, 2, 3)
+        elif layout.photometric == WHITE_IS_ZERO:
+            pixels = pixels.dtype.type(2**bits - 1) - pixels
+        return Picture(
+            pixels,
+            number,
+            {band: channel for channel, band in enumerate(read)},
+            bits,
+            is_signed=layout.kind != UNSIGNED,
+            file_bits=layout.bits,
+            orientation=layout.orientation,
+        )
+
+    def _read_jp2(self, data: bytes, header: Header) -> Picture:
+        """Read a jp2 file with GDAL's JP2OpenJPEG driver."""
+        if header.is_signed and self.bit_depth is None and not self.is_native:
+            raise UndecodableChip(
+                f"the jp2 has signed values of {header.bits} bits: set the port bit_depth, or "
+                "write chips of 8 bits"
+            )
+        read = self._bands_to_read(header.bands)
+        pixels, uses, colors = _bands_of_gdal(data, "JP2OpenJPEG", read)
+        if pixels.shape != (header.height, header.width, len(read)):
+            raise UndecodableChip(DAMAGED)
+        bits = header.bits
+        is_palette = uses == ["palette"] and colors is not None and pixels.dtype == np.uint8
+        if is_palette and not self.is_native:
+            return Picture(colors[pixels[..., 0]], 3, {1: 0, 2: 1, 3: 2})
+        channels = {band: channel for channel, band in enumerate(read)}
+        return Picture(pixels, header.bands, channels, bits, header.is_signed, file_bits=bits)
+
+    def _bands_to_read(self, number: int) -> tuple[int, ...]:
+        """Return those of a file's bands that are needed, in their order."""
+        if number <= 2 and (self.bands is None or max(self.bands) > number):
+            return (1,)
+        return tuple(band for band in range(1, number + 1) if band in (self.bands or BGR))
+
+    # --------------------------------------------------------------------------- bands and depths
+
+    def _develop(self, picture: Picture) -> np.ndarray:
+        """Return the bands wanted of a file's content, (H, W, channels), as `decode` does."""
+        if self.is_native:
+            return self._develop_numbers(picture)
+        if self._loses_8_bits(picture) and picture.pixels.shape[-1] <= 4:
+            # Before bands are taken: what follows has half the bytes to go through.
+            picture = picture._replace(pixels=upper_8_bits(picture.pixels), bits=8)
+        is_grey_of_colors = self.bands is None and picture.number > 2
+        bands = self.bands or (BGR if is_grey_of_colors else (1,))
+        pixels = take(picture.pixels, _channels(picture, bands))
+        pixels = self._to_8_bits(pixels, picture)
+        if is_grey_of_colors:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]
+        return upright(pixels, picture.orientation)
+
+    def _develop_numbers(self, picture: Picture) -> np.ndarray:
+        """Return the bands wanted as numbers of the file: uint8, uint16 or float32.
+
+        Raises UndecodableChip if one of them is NaN.
+        """
+        pixels, is_grey_of_colors = picture.pixels, self.bands is None and picture.number > 2
+        if is_grey_of_colors or pixels.dtype not in (np.uint8, np.uint16):
+            with np.errstate(over="ignore"):  # float64 may go beyond: infinite
+                pixels = pixels.astype(np.float32)
+        bands = self.bands or (BGR if is_grey_of_colors else (1,))
+        pixels = take(pixels, _channels(picture, bands))
+        if pixels.dtype == np.float32 and np.isnan(pixels.min()):
+            raise UndecodableChip(
+                f"{np.isnan(pixels).any(axis=2).mean():.1%} of its pixels are no numbers (NaN): "
+                "fill them, as the training did"
+            )
+        if is_grey_of_colors:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]
+        return upright(pixels, picture.orientation)
+
+    def _to_8_bits(self, pixels: np.ndarray, picture: Picture) -> np.ndarray:
+        """Scale the values of a picture to uint8."""
+        if picture.bits == 8 and not picture.is_signed:
+            return pixels
+        if self._loses_8_bits(picture):
+            return upper_8_bits(pixels)
+        depth = picture.bits if picture.bits < 8 else self.bit_depth or picture.bits
+        if picture.is_signed:
+            pixels = np.maximum(pixels, 0).view(pixels.dtype.str.replace("i", "u"))
+        return scale_to_8_bits(pixels, depth)
+
+    def _loses_8_bits(self, picture: Picture) -> bool:
+        """Return whether of 16 bits the upper 8 are taken."""
+        return picture.bits == 16 and not picture.is_signed and self.bit_depth is None
 
 
 def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
@@ -291,13 +475,6 @@ def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
     return np.moveaxis(pixels, 0, -1) if layout.is_planar else pixels
 
 
-def _bands_to_read(number: int, bands: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return those of a file's bands that are needed, in their order; see decode_chip."""
-    if number <= 2 and (bands is None or max(bands) > number):
-        return (1,)
-    return tuple(band for band in range(1, number + 1) if band in (bands or BGR))
-
-
 def _bands_of_gdal(
     data: bytes, driver: str, bands: tuple[int, ...]
 ) -> tuple[np.ndarray, list[str], np.ndarray | None]:
@@ -308,49 +485,8 @@ def _bands_of_gdal(
         raise UndecodableChip(DAMAGED) from error
 
 
-def _read_jp2(
-    data: bytes, header: Header, bands: tuple[int, ...] | None, bit_depth: int | None
-) -> Picture:
-    """Read a jp2 file with GDAL's JP2OpenJPEG driver."""
-    if header.is_signed and bit_depth is None:
-        raise UndecodableChip(
-            f"the jp2 has signed values of {header.bits} bits: set the port bit_depth, or write "
-            "chips of 8 bits"
-        )
-    read = _bands_to_read(header.bands, bands)
-    pixels, uses, colors = _bands_of_gdal(data, "JP2OpenJPEG", read)
-    if pixels.shape != (header.height, header.width, len(read)):
-        raise UndecodableChip(DAMAGED)
-    bits = header.bits
-    if uses == ["palette"] and colors is not None and pixels.dtype == np.uint8:
-        return Picture(colors[pixels[..., 0]], 3, {1: 0, 2: 1, 3: 2})
-    channels = {band: channel for channel, band in enumerate(read)}
-    return Picture(pixels, header.bands, channels, bits, header.is_signed, file_bits=bits)
-
-
-# ------------------------------------------------------------------------------- bands and depths
-
-
-def _develop(picture: Picture, bands: tuple[int, ...] | None, bit_depth: int | None) -> np.ndarray:
-    """Make the result of decode_chip, uint8 (H, W, N), of a file's content."""
-    if _loses_8_bits(picture, bit_depth) and picture.pixels.shape[-1] <= 4:
-        # Before bands are taken: what follows has half the bytes to go through.
-        picture = picture._replace(pixels=_upper_8_bits(picture.pixels), bits=8)
-    if bands is not None:
-        channels = _channels(picture, bands)
-    else:
-        channels = _channels(picture, BGR if picture.number > 2 else (1,))
-    pixels = _to_8_bits(_take(picture.pixels, channels), picture, bit_depth)
-    if bands is None and picture.number > 2:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]
-    return _upright(pixels, picture.orientation)
-
-
 def _channels(picture: Picture, bands: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the channels of a picture that hold the bands asked for.
-
-    Raises UndecodableChip if it lacks one.
-    """
+    """Return the channels of a picture that hold bands; raises UndecodableChip if it lacks one."""
     number = picture.number
     if max(bands) <= number:
         return tuple([picture.channels[band] for band in bands])
@@ -359,90 +495,3 @@ def _channels(picture: Picture, bands: tuple[int, ...]) -> tuple[int, ...]:
     raise UndecodableChip(
         f"the chip has {number} band(s), but band {max(bands)} is to be read: see the port bands"
     )
-
-
-def _take(pixels: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
-    """Return channels of an image, contiguous, (H, W, N) in their order."""
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if channels == _IN_ORDER[: pixels.shape[2]]:
-        return np.ascontiguousarray(pixels)
-    if not pixels.flags.c_contiguous or pixels.shape[2] > MOST_CHANNELS:
-        return np.ascontiguousarray(pixels[..., channels])
-    if (
-        channels == (2, 1, 0)
-        and pixels.shape[2] in (3, 4)
-        and pixels.dtype in (np.uint8, np.uint16)
-    ):
-        return cv2.cvtColor(pixels, _QUICK_REVERSALS[pixels.shape[2]])
-    out = np.empty((*pixels.shape[:2], len(channels)), pixels.dtype)
-    cv2.mixChannels([pixels], [out], [n for pair in zip(channels, range(99)) for n in pair])
-    return out
-
-
-def _to_8_bits(pixels: np.ndarray, picture: Picture, bit_depth: int | None) -> np.ndarray:
-    """Scale the values of a picture, as decode_chip says, to uint8."""
-    if picture.bits == 8 and not picture.is_signed:
-        return pixels
-    if _loses_8_bits(picture, bit_depth):
-        return _upper_8_bits(pixels)
-    depth = picture.bits if picture.bits < 8 or bit_depth is None else bit_depth
-    if picture.is_signed:
-        pixels = np.maximum(pixels, 0).view(pixels.dtype.str.replace("i", "u"))
-    if pixels.itemsize == 4:
-        top = 2**depth - 1
-        return np.round(np.minimum(pixels, top) * (255 / top)).astype(np.uint8)
-    return cv2.LUT(pixels, _table(pixels.dtype, depth)).reshape(pixels.shape)
-
-
-def _loses_8_bits(picture: Picture, bit_depth: int | None) -> bool:
-    """Return whether of 16 bits the upper 8 are taken."""
-    return picture.bits == 16 and not picture.is_signed and bit_depth is None
-
-
-def _upper_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """Return value // 256 of uint16 (H, W, N), uint8.
-
-    As OpenCV computes it, which lets other threads run meanwhile: it rounds (value - 127.5) / 256,
-    which is never half way.
-    """
-    rows = pixels.reshape(len(pixels), -1)
-    return cv2.convertScaleAbs(rows, alpha=1 / 256, beta=-127.5 / 256).reshape(pixels.shape)
-
-
-@functools.cache
-def _table(kind: np.dtype, depth: int) -> np.ndarray:
-    """Return for each value of an unsigned type the 8-bit value, uint8; see decode_chip."""
-    values, top = np.arange(np.iinfo(kind).max + 1, dtype=np.int64), 2**depth - 1
-    return ((np.minimum(values, top) * 510 + top) // (2 * top)).astype(np.uint8)  # half: up
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn an image (H, W, N) upright by its TIFF tag 274."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def warp(pixels: np.ndarray, out: np.ndarray) -> None:
-    """Warp a chip to the size of `out`, bilinear, all bands, as cv2.resize does.
-
-    Args:
-        pixels: uint8 (H, W, N).
-        out: uint8 (rows, columns, N), contiguous; receives the result.
-    """
-    if pixels.shape == out.shape:
-        out[...] = pixels
-        return
-    size, bands = out.shape[1::-1], out.shape[2]
-    if bands <= MOST_CHANNELS:
-        cv2.resize(pixels, size, dst=out, interpolation=cv2.INTER_LINEAR)
-        return
-    for band in range(bands):
-        out[..., band] = cv2.resize(
-            np.ascontiguousarray(pixels[..., band]), size, interpolation=cv2.INTER_LINEAR
-        )

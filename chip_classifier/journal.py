@@ -16,28 +16,30 @@ A journal may be damaged like any file. Each field of a line is checked; from th
 does not hold, the run goes on as if the journal ended there.
 """
 
+import faulthandler
 import itertools
 import json
 import math
 import os
+import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chip_classifier import VERSION
-from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.answers import NO_CLASS, AnsweredBatch, Answers, Noticed
 from chip_classifier.files import create, odd_kind
-from chip_classifier.noticed import Noticed
 from keras_files.pinned_file import PinnedFile
-
-JOURNAL = "resume.jsonl"
 
 # How often the journal is synced to the disk at most; between two fast batches it would cost more
 # time than it can save.
 SYNC_SECONDS = 1.0
+
+STDERR = 2
+_CRASH = re.compile(rb"Fatal Python error: ([\w ]+)\n")
 
 # A longer line is no batch: at 35 bytes a chip, this is one of two million.
 MAX_LINE_BYTES = 2**26
@@ -48,19 +50,22 @@ class Expected:
     """What the batches of a task's journal are known to be like.
 
     classes: number of classes; batch_size: chips of each batch but the last; chips: number of chips
-    in the archive, None while it is not known; probabilities: how many each chip has.
+    in the archive, None while it is not known; probabilities: whether a chip has one for
+    each class.
     """
 
     classes: int
     batch_size: int
     chips: int | None
-    probabilities: int = 0
+    probabilities: bool = False
 
 
 class Journal:
     """The file that a run leaves behind if it dies, so that the next one goes on from there.
 
     note: one sentence for out.log on what was found, or "" where there was no journal.
+    crash: what the earlier run died of without a word, such as "Segmentation fault", or "". Python
+        writes that behind the last batch (faulthandler).
     """
 
     def __init__(
@@ -77,7 +82,7 @@ class Journal:
             OSError: the journal cannot be read or written.
         """
         self.path = path
-        self.note = ""
+        self.note = self.crash = ""
         self._is_empty = True
         self._syncing = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._sync_waits = False
@@ -92,6 +97,7 @@ class Journal:
         else:
             self._file = create(path).detach()
             self._append(header)
+        faulthandler.enable(self._file)
 
     def _is_there(self) -> bool:
         """Whether a file, and not a link or a FIFO, lies in the journal's place."""
@@ -108,40 +114,35 @@ class Journal:
             while line := file.readline(MAX_LINE_BYTES):
                 batch = _parse_batch(line, len(answers), expected)
                 if batch is None:
+                    if found := _CRASH.match(line):
+                        self.crash = found[1].decode()
                     break
-                answers.add(*batch)
+                answers.add(batch)
                 self._is_empty = False
                 sound += len(line)
-        if len(answers):
+        if len(answers) or self.crash:
             self.note = f"Resuming an earlier run of the same task after {len(answers):,} chips."
+        if self.crash:
+            self.note += (
+                f" A library crashed in it ({self.crash}): the chips that it may have been about "
+                "are decoded in processes of their own."
+            )
         return sound
 
-    def add(
-        self,
-        first: int,
-        classes: Sequence[int],
-        certainties: Sequence[float],
-        problems: Mapping[int, str],
-        links: Collection[int],
-        probabilities: Sequence[float] = (),
-        noticed: Collection[str] = (),
-    ) -> None:
-        """Write one batch; arguments as in the lines of the journal.
-
-        Raises OSError if the disk does not take it, or not the ones before.
-        """
-        batch = {
-            "first": first,
-            "classes": list(classes),
-            "certainties": list(certainties),
-            "problems": dict(problems),
-            "links": list(links),
-            "noticed": sorted(noticed),
+    def add(self, batch: AnsweredBatch) -> None:
+        """Write one batch. Raises OSError if the disk does not take it, or not the ones before."""
+        line = {
+            "first": batch.first,
+            "classes": list(batch.classes),
+            "certainties": list(batch.certainties),
+            "problems": dict(batch.problems),
+            "links": list(batch.links),
+            "noticed": sorted(batch.noticed),
         }
-        if len(probabilities):
-            batch["probabilities"] = list(probabilities)
+        if len(batch.probabilities):
+            line["probabilities"] = list(batch.probabilities)
         self._is_empty = False
-        self._append(json.dumps(batch, separators=(",", ":")).encode() + b"\n")
+        self._append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
     def _append(self, line: bytes) -> None:
         if self._sync_error:
@@ -165,18 +166,14 @@ class Journal:
 
     def close(self) -> None:
         """Close the journal and leave it for the next run, unless it holds no batch yet."""
+        faulthandler.enable(STDERR)  # out.log
         self._file.close()
         if self._is_empty:
             self.path.unlink(missing_ok=True)
 
 
-def _parse_batch(
-    line: bytes, first: int, expected: Expected
-) -> tuple[list[int], list[float], dict[int, str], list[float], list[str]] | None:
-    """Parse a line of the journal, for Answers.add.
-
-    None if it is not the batch that begins with chip `first`.
-    """
+def _parse_batch(line: bytes, first: int, expected: Expected) -> AnsweredBatch | None:
+    """Parse a line of the journal; None if it is not the batch that begins with chip `first`."""
     try:
         batch = json.loads(line, object_pairs_hook=_without_repetition)
         classes, certainties = batch["classes"], batch["certainties"]
@@ -193,7 +190,7 @@ def _parse_batch(
             and noticed == sorted({*noticed} & {*Noticed})
             and all(type(n) is int and NO_CLASS <= n < expected.classes for n in classes)
             and len(certainties) == size
-            and len(probabilities) == size * expected.probabilities
+            and len(probabilities) == size * expected.classes * expected.probabilities
             and all(
                 type(value) in (int, float) and math.isfinite(value)
                 for value in itertools.chain(certainties, probabilities)
@@ -204,7 +201,11 @@ def _parse_batch(
         )
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
-    return (classes, certainties, problems, probabilities, noticed) if holds else None
+    if not holds:
+        return None
+    return AnsweredBatch(
+        first, classes, certainties, problems, batch["links"], probabilities, noticed
+    )
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

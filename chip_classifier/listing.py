@@ -1,6 +1,6 @@
-"""The chips of an archive in their order, listed ahead of their use.
+"""The chips of a source in their order, listed ahead of their use.
 
-A large plain tar is listed in a process of its own, beside the import of TensorFlow.
+A large source that is no stream is listed in a process of its own, beside the import of TensorFlow.
 """
 
 import _thread
@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
-from chip_classifier.archive import Archive, Chip
 from chip_classifier.errors import BrokenArchive, TaskError
+from chip_classifier.sources.source import Chip, Source
 
 # For how long chips are listed before TensorFlow is loaded: long enough for thousands, so that a
 # small archive that is damaged fails at once, short enough that a large one costs nothing.
@@ -41,7 +41,7 @@ class PackedChips(NamedTuple):
     data: bytes
 
 
-def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Connection) -> None:
+def _send_chips(source: Source, listed: int, receiver: Connection, sender: Connection) -> None:
     """Read the chips behind the first `listed` and send them: what a process of its own does.
 
     It sends parts: (PackedChips, progress so far, None or, with the last part, how the reading
@@ -64,15 +64,15 @@ def _send_chips(archive: Archive, listed: int, receiver: Connection, sender: Con
     sent = time.monotonic()
     with contextlib.suppress(BrokenPipeError):  # the other process has just ended
         try:
-            for chip in itertools.islice(archive.chips(), listed, None):
+            for chip in itertools.islice(source.chips(), listed, None):
                 part.append(chip)
                 if time.monotonic() > sent + LISTED_SECONDS:
-                    sender.send((_pack(part), archive.progress, None))
+                    sender.send((_pack(part), source.progress, None))
                     part, sent = [], time.monotonic()
         except BrokenArchive as damage:
             error = damage
-        end = (error, archive.passed_over, archive.first_passed_over, archive.left_behind)
-        sender.send((_pack(part), archive.progress, end))
+        end = (error, source.passed_over, source.first_passed_over, source.left_behind)
+        sender.send((_pack(part), source.progress, end))
 
 
 def _pack(chips: list[Chip]) -> PackedChips:
@@ -80,29 +80,29 @@ def _pack(chips: list[Chip]) -> PackedChips:
 
 
 def _receive_chips(
-    archive: Archive, listed: int, receiver: Connection, process: BaseProcess
+    source: Source, listed: int, receiver: Connection, process: BaseProcess
 ) -> Iterator[Chip | PackedChips]:
     """Yield the chips behind the first `listed` as a process sends them; see _send_chips.
 
-    Should that be killed, this one reads on. Raises BrokenArchive as Archive.chips does.
+    Should that be killed, this one reads on. Raises BrokenArchive as Source.chips does.
     """
     end = None
     with receiver, contextlib.suppress(EOFError, OSError):
         while end is None:
-            part, archive.progress, end = receiver.recv()
+            part, source.progress, end = receiver.recv()
             yield part
             listed += part.number
     process.join()
     if end is None:
-        yield from itertools.islice(archive.chips(), listed, None)
+        yield from itertools.islice(source.chips(), listed, None)
         return
-    error, archive.passed_over, archive.first_passed_over, archive.left_behind = end
+    error, source.passed_over, source.first_passed_over, source.left_behind = end
     if error:
         raise error
 
 
 class Listing:
-    """The chips of an archive in their order, listed ahead of their use.
+    """The chips of a source in their order, listed ahead of their use.
 
     A plain tar is listed header by header, which is quick beside decoding, so that the number of
     chips is known and a damaged archive found before much work was put into it. A compressed one,
@@ -113,12 +113,12 @@ class Listing:
     error: what ended the listing before the end of the archive, or None.
     """
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, source: Source) -> None:
         self.number = 0
         self.is_complete = False
         self.error: Exception | None = None
-        self.archive = archive
-        self._chips: Iterator[Chip | PackedChips] = archive.chips()
+        self.source = source
+        self._chips: Iterator[Chip | PackedChips] = source.chips()
         self._listed: queue.SimpleQueue[Chip | PackedChips | None] = queue.SimpleQueue()
         self._lister: threading.Thread | None = None
 
@@ -134,7 +134,7 @@ class Listing:
             for chip in self._chips:  # or many at once
                 self.number += chip.number if isinstance(chip, PackedChips) else 1
                 self._listed.put(chip)
-                if self.archive.is_compressed or self.number >= chips or time.monotonic() > end:
+                if self.source.is_compressed or self.number >= chips or time.monotonic() > end:
                     return
             self.is_complete = True
         except Exception as error:  # noqa: BLE001, whoever uses the chips gets it
@@ -146,7 +146,7 @@ class Listing:
 
         For a batch memory would be taken whether it has so many chips or not.
         """
-        if self.archive.is_compressed:
+        if self.source.is_compressed:
             return most
         self.go_on(chips=most)
         return min(most, self.number)
@@ -159,13 +159,13 @@ class Listing:
         safe before TensorFlow is there, with its memory and its threads. It ends with this one;
         the signals that stop the task are not for it. A compressed archive is left as it is.
         """
-        if self.archive.is_compressed or self.is_complete or self.error:
+        if self.source.is_compressed or self.is_complete or self.error:
             return
         if sys.platform == "linux":
             with contextlib.suppress(OSError):  # no process is to be had: the thread lists
                 receiver, sender = multiprocessing.Pipe(duplex=False)
                 process = multiprocessing.get_context("fork").Process(
-                    target=_send_chips, args=(self.archive, self.number, receiver, sender)
+                    target=_send_chips, args=(self.source, self.number, receiver, sender)
                 )
                 mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
                 try:
@@ -173,7 +173,7 @@ class Listing:
                 finally:
                     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                     sender.close()
-                self._chips = _receive_chips(self.archive, self.number, receiver, process)
+                self._chips = _receive_chips(self.source, self.number, receiver, process)
         self._start_lister()
 
     def _start_lister(self) -> None:
@@ -185,10 +185,10 @@ class Listing:
 
         Raises BrokenArchive after the last sound chip if the archive is damaged.
         """
-        if not self.archive.is_compressed and self._lister is None:
+        if not self.source.is_compressed and self._lister is None:
             self._start_lister()
         while True:
-            if self.archive.is_compressed and self._listed.empty():
+            if self.source.is_compressed and self._listed.empty():
                 self.go_on()
             chips = self._listed.get()
             if chips is None:
@@ -201,20 +201,20 @@ class Listing:
             raise self.error
 
 
-def list_chips(archive: Archive) -> Listing:
+def list_chips(source: Source) -> Listing:
     """Begin to list the chips of an archive; a small one is listed to its end.
 
     Raises TaskError, BrokenArchive: there is no chip, or the archive is damaged, if that is found
     at once.
     """
-    listing = Listing(archive)
+    listing = Listing(source)
     listing.go_on(LISTING_SECONDS)
     if listing.error:
         raise listing.error
     if not listing.number:
-        others = ", ".join(f"{n} {what}" for what, n in archive.passed_over.items() if n)
+        others = ", ".join(f"{n} {what}" for what, n in source.passed_over.items() if n)
         raise TaskError(
-            f"{archive.path.name} holds no jpeg, png, tif, webp, bmp or jp2 chips "
+            f"{source.path.name} holds no jpeg, png, tif, webp, bmp or jp2 chips "
             f"({others or 'it is empty'}): "
             "put them there, or make the archive with 'tar -cvf chips.tar chips'."
         )

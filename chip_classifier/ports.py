@@ -1,30 +1,31 @@
-"""The task's ports: ports.json and the input directories -> settings that are checked."""
+"""The task's string ports, parsed one by one; what they mean for a model is settled in settings."""
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from chip_classifier import MAX_CHIP_PIXELS
+from chip_classifier.class_names import parse_classes
 from chip_classifier.errors import TaskError
-from chip_classifier.files import odd_kind
+from chip_classifier.layout import PORTS
 from chip_classifier.ports_json import PortError, read_texts
-from keras_files.inspect_hdf5 import is_model_file
-from keras_files.open_model import OpenedModel
-
-MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
 
 # Ports that are absent mean these values (the task's documentation).
-DEFAULT_SIZE = 224
 DEFAULT_BATCH = 100
 
 # The modes of keras.applications.imagenet_utils.preprocess_input, and two for which Keras has no
 # word; see `preprocessing`.
 MODES = ("caffe", "tf", "torch", "zero_to_one", "none")
+# The functions by which trainings load chips; see `loading`.
+LOADINGS = ("cv2", "image_dataset_from_directory", "flow_from_directory", "teachable_machine")
+# What the model gets: values from 0 to 255, or the numbers of the files.
+EIGHT_BITS, NATIVE = VALUES = ("8bit", "native")
 # libtiff and libpng have no wider whole numbers than 32 bits.
 MAX_BIT_DEPTH = 32
 
@@ -43,6 +44,9 @@ class Ports:
     bands: the bands of a chip file that the model takes, counted from 1; None for the first ones.
     bit_depth: how many bits of the chips' values count, or None where the file's own do.
     probabilities: whether the results have the value of each class.
+    loading: one of LOADINGS, by which the chips are decoded and resized.
+    values: one of VALUES, what the model gets of the chips' values.
+    origins: of each port that is set, where that was done.
     warnings: on names in ports.json that are no string port of this task.
     """
 
@@ -55,51 +59,74 @@ class Ports:
     bands: tuple[int, ...] | None = None
     bit_depth: int | None = None
     probabilities: bool = False
+    loading: str = LOADINGS[0]
+    values: str = EIGHT_BITS
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = ()
 
 
-def read_ports(path: Path) -> Ports:
-    """Read ports.json, a flat JSON object of strings; all defaults if there is none.
+class PortTexts(NamedTuple):
+    """String ports as they are given in one place.
 
-    Raises TaskError if the file is no such object or a port has a value that it cannot take.
+    origin: that place, for messages.
+    texts: port -> text; a blank one means the same as none.
+    warnings: on what else stands there.
+    """
+
+    origin: str
+    texts: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+def gather_ports(flags: Mapping[str, str], file: Path | None, beside: Path) -> Ports:
+    """Read the string ports of a run, of which those of the run go before the model's own.
+
+    Args:
+        flags: port -> text, of the command line.
+        file: ports.json of the run, if there may be one.
+        beside: that of the model, if there is one.
+    Raises:
+        TaskError: a file is no object of ports, or a port has a value that it cannot take.
+    """
+    places = [PortTexts("the command line", flags)]
+    if file:
+        places.append(read_ports(file, file.name))
+    if not (file and file.exists() and beside.exists() and file.samefile(beside)):
+        places.append(read_ports(beside, f"{PORTS} beside the model"))
+    return parse_ports(*places)
+
+
+def read_ports(path: Path, origin: str = PORTS) -> PortTexts:
+    """Read a file of ports, a flat JSON object of strings; nothing is set if there is none.
+
+    Raises TaskError if the file is no such object.
     """
     try:
         texts, warnings = read_texts(path)
     except PortError as error:
-        raise TaskError(str(error)) from error
-    return parse_ports(texts, warnings)
+        raise TaskError(str(error).replace(PORTS, origin)) from error
+    return PortTexts(origin, texts, tuple(text.replace(PORTS, origin) for text in warnings))
 
 
-def parse_ports(texts: Mapping[str, str], warnings: tuple[str, ...] = ()) -> Ports:
-    """Check the string ports.
+def parse_ports(*places: PortTexts) -> Ports:
+    """Check the string ports of several places, of which the earlier ones go before.
 
-    Args:
-        texts: the text of each one that is set; a blank one means the same as none.
-        warnings: on what else was read.
-    Raises:
-        TaskError: a port has a value that it cannot take.
+    Raises TaskError if a port has a value that it cannot take.
     """
-    set_ports = {name: text.strip() for name, text in texts.items() if text.strip()}
-    parsed = {name: PARSERS[name](text) for name, text in set_ports.items()}
-    return Ports(**parsed, warnings=warnings)
-
-
-def parse_classes(text: str) -> tuple[str, ...]:
-    """Parse the port classes: "No Buildings, Buildings" -> two names without blanks around them.
-
-    Raises TaskError if a name is empty, or given twice.
-    """
-    names = tuple(name.strip() for name in text.split(","))
-    if "" in names:
-        raise TaskError(
-            f"The port classes has an empty name: '{text}'; separate the names by single commas."
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise TaskError(
-            f"The port classes has the name '{twice}' twice: give each output a name of its own."
-        )
-    return names
+    origins: dict[str, str] = {}
+    parsed: dict[str, object] = {}
+    for place in places:
+        for port, text in place.texts.items():
+            if not text.strip() or port in parsed:
+                continue
+            try:
+                parsed[port] = PARSERS[port](text.strip())
+            except TaskError as error:
+                where = f" (It is set in {place.origin}.)" if place is places[-1] else ""
+                raise TaskError(f"{error}{where}") from error
+            origins[port] = place.origin
+    warnings = tuple(warning for place in places for warning in place.warnings)
+    return Ports(**parsed, origins=origins, warnings=warnings)
 
 
 def parse_size(text: str) -> int:
@@ -124,12 +151,10 @@ def parse_whole_number(port: str, text: str) -> int:
     return int(text.partition(".")[0])
 
 
-def parse_mode(text: str) -> str:
-    """Parse the port preprocessing. Raises TaskError if it is none of MODES."""
-    if text.lower() not in MODES:
-        raise TaskError(
-            f"The port preprocessing must be one of {', '.join(MODES)}, not '{text[:100]}'."
-        )
+def parse_choice(port: str, choices: Sequence[str], text: str) -> str:
+    """Parse a port of few values, in any case. Raises TaskError if it is none of them."""
+    if text.lower() not in choices:
+        raise TaskError(f"The port {port} must be one of {', '.join(choices)}, not '{text[:100]}'.")
     return text.lower()
 
 
@@ -202,111 +227,12 @@ PARSERS = {
     "classes": parse_classes,
     "size": parse_size,
     "deploy_batch": parse_batch,
-    "preprocessing": parse_mode,
+    "preprocessing": partial(parse_choice, "preprocessing", MODES),
     "normalization_vector": parse_vector,
     "normalization_value": parse_value,
     "bands": parse_bands,
     "bit_depth": parse_bit_depth,
     "probabilities": parse_probabilities,
+    "loading": partial(parse_choice, "loading", LOADINGS),
+    "values": partial(parse_choice, "values", VALUES),
 }
-
-
-def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
-    """Find the one file of a kind in an input directory.
-
-    Args:
-        directory: input/chips or input/model.
-        what: the kind of file, for the message.
-        suffixes: the endings that the file may have, lower case.
-    Raises:
-        TaskError: there is none, or more than one; the message names what was found.
-    """
-    entries = _list_entries(directory, what)
-    files = [entry.name for entry in entries if entry.is_file()]
-    found = [name for name in files if name.lower().endswith(tuple(suffixes))]
-    if len(found) == 1:
-        return directory / found[0]
-    for entry in entries:
-        if not found and entry.name.lower().endswith(tuple(suffixes)):
-            raise TaskError(f"{entry} is {_odd_input(entry)}: put the {what} itself there.")
-    listed = ", ".join((found or files)[:10]) + (", ..." if len(found or files) > 10 else "")
-    raise TaskError(
-        f"{directory} must hold exactly one {what} ({', '.join(suffixes)}), "
-        + (f"but holds {len(found)}: {listed}." if found else f"but holds {listed or 'no file'}.")
-    )
-
-
-def _odd_input(path: Path) -> str:
-    """Say what an entry of an input directory is that is no file."""
-    if path.is_symlink():
-        return f"a link to {os.readlink(path)}, where no file is"
-    return f"{odd_kind(path)}, no file"
-
-
-def find_model(directory: Path) -> tuple[Path, list[Path]]:
-    """Find the one model file in input/model, and the .json files beside it.
-
-    A file with the name of a model (see MODEL_SUFFIXES), else one that begins as these do. Raises
-    TaskError: there is none, or more than one; the message names what was found.
-    """
-    what = "Keras model file"
-    files = [entry.name for entry in _list_entries(directory, what) if entry.is_file()]
-    beside = [directory / name for name in files if name.lower().endswith(".json")]
-    if any(name.lower().endswith(MODEL_SUFFIXES) for name in files):
-        return find_input(directory, what, MODEL_SUFFIXES), beside
-    found = [directory / name for name in files if is_model_file(directory / name)]
-    if len(found) == 1:
-        return found[0], beside
-    if beside and not found:
-        raise TaskError(
-            f"{directory} holds no weights beside {beside[0].name}: put the file there that "
-            "model.save_weights() wrote, or the whole model that model.save() wrote."
-        )
-    return find_input(directory, what, MODEL_SUFFIXES), beside
-
-
-def _list_entries(directory: Path, what: str) -> list[Path]:
-    """Return all that is in an input directory and not hidden, in order."""
-    try:
-        return sorted(entry for entry in directory.iterdir() if entry.name[0] != ".")
-    except OSError as error:
-        raise TaskError(
-            f"The input directory {directory} cannot be read ({error.strerror}): put the {what} "
-            "there."
-        ) from error
-
-
-def chip_size(ports: Ports, model: OpenedModel, model_name: str) -> tuple[int, int]:
-    """Decide on the rows and columns that chips are warped to.
-
-    The port's size, else the model's own, else 224. Raises TaskError if the model is of another
-    size than the port.
-    """
-    rows, columns = model.input_size
-    if ports.size is not None:
-        if (rows or ports.size, columns or ports.size) != (ports.size, ports.size):
-            raise TaskError(
-                f"The port size is {ports.size}, but {model_name} takes chips of "
-                f"{rows or 'any'} x {columns or 'any'} (rows x columns): set size to that, or "
-                "leave it out."
-            )
-        return ports.size, ports.size
-    return rows or DEFAULT_SIZE, columns or DEFAULT_SIZE
-
-
-def class_names(ports: Ports, outputs: int) -> tuple[str, ...]:
-    """Name the classes of a model with that many outputs; one (sigmoid) output means two classes.
-
-    Raises TaskError if the port classes has another number of names.
-    """
-    classes = max(outputs, 2)
-    if ports.classes is None:
-        return tuple(str(number) for number in range(classes))
-    if len(ports.classes) != classes:
-        hint = ", separated by commas" if ";" in "".join(ports.classes) else ""
-        raise TaskError(
-            f"The port classes has {len(ports.classes)} name(s), but the model has {outputs} "
-            f"output(s), for {classes} classes: give {classes} names in the order of "
-            f"training{hint}."
-        )
-    return ports.classes

@@ -22,6 +22,8 @@ STRING_PORTS = (
     "bands",
     "bit_depth",
     "probabilities",
+    "loading",
+    "values",
 )
 
 MAX_BYTES = 2**24  # 100,000 class names of 100 letters, and more
@@ -150,6 +152,8 @@ def _warn_unknown(name: str) -> str:
 def _as_text(port: str, value: object) -> str:
     """Return the text of a port's value, "" for none; a list becomes its items and commas.
 
+    A list or dict of class names stays what it is: names may have commas, and indices.
+
     Raises PortError for a value that cannot be meant for any port.
     """
     if value is None:
@@ -161,6 +165,10 @@ def _as_text(port: str, value: object) -> str:
         raise PortError(f"The port {port} cannot be {str(value).lower()}: leave it out{none}.")
     if isinstance(value, int | float):
         return repr(value)
+    if port == "classes" and isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False) if value else ""
+    if port == "classes" and isinstance(value, str):
+        return "" if value.strip() in ("[]", "()", "{}") else value.strip()
     if isinstance(value, str):
         text = value.strip()
         is_list = text[:1] + text[-1:] in ("[]", "()") and not re.search(r"[][()]", text[1:-1])

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from chip_classifier.errors import TaskError
-from chip_classifier.log import log, warn
-from chip_classifier.preprocessing import Preprocessing
+from chip_classifier.log import Warnings, log
+from chip_classifier.settings import Settings
 from keras_files.model_file import ModelError, naming
 from keras_files.open_model import OpenedModel
 
@@ -27,6 +27,11 @@ CPU_PARTS_AT_A_TIME = 2
 
 # On a GPU one batch is copied to it, or its answers from it, while another one is computed.
 GPU_BATCHES_AT_A_TIME = 2
+
+# Chips that are computed at a time without a graph made for them: they take more memory so.
+FEW_CHIPS = 8
+
+_OWED = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, None: tf.identity}
 
 # What is said of too little memory on a GPU where TensorFlow raises another error than
 # ResourceExhaustedError: by the copy of a batch to the GPU, by cuDNN's trials of its algorithms, by
@@ -43,56 +48,58 @@ OUT_OF_MEMORY_SIGNS = (
 class Replica:
     """The model, with the preprocessing in front of it, on one device.
 
+    device: its name, as TensorFlow gives it.
+    function: what it computes, of tensors: (N, rows, columns, bands), of the type that Settings
+        has for pixels, -> float32 (N, outputs).
     outputs: number of the model's outputs.
     batches_at_a_time: from how many threads it is to be called at a time, to be fastest.
+    parts_at_a_time: how many parts of batches it computes at a time.
+    largest: chips that it computes at a time at most.
+    fill_to: on a GPU, the chips of a whole batch; else 0.
     """
 
     def __init__(
         self,
         opened: OpenedModel,
-        preprocessing: Preprocessing,
-        size: tuple[int, int],
+        settings: Settings,
         batch_size: int,
         device: tf.config.LogicalDevice,
+        warnings: Warnings,
     ) -> None:
         """Load the model onto a device.
 
         Args:
-            opened, preprocessing, size, batch_size: as for Classifier.
+            opened, settings, batch_size, warnings: as for Classifier.
             device: one of `tf.config.list_logical_devices`.
         Raises:
             ModelError, TaskError: as Classifier does.
         """
-        self._device = device.name
+        self.device, self._warnings = device.name, warnings
         self._name = f"{device.device_type}:{device.name.rpartition(':')[2]}"
-        self._path = opened.file.path
-        with tf.device(self._device):
-            self._model = opened.build()
-            self._function = trace(self._model, opened, preprocessing, size)
-        self.outputs = int(self._function.outputs[0].shape[1])
-        self._map = map  # one part after the other
+        self._path, self._type = opened.file.path, settings.pixel_type
+        with tf.device(self.device):
+            self._model, self._finish = opened.build(), _OWED[opened.head.owed]
+            self.function = trace(self._model, opened, settings)
+        self.outputs = int(self.function.outputs[0].shape[1])
         if device.device_type == "GPU":
-            self.batches_at_a_time = GPU_BATCHES_AT_A_TIME
+            self.batches_at_a_time, self.parts_at_a_time = GPU_BATCHES_AT_A_TIME, 1
             # What is computed takes much more memory than what is copied: for one batch at a time.
             self._turn = threading.Lock()
-            self._largest = sys.maxsize
-            self._fill_to = batch_size
+            self.largest, self.fill_to = sys.maxsize, batch_size
             return
-        self.batches_at_a_time = 1
+        largest = CPU_PART_PIXELS // math.prod(settings.size)
+        self.batches_at_a_time = self.parts_at_a_time = CPU_PARTS_AT_A_TIME if largest else 1
         self._turn = contextlib.nullcontext()
-        self._fill_to = 0
-        largest = CPU_PART_PIXELS // (size[0] * size[1])
-        self._largest = max(1, largest)
-        if largest:
-            self._map = ThreadPoolExecutor(CPU_PARTS_AT_A_TIME, "classify").map
-            self.batches_at_a_time = CPU_PARTS_AT_A_TIME
+        self.largest, self.fill_to = max(1, largest), 0
+        self._parts = ThreadPoolExecutor(CPU_PARTS_AT_A_TIME, "classify")
 
     def __call__(self, chips: np.ndarray) -> np.ndarray:
         """Classify chips; arguments, value and errors as in Classifier."""
+        in_turns_or_at_once = map if self.parts_at_a_time == 1 else self._parts.map
         while True:
-            parts = np.array_split(chips, math.ceil(len(chips) / self._largest))
+            parts = np.array_split(chips, math.ceil(len(chips) / self.largest))
             try:
-                return np.concatenate(list(self._map(self._compute, parts)))
+                return np.concatenate(list(in_turns_or_at_once(self._compute, parts)))
             except tf.errors.OpError as error:
                 if not is_out_of_memory(error):
                     if isinstance(error, tf.errors.InternalError):  # the device's, not the model's
@@ -107,19 +114,25 @@ class Replica:
                         f"The device {self._name} has too little memory for a single chip: free "
                         "some, or use one with more."
                     ) from error
-                warn(
+                self._warnings.add(
                     "A batch does not fit the device's memory: it is halved until it does; a "
                     "smaller deploy_batch saves the attempts."
                 )
-                self._largest = min(self._largest, math.ceil(tried / 2))
+                self.largest = min(self.largest, math.ceil(tried / 2))
 
     def _compute(self, part: np.ndarray) -> np.ndarray:
         """Classify as many chips as the device takes at a time, as in __call__."""
-        with tf.device(self._device):
+        with tf.device(self.device):
             chips = tf.constant(self._fill_up(part))
             with self._turn:
-                outputs = self._function(chips)
+                outputs = self.function(tf.cast(chips, self._type))
         return outputs.numpy()[: len(part)]
+
+    def compute(self, x: np.ndarray) -> np.ndarray:
+        """Compute chips that are preprocessed already, as in Classifier, a few at a time."""
+        parts = [x[first : first + FEW_CHIPS] for first in range(0, len(x), FEW_CHIPS)]
+        with tf.device(self.device), self._turn:
+            return np.concatenate([self._finish(self._model(part)).numpy() for part in parts])
 
     def _fill_up(self, part: np.ndarray) -> np.ndarray:
         """On a GPU, put black chips behind others, so that there are few different numbers of them.
@@ -127,30 +140,29 @@ class Replica:
         For each number of chips the GPU's library tries its algorithms anew (cuDNN's autotuning).
         Their number is made the next power of 2, but never more than a whole batch.
         """
-        number = min(1 << (len(part) - 1).bit_length(), self._fill_to, self._largest)
+        number = min(1 << (len(part) - 1).bit_length(), self.fill_to, self.largest)
         if number <= len(part):
             return part
-        return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), np.uint8)])
+        return np.concatenate([part, np.zeros((number - len(part), *part.shape[1:]), part.dtype)])
 
 
 def trace(
     model: Callable[..., tf.Tensor],
     opened: OpenedModel,
-    preprocessing: Preprocessing,
-    size: tuple[int, int],
+    settings: Settings,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Put the preprocessing in front of a model.
 
     Args:
         model: the opened one, built.
-        opened, preprocessing, size: as for Classifier.
+        opened, settings: as for Classifier.
     Returns:
-        A concrete function: uint8 (N, rows, columns, bands) -> float32 (N, outputs).
+        A concrete function: (N, rows, columns, bands), of the type that Settings has for pixels,
+        -> float32 (N, outputs).
     Raises:
         ModelError, TaskError: as Classifier does.
     """
-    owed = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, None: tf.identity}
-    finish = owed[opened.head.owed]
+    preprocessing, size, finish = settings.preprocessing, settings.size, _OWED[opened.head.owed]
     # TensorFlow subtracts an array of a whole chip faster than one of three values.
     chip_shape = (*size, opened.bands)
     vector, value = (
@@ -168,7 +180,7 @@ def trace(
             pixels /= value
         return finish(tf.cast(model(pixels, training=False), tf.float32))
 
-    signature = tf.TensorSpec((None, *chip_shape), tf.uint8)
+    signature = tf.TensorSpec((None, *chip_shape), settings.pixel_type)
     try:
         function = tf.function(classify, autograph=False).get_concrete_function(signature)
     except ModelError:

@@ -2,239 +2,135 @@
 
 import contextlib
 import platform
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-
 from chip_classifier import VERSION
-from chip_classifier.answers import NO_CLASS, Answers
-from chip_classifier.archive import Archive
-from chip_classifier.final_chips import FinalChips
-from chip_classifier.journal import Journal
-from chip_classifier.log import harmless, log, warn
-from chip_classifier.noticed import warn_about
-from chip_classifier.pipeline import Pipeline
-from chip_classifier.ports import Ports
+from chip_classifier.classifier import Classifier
+from chip_classifier.inputs import Inputs
+from chip_classifier.log import Warnings, clock_time, log, say
 from chip_classifier.preprocessing import Preprocessing
-from chip_classifier.progress import duration, say
-from chip_classifier.review.chip_map import draw_map
+from chip_classifier.record import Record
 from chip_classifier.review.page import (
-    MOST_UNCLASSIFIED,
-    Confused,
-    Findings,
-    KnownChip,
-    MistakenChip,
-    Preview,
     RunFacts,
 )
-from chip_classifier.review.review import Review
-from chip_classifier.review.sample import SampledChip, thumbnail
-from chip_classifier.review.scores import Mistakes, mistakes
+from chip_classifier.settings import Settings
+from chip_classifier.sources.source import Source
 from keras_files.open_model import OpenedModel
-
-DECODED_PER_CONFUSION = 4  # chips of the commonest confusions that the page shows at least
 
 # Those whose versions are in the log.
 PACKAGES = (
     *("tensorflow", "keras", "h5py", "numpy"),
-    *("opencv-python-headless", "imagecodecs", "rasterio"),
+    *("opencv-python-headless", "imagecodecs", "rasterio", "pillow"),
 )
 
 
-def settings_in_force(
-    ports: Ports, size: tuple[int, int], preprocessing: Preprocessing
-) -> dict[str, str]:
-    """Write the ports in force as text, for the log, for the page and for the journal."""
-    value = set(preprocessing.value)
-    numbers = preprocessing.value if len(value) > 1 else tuple(value)
-    grey = preprocessing.bands is None
-    return {
-        "classes": ", ".join(ports.classes) if ports.classes else "numbers",
-        "size": f"{size[0]} x {size[1]}",
-        "deploy_batch": str(ports.deploy_batch),
-        "preprocessing": ports.preprocessing,
-        "normalization_vector": _of_rgb(preprocessing.vector, preprocessing),
-        "normalization_value": _of_rgb(numbers, preprocessing) or "None",
-        "bands": "grey value" if grey else ",".join(map(str, preprocessing.named_bands)),
-        "bit_depth": str(ports.bit_depth or "that of the file"),
-        "probabilities": str(ports.probabilities),
-    }
-
-
-def _of_rgb(numbers: Sequence[float], preprocessing: Preprocessing) -> str:
-    """Write numbers of the model's bands in the order in which the ports give them: R,G,B."""
-    is_bgr = len(preprocessing.vector) == 3 and not preprocessing.flips
-    return ",".join(map(str, numbers[::-1] if is_bgr else numbers))
-
-
-def log_settings(
-    settings: Mapping[str, str], archive: Archive, model_path: Path, opened: OpenedModel
-) -> None:
+def log_settings(settings: Settings, inputs: Inputs, model: OpenedModel) -> None:
     """Log what the run is made of: versions, inputs, ports in force."""
     log.info("deploy-chip-classifier %s, Python %s", VERSION, platform.python_version())
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             log.info("%s %s", package, version(package))
-    log.info("Chips: %s, %d bytes", archive.path.name, archive.size)
-    log.info("Model: %s, %s", model_path.name, opened.description)
-    for port, value in settings.items():
+    log.info("Chips: %s, %d bytes", inputs.chips.path.name, inputs.chips.size)
+    log.info("Model: %s, %s", inputs.model.name, model.description)
+    for port, value in settings.in_force.items():
         log.info("Port %s: %s", port, value)
-    if opened.head.owed:
+    for place in dict.fromkeys(settings.ports.origins.values()):
+        ports = (port for port, origin in settings.ports.origins.items() if origin == place)
+        log.info("Set by %s: %s", place, ", ".join(ports))
+    if model.head.owed:
         log.info(
             "The model was trained with a loss that computes a %s from its outputs (from_logits): "
             "the task computes it too.",
-            opened.head.owed,
+            model.head.owed,
         )
 
 
-def log_fed(preprocessing: Preprocessing, fed: Sequence[tuple[float, float, float]]) -> list[str]:
+def log_classifier(classifier: Classifier) -> None:
+    """Log and print on which devices the model was loaded."""
+    log.info("Device: %s", classifier.device)
+    say(f"Computing on {classifier.device}.")
+    log.info("Time to load the model: %.2f s", classifier.seconds)
+
+
+def facts_of(
+    inputs: Inputs,
+    model: OpenedModel,
+    classifier: Classifier,
+    record: Record,
+    started: datetime,
+) -> RunFacts:
+    """Say what a run that began then was, for the page, and log what the model was fed."""
+    settings = classifier.settings
+    return RunFacts(
+        archive=inputs.chips.path.name,
+        model=inputs.model.name,
+        model_description=model.description,
+        classes=classifier.class_names,
+        ports=settings.in_force,
+        device=classifier.device,
+        seconds=record.seconds,
+        chips_per_second=record.rate,
+        started=started.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        version=VERSION,
+        fed=log_fed(settings.preprocessing, record),
+    )
+
+
+def log_fed(preprocessing: Preprocessing, record: Record) -> list[str]:
     """Log what the model was fed, and give it for the page: a line on all, one on each band.
 
     Args:
         preprocessing: what was done to the pixels.
-        fed: of each band the least, mean and largest value in the first batch.
+        record: has the least, mean and largest value of each band in the first batch.
     """
     lines = [preprocessing.description]
-    for band, (least, mean, largest) in enumerate(fed, start=1):
+    for band, (least, mean, largest) in enumerate(record.fed, start=1):
         lines.append(f"band {band}: least {least:.4g}, mean {mean:.4g}, largest {largest:.4g}")
+    if record.mostly_empty:
+        lines.append(
+            f"{record.mostly_empty:,} chip(s) with no data (nodata, or transparent) in more than "
+            "half of their pixels"
+        )
     for line in lines:
         log.info("Fed to the model: %s", line)
-    return lines
+    return [*lines, record.look] if record.look else lines
 
 
-def log_resume(journal: Journal, answers: Answers) -> None:
-    """Log and print what the journal of an earlier run meant for this one; warn as that one did."""
-    if journal.note:
-        log.info(journal.note)
-        say(journal.note)
-    for number, problem in answers.problems.items():
-        log.warning("Chip number %d was not classified by the earlier run: %s", number, problem)
-    warn_about(answers.noticed)
-
-
-def log_archive(archive: Archive) -> None:
-    """Log what was noticed about the archive while it was read."""
+def log_archive(archive: Source, warnings: Warnings) -> None:
+    """Log what was noticed about the archive while it was read, and warn about it."""
     for what, number in archive.passed_over.items():
         log.info("Passed over in the archive: %d %s", number, what)
     if archive.first_passed_over is not None:
-        warn(
+        warnings.add(
             f"{archive.passed_over['other files']:,} file(s) of the archive are no chips and were "
             f"passed over, the first is '{archive.first_passed_over}'."
         )
     if archive.left_behind:
-        warn(
+        warnings.add(
             f"Data follows the end of the archive {archive.path.name} and was not read: if "
             "archives were joined with cat, join them with 'tar --concatenate' instead."
         )
 
 
-def write_preview(
-    path: Path,
-    preview: Preview,
-    pipeline: Pipeline,
-    run: RunFacts,
-    answers: Answers,
-    chips: FinalChips,
-    reasons: Mapping[str, int],
-    review: Review,
-) -> None:
-    """Write preview.html; a warning is logged if that fails.
-
-    Args:
-        path: where to.
-        preview: has seen the batches of this run.
-        pipeline: decodes some chips again.
-        run: what the page says of the run.
-        answers: of all chips.
-        chips: those that count.
-        reasons: number of chips for each reason why chips are not classified.
-        review: what is known of these chips.
-    """
-    with harmless("preview.html"):
-        is_classified = chips.classes != NO_CLASS
-        wrong: list[Mistakes] = []
-        if review.scores:
-            wrong = mistakes(review.scores, review.truths, chips.classes, chips.certainties)
-        mistaken = _decode_mistakes(wrong, preview, pipeline, chips)
-        preview.write(
-            path,
-            run,
-            _known(preview.chip_ids() | {chip.chip_id for chip in mistaken}, chips, review),
-            chips.classes[is_classified],
-            chips.certainties[is_classified],
-            reasons,
-            Findings(
-                review.scores,
-                review.source,
-                [
-                    Confused(truth, given, number, [chips.name(row) for row in rows])
-                    for truth, given, number, rows in wrong
-                ],
-                mistaken,
-                draw_map(review.centres, chips.classes),
-                _first_unclassified(answers, chips),
-            ),
-        )
-
-
-def _first_unclassified(answers: Answers, chips: FinalChips) -> list[tuple[str, str]]:
-    """Return the names and reasons of the first chips that have no class."""
-    (rows,) = (chips.classes == NO_CLASS).nonzero()
-    return [
-        (chips.name(row), answers.reason(int(chips.numbers[row]), int(chips.answering[row])))
-        for row in rows[:MOST_UNCLASSIFIED].tolist()
-    ]
-
-
-def _decode_mistakes(
-    wrong: Sequence[Mistakes], preview: Preview, pipeline: Pipeline, chips: FinalChips
-) -> list[MistakenChip]:
-    """Decode some chips of each of the commonest confusions that are not in the sample."""
-    sampled, found = preview.chip_ids(), []
-    for confusion in wrong:
-        rows = [row for row in confusion.rows if int(chips.numbers[row]) not in sampled]
-        for row in rows[:DECODED_PER_CONFUSION]:
-            pixels = pipeline.decode_again(int(chips.answering[row]))
-            if pixels is not None:
-                image = thumbnail(pixels, preview.sizes.edge)
-                chip = SampledChip(int(chips.numbers[row]), float(chips.certainties[row]), image)
-                found.append(MistakenChip(confusion.given, *chip))
-    return found
-
-
-def _known(numbers: set[int], chips: FinalChips, review: Review) -> dict[int, KnownChip]:
-    """Return what is known of some chips, by chip number; not of those that no longer count."""
-    (rows,) = np.isin(chips.numbers, list(numbers)).nonzero()
-    return {
-        int(chips.numbers[row]): KnownChip(
-            chips.name(row), int(review.truths[row]), tuple(review.centres[row].tolist())
-        )
-        for row in rows.tolist()
-        if chips.classes[row] != NO_CLASS
-    }
-
-
-def summarize(
-    results: Path, counts: Counter, reasons: Counter, rate: float, seconds: float
-) -> str | None:
+def summarize(results: Path, record: Record, accuracy: str | None, seconds: float) -> str | None:
     """Print the summary of a run.
 
     Args:
         results: where the results lie.
-        counts: number of chips of each class.
-        reasons: number of chips for each reason why chips are not classified.
-        rate: chips per second while classifying.
+        record: of the run.
+        accuracy: how right the answers are, in a line, if that is known.
         seconds: time of the whole run.
     Returns:
         A sentence for status.json if some chips are not classified, else None.
     """
+    counts, reasons = record.counts, record.reasons
     missing, total = reasons.total(), counts.total() + reasons.total()
     say(
-        f"Classified {counts.total():,} of {total:,} chips in {duration(seconds)} "
-        f"({rate:,.1f} chips/s without start-up)."
+        f"Classified {counts.total():,} of {total:,} chips in {clock_time(seconds)} "
+        f"({record.rate:,.1f} chips/s without start-up)."
     )
     empty = [name for name, number in counts.items() if number == 0]
     for name, number in counts.most_common(None if len(empty) <= 10 else len(counts) - len(empty)):
@@ -243,6 +139,8 @@ def summarize(
         say(f"{0:>12,}  in each of the other {len(empty):,} classes")
     if missing:
         say(f"{missing:>12,}  not classified, see unclassified.json")
+    if accuracy:
+        say(accuracy)
     say(f"Results: {results}")
     if not missing:
         return None

@@ -14,8 +14,7 @@ from enum import Enum
 
 import numpy as np
 
-from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_PIXELS
-from chip_classifier.archive import MAX_CHIP_BYTES
+from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_BYTES, MAX_CHIP_PIXELS
 from chip_classifier.errors import UndecodableChip
 from chip_classifier.tiff_tags import MAX_KEPT_BYTES, Directory, read_directory
 
@@ -89,11 +88,11 @@ PHOTOMETRICS = {
 CONVERTED_BANDS = {CMYK: 4, YCBCR: 3, CIELAB: 3}  # how many bands these have
 
 # SampleFormat (tag 339) -> its name. 4 is "undefined", which all readers take for unsigned.
-UNSIGNED, SIGNED = "unsigned", "signed"
+UNSIGNED, SIGNED, FLOATING = "unsigned", "signed", "floating point"
 SAMPLE_FORMATS = {
     1: UNSIGNED,
     2: SIGNED,
-    3: "floating point",
+    3: FLOATING,
     4: UNSIGNED,
     5: "complex",
     6: "complex",
@@ -118,8 +117,15 @@ _TAGS = {
     323: ("tile_height", (0,)),
     324: ("tile_offsets", ()),
     325: ("tile_counts", ()),
+    338: ("extra", ()),
     339: ("sample_format", (1,)),
 }
+# ExtraSamples: an alpha, by which the colors are multiplied or not.
+_ALPHAS = (1, 2)
+
+# GDAL's own tag, a number as text, and the longest such text.
+_NODATA, _NODATA_TYPE, _MOST_DIGITS = 42113, 2, 64
+
 # Type of an entry -> its code for struct; those that a whole number may have (TIFF 6.0, page 15;
 # 13 is an offset, 16 to 18 are BigTIFF's).
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -135,6 +141,8 @@ class TiffLayout:
     block: rows and columns of its strips or tiles; blocks: their number.
     stored: how many of these the file lists; is_whole: each of them lies within the file;
     is_sparse: some are left out.
+    alpha: which channel says how transparent a pixel is, counted from 0, or None.
+    nodata: the value of what has no data, or None.
     colormap: uint8 (colors, 3), R, G, B, or None.
     problem: what no reader takes, or None.
     """
@@ -155,6 +163,8 @@ class TiffLayout:
     is_whole: bool
     is_sparse: bool
     colormap: np.ndarray | None
+    alpha: int | None = None
+    nodata: float | None = None
     problem: str | None = None
 
     @property
@@ -192,7 +202,7 @@ def read_layout(data: bytes) -> TiffLayout:
     """
     try:
         directory = read_directory(data)
-        places = [place for tag, place in directory.outside.items() if tag in _TAGS]
+        places = [place for tag, place in directory.outside.items() if _is_read(tag)]
         if sum(place.stop - place.start for place in places) <= MAX_KEPT_BYTES:
             return _layout(directory, tuple(data[place] for place in places), len(data))
         view = memoryview(data)
@@ -222,13 +232,7 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
         size: of the file.
     Raises: as read_layout does.
     """
-    values = dict(zip((tag for tag in directory.outside if tag in _TAGS), outside, strict=True))
-    tags = {
-        name: directory.values(tag, _TYPES[directory.entries[tag].type], values.get(tag, b""))
-        if tag in directory.entries
-        else default
-        for tag, (name, default) in _TAGS.items()
-    }
+    tags = _values(directory, outside)
     if tags["width"] is None or tags["height"] is None:
         raise UndecodableChip(DAMAGED)
     width, height, bands = (int(tags[name][0]) for name in ("width", "height", "bands"))
@@ -262,8 +266,52 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
         and all(start + length <= size for start, length in zip(starts, lengths, strict=False)),
         is_sparse=not (all(starts) and all(lengths)),
         colormap=_colormap(tags["colormap"]),
+        alpha=_alpha(bands, tags["extra"]),
+        nodata=_nodata(directory, outside),
         problem=f"bands of different depths ({sorted(kinds)} bits)" if len(kinds) > 1 else None,
     )
+
+
+def _is_read(tag: int) -> bool:
+    """Return whether a tag says something about the layout."""
+    return tag in _TAGS or tag == _NODATA
+
+
+def _outside_values(directory: Directory, outside: tuple[bytes, ...]) -> dict[int, bytes]:
+    """Return the bytes of the values that do not stand in the directory by their tags."""
+    return dict(zip(filter(_is_read, directory.outside), outside, strict=True))
+
+
+def _nodata(directory: Directory, outside: tuple[bytes, ...]) -> float | None:
+    """Return the value of what has no data; None if the file gives none that is a number."""
+    entry = directory.entries.get(_NODATA)
+    if entry is None or entry.type != _NODATA_TYPE:
+        return None
+    text = _outside_values(directory, outside).get(_NODATA, entry.value[: entry.count])
+    try:
+        return float(bytes(text[:_MOST_DIGITS]).partition(b"\0")[0])
+    except ValueError:
+        return None
+
+
+def _alpha(bands: int, extra: tuple[int, ...] | np.ndarray) -> int | None:
+    """Return the channel of the alpha among so many bands, the last of which are extra ones."""
+    kinds = [int(kind) for kind in extra[:bands]]
+    places = [place for place, kind in enumerate(kinds, bands - len(kinds)) if kind in _ALPHAS]
+    return places[0] if places else None
+
+
+def _values(
+    directory: Directory, outside: tuple[bytes, ...]
+) -> dict[str, tuple[int, ...] | np.ndarray | None]:
+    """Return the values of _TAGS by their names; arguments and errors as of _layout."""
+    values = _outside_values(directory, outside)
+    return {
+        name: directory.values(tag, _TYPES[directory.entries[tag].type], values.get(tag, b""))
+        if tag in directory.entries
+        else default
+        for tag, (name, default) in _TAGS.items()
+    }
 
 
 def _colormap(values: np.ndarray) -> np.ndarray | None:
@@ -280,36 +328,46 @@ def _colormap(values: np.ndarray) -> np.ndarray | None:
 
 
 @functools.lru_cache(KEPT_LAYOUTS)
-def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
+def why_unread(
+    layout: TiffLayout, bit_depth: int | None = None, is_native: bool = False
+) -> str | None:
     """Say why no reader takes a layout, by the property that stands in the way; None if one does.
 
     Args:
         layout: of the file.
         bit_depth: the port of that name.
+        is_native: whether the numbers of the file are wanted, instead of 0 to 255.
     """
-    pixels, size = layout.width * layout.height, layout.decoded_bytes
     name, reader = COMPRESSIONS.get(layout.compression, ("unknown", Reader.NONE))
     space, _ = PHOTOMETRICS.get(layout.photometric, ("unknown", Reader.NONE))
-    if pixels > MAX_CHIP_PIXELS:
-        return (
-            f"the image has {layout.width} x {layout.height} pixels, "
-            f"the limit is {MAX_CHIP_PIXELS:,}"
-        )
-    if layout.bands > MAX_CHIP_BANDS:
-        return f"the tif has {layout.bands:,} bands, the limit is {MAX_CHIP_BANDS:,}"
-    if size > MAX_CHIP_BYTES:
-        return (
-            f"the tif has {layout.bands} band(s) of {layout.bits} bits and {size:,} bytes in all, "
-            f"the limit is {MAX_CHIP_BYTES:,}"
-        )
-    if layout.blocks > MAX_BLOCKS:
-        return f"the tif has {layout.blocks:,} strips or tiles, the limit is {MAX_BLOCKS:,}"
+    if problem := _why_too_large(layout):
+        return problem
     if reader is Reader.NONE:
         return f"compression {layout.compression} ({name}) is not supported in a tif"
     if layout.problem:
         return f"the tif has {layout.problem}, which is not supported"
     if layout.reader is Reader.NONE:
         return f"photometric interpretation {layout.photometric} ({space}) is not supported"
+    if problem := _why_no_numbers(layout) if is_native else _why_not_8_bits(layout, bit_depth):
+        return problem
+    return _why_not_together(layout, name, space)
+
+
+def _why_no_numbers(layout: TiffLayout) -> str | None:
+    """Say which values cannot be made float32; None if they can."""
+    if layout.kind not in (UNSIGNED, SIGNED, FLOATING) or layout.bits > 64:
+        return f"the tif has {layout.kind} values of {layout.bits} bits, which are not supported"
+    return None
+
+
+def _why_not_8_bits(layout: TiffLayout, bit_depth: int | None) -> str | None:
+    """Say which values have no range to make 8 bits of, bit_depth being the port; or None."""
+    if layout.kind == FLOATING:
+        return (
+            f"the tif has {layout.kind} values of {layout.bits} bits, which have no fixed range: "
+            "set the port values to native if the model was trained on such numbers, or write "
+            "chips of 8 bits"
+        )
     if layout.kind not in (UNSIGNED, SIGNED):
         return (
             f"the tif has {layout.kind} values of {layout.bits} bits, which have no fixed range: "
@@ -326,7 +384,34 @@ def why_unread(layout: TiffLayout, bit_depth: int | None) -> str | None:
             + ("set the port bit_depth, or " if layout.bits <= 32 else "")
             + "write chips of 8 bits"
         )
-    return _why_not_together(layout, name, space)
+    if layout.photometric in (WHITE_IS_ZERO, PALETTE) and layout.kind == SIGNED:
+        space, _ = PHOTOMETRICS[layout.photometric]
+        return f"photometric interpretation {space} of signed values is not supported"
+    if layout.photometric == PALETTE and (
+        layout.colormap is None or len(layout.colormap) < 2**layout.bits
+    ):
+        return DAMAGED
+    return None
+
+
+def _why_too_large(layout: TiffLayout) -> str | None:
+    """Say which limit a layout is beyond; None if it is within all."""
+    size = layout.decoded_bytes
+    if layout.width * layout.height > MAX_CHIP_PIXELS:
+        return (
+            f"the image has {layout.width} x {layout.height} pixels, "
+            f"the limit is {MAX_CHIP_PIXELS:,}"
+        )
+    if layout.bands > MAX_CHIP_BANDS:
+        return f"the tif has {layout.bands:,} bands, the limit is {MAX_CHIP_BANDS:,}"
+    if size > MAX_CHIP_BYTES:
+        return (
+            f"the tif has {layout.bands} band(s) of {layout.bits} bits and {size:,} bytes in all, "
+            f"the limit is {MAX_CHIP_BYTES:,}"
+        )
+    if layout.blocks > MAX_BLOCKS:
+        return f"the tif has {layout.blocks:,} strips or tiles, the limit is {MAX_BLOCKS:,}"
+    return None
 
 
 def _why_not_together(layout: TiffLayout, compression: str, space: str) -> str | None:
@@ -340,14 +425,10 @@ def _why_not_together(layout: TiffLayout, compression: str, space: str) -> str |
         return f"WebP of {layout.bands} band(s) of {layout.bits} bits, {order}, is not supported"
     if layout.compression in CCITT and layout.bits != 1:
         return f"compression {compression} of {layout.bits} bits is not supported"
-    if layout.predictor == 3 or (layout.predictor == 2 and layout.bits not in (8, 16, 32)):
-        return f"predictor {layout.predictor} with values of {layout.bits} bits is not supported"
-    if layout.photometric in (WHITE_IS_ZERO, PALETTE) and layout.kind == SIGNED:
-        return f"photometric interpretation {space} of signed values is not supported"
-    if layout.photometric == PALETTE and (
-        layout.colormap is None or len(layout.colormap) < 2**layout.bits
+    if (layout.predictor == 3 and layout.kind != FLOATING) or (
+        layout.predictor == 2 and layout.bits not in (8, 16, 32, 64)
     ):
-        return DAMAGED
+        return f"predictor {layout.predictor} with values of {layout.bits} bits is not supported"
     if layout.is_converted:
         bands = CONVERTED_BANDS[layout.photometric]
         if (layout.bands, layout.bits, layout.kind) != (bands, 8, UNSIGNED):

@@ -122,7 +122,7 @@ _CACHES = {
 
 
 def read_code(text: str) -> list[Code]:
-    """The candidates for the code object that a Lambda layer keeps as text, newest Python first.
+    """Read the code object that a Lambda layer keeps as text: candidates, newest Python first.
 
     Args:
         text: base64, or in Keras before 2.1 the bytes themselves (raw_unicode_escape).
@@ -146,7 +146,7 @@ def read_code(text: str) -> list[Code]:
 
 
 def _find_layout(data: bytes) -> _Layout:
-    """The one layout that the bytes have from end to end."""
+    """Return the one layout that the bytes have from end to end."""
     if len(data) > MAX_BYTES:
         raise CodeError(f"its code has {len(data)} bytes, more than plain arithmetic needs")
     for layout in _LAYOUTS:
@@ -194,7 +194,7 @@ class _Scan:
         return known and self._data[begin : begin + 1] in (b"s", b"\xf3")
 
     def field(self, kind: str) -> bool:
-        """Go past a field; whether it was there and of this kind."""
+        """Go past a field; return whether it was there and of this kind."""
         try:
             if kind == "line":
                 return self._take(4) != b""
@@ -212,7 +212,7 @@ class _Scan:
         return struct.unpack(form, self._take(struct.calcsize(form)))[0]
 
     def item(self, depth: int = 0) -> tuple[str, int]:
-        """Go past an object; its kind, and how many objects it is with all in it.
+        """Go past an object; return its kind, and how many objects it is with all in it.
 
         Raises:
             IndexError, struct.error: the data do not hold one here.
@@ -285,7 +285,7 @@ class _Scan:
 
 
 def _unmarshal(data: bytes, version: Version) -> Code | None:
-    """The code object as one version reads it, None if that version cannot have written it."""
+    """Return the code object as one version reads it, None if that one cannot have written it."""
     from xdis.op_imports import get_opcode_module
     from xdis.unmarshal import load_code
     from xdis.version_info import PythonImplementation
@@ -299,6 +299,11 @@ def _unmarshal(data: bytes, version: Version) -> Code | None:
         instructions = tuple(_instructions(found.co_code, version, opcodes))
     except (IndexError, ValueError):
         return None
+    if (3, 8) <= version <= (3, 10) and any("JUMP" in name for name, _ in instructions):
+        # jumps count bytes until 3.9 and instructions in 3.10, which the lines tell apart
+        table = getattr(found, "co_linetable", None) or found.co_lnotab
+        if (version == (3, 10)) != _has_line_table(table, found.co_code):
+            return None
     if len(instructions) > MAX_INSTRUCTIONS:
         raise CodeError(f"it has {len(instructions)} instructions, more than a formula needs")
     if version >= (3, 11) and found.co_cellvars:
@@ -322,20 +327,37 @@ def _unmarshal(data: bytes, version: Version) -> Code | None:
 
 @functools.cache
 def _magic(version: Version) -> int:
-    """The number by which files of a Python's byte code are told."""
+    """Return the number by which files of a Python's byte code are told."""
     from xdis.magics import by_version, magic2int
 
     return magic2int(by_version[".".join(map(str, version))])
 
 
 def _instructions(code: bytes, version: Version, opcodes: Any) -> Iterator[tuple[str, int]]:
-    """Name and argument of each instruction.
+    """Yield name and argument of each instruction; that of a jump forward is a place in this list.
 
     Raises:
         IndexError, ValueError: this version of Python has no such instructions.
     """
+    found, places = [], {}  # name, argument and where the next one begins; offset -> place
+    for start, name, argument, end in _units(code, version, opcodes):
+        places[start] = len(found)
+        found.append((name, argument, end))
+    for name, argument, end in found:
+        if name == "JUMP_FORWARD" or "POP_JUMP" in name and version >= (3, 11):
+            argument = end + argument * (2 if version >= (3, 10) else 1)
+        elif "POP_JUMP" in name and version == (3, 10):
+            argument *= 2
+        jumps = name == "JUMP_FORWARD" or "POP_JUMP" in name and "BACKWARD" not in name
+        if jumps and argument not in places:
+            raise ValueError("a jump to no instruction")
+        yield name, places[argument] if jumps else argument
+
+
+def _units(code: bytes, version: Version, opcodes: Any) -> Iterator[tuple[int, str, int, int]]:
+    """Yield offset, name, argument and the offset of what follows, of each instruction."""
     width, caches = (2 if version >= (3, 6) else 3), _CACHES.get(version, {})
-    at = extended = 0
+    at = start = extended = 0
     while at < len(code):
         name = opcodes.opname[code[at]]
         if name.startswith("<") or name == "CACHE":
@@ -348,16 +370,22 @@ def _instructions(code: bytes, version: Version, opcodes: Any) -> Iterator[tuple
         if extended >= 2**32:
             raise ValueError("an argument that no Python writes")
         at += size
-        if name != "EXTENDED_ARG":
-            yield name, argument if size > 1 else 0
         end = at + 2 * caches.get(name, 0)
         if len(code) < end or any(code[at:end]):
             raise ValueError("other caches than this version has")
         at = end
+        if name != "EXTENDED_ARG":
+            yield start, name, argument if size > 1 else 0, at
+            start = at
+
+
+def _has_line_table(table: bytes, code: bytes) -> bool:
+    """Return whether the table of lines is that of 3.10, which goes to the end of the code."""
+    return sum(table[::2]) == len(code)
 
 
 def _constant(value: Any) -> Any:
-    """A constant in the types of this Python."""
+    """Return a constant in the types of this Python."""
     if isinstance(value, tuple):
         return tuple(_constant(item) for item in value)
     if isinstance(value, (str, bytes)):

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from keras_files.model_file import ModelError
 from keras_files.network import Layer
+from keras_files.nodes import compute_node
 
 Config = dict[str, Any]
 Weights = dict[str, tf.Variable]
@@ -26,17 +27,17 @@ Array = tf.Tensor
 
 
 def _several(value: int | list[int], rank: int) -> list[int]:
-    """An argument for each axis of space: 2 -> [2, 2]."""
+    """Return an argument for each axis of space: 2 -> [2, 2]."""
     return [value] * rank if isinstance(value, int) else list(value)
 
 
 def size_along(x: Array, axis: int) -> int | Array:
-    """The length of an axis, as a number if it is known."""
+    """Return the length of an axis, as a number if it is known."""
     return tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
 
 
 def _first_windows(y: Array, x: Array, strides: list[int]) -> Array:
-    """The first ceil(length of x / stride) places of y along each axis of space."""
+    """Return the first ceil(length of x / stride) places of y along each axis of space."""
     for axis, stride in enumerate(strides, start=1):
         y = tf.gather(y, tf.range((size_along(x, axis) + stride - 1) // stride), axis=axis)
     return y
@@ -82,8 +83,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def activate(how: str | Layer, x: Array) -> Array:
-    """The activation of a layer, by its name or as a layer of its own."""
-    return LAYERS[how.kind](how.config, {}, x) if isinstance(how, Layer) else ACTIVATIONS[how](x)
+    """Return the activation of a layer, by its name or as a layer of its own."""
+    return FORMULAS[how.kind](how.config, {}, x) if isinstance(how, Layer) else ACTIVATIONS[how](x)
 
 
 def _elu(c: Config, w: Weights, x: Array) -> Array:
@@ -91,7 +92,7 @@ def _elu(c: Config, w: Weights, x: Array) -> Array:
 
 
 def _relu(c: Config, w: Weights, x: Array) -> Array:
-    """max_value if x >= max_value; x if x >= threshold; else slope * (x - threshold)."""
+    """Return max_value above it, x from threshold on, else slope * (x - threshold)."""
     slope, top = c.get("negative_slope") or 0.0, c.get("max_value")
     threshold = c.get("threshold") or 0.0
     if slope == threshold == 0 and top in (None, 6):  # TensorFlow joins these with a convolution
@@ -117,7 +118,7 @@ def _srelu(c: Config, w: Weights, x: Array) -> Array:
 # Dense layers and convolutions
 
 
-def _check_bias_axis(c: Config, bias: list[int | None], y: list[int | None]) -> None:
+def check_bias_axis(c: Config, bias: list[int | None], y: list[int | None]) -> None:
     """Refuse a bias that Keras 3 adds along another axis than the declared one, on TensorFlow.
 
     Its `add` takes what has one long axis for a bias of the last axis of that length, or else of
@@ -143,7 +144,7 @@ def _finish(c: Config, w: Weights, y: Array, bias: str = "bias") -> Array:
         first = "kernel_size" in c and c["data_format"] == "channels_first"
         if first and c.get("use_bias", True):  # else it is that of a normalization
             batch, *space, channels = y.shape
-            _check_bias_axis(c, [1, channels, *(1 for _ in space)], [batch, channels, *space])
+            check_bias_axis(c, [1, channels, *(1 for _ in space)], [batch, channels, *space])
         y = tf.nn.bias_add(y, w[bias]) if len(w[bias].shape) == 1 else y + w[bias]
     return activate(c.get("activation", "linear"), y)
 
@@ -164,7 +165,7 @@ def _highway(c: Config, w: Weights, x: Array) -> Array:
 
 
 def _padded(c: Config, x: Array, sizes: list[int], dilations: list[int]) -> tuple[Array, str]:
-    """The input and the padding for TensorFlow, where it has no such padding itself.
+    """Return the input and the padding for TensorFlow, where it has no such padding itself.
 
     Theano pads a 'same' convolution by half a kernel on both sides, whatever the stride; see
     border_mode="half" of theano.tensor.nnet.conv2d, and _preprocess_padding in theano_backend.py.
@@ -178,7 +179,7 @@ def _padded(c: Config, x: Array, sizes: list[int], dilations: list[int]) -> tupl
 
 
 def convolve(c: Config, x: Array, kernel: Array) -> Array:
-    """Correlation of x with kernel, both channels last, of 1 to 3 axes of space."""
+    """Return the correlation of x with kernel, channels last, of 1 to 3 axes of space."""
     rank = len(kernel.shape) - 2
     strides, dilations = (_several(c.get(key, 1), rank) for key in ("strides", "dilation_rate"))
     padded, padding = _padded(c, x, kernel.shape[:-2], dilations)
@@ -198,7 +199,7 @@ def _conv(c: Config, w: Weights, x: Array) -> Array:
 
 
 def _depthwise(c: Config, x: Array, kernel: Array) -> Array:
-    """Each channel with its own kernels, (rows, columns, channels, multiplier); also 1-D."""
+    """Convolve each channel with its own kernels, (rows, columns, channels, multiplier)."""
     if len(x.shape) == 3:
         strides, dilation = (_several(c.get(k, 1), 1) * 2 for k in ("strides", "dilation_rate"))
         flat, padding = _padded(c, x, [kernel.shape[0]], dilation[:1])
@@ -220,7 +221,7 @@ def _separable_conv(c: Config, w: Weights, x: Array) -> Array:
 
 
 def _conv_transpose(c: Config, w: Weights, x: Array) -> Array:
-    """The gradient of a convolution: each value of x adds a kernel (rows, columns, out, in).
+    """Compute the gradient of a convolution: each value of x adds a kernel (.., .., out, in).
 
     The sum of all kernels is cut or filled to the size that Keras gives; see deconv_output_length
     in conv_utils.py, and for `output_shape` Deconvolution2D of Keras 1.
@@ -255,7 +256,7 @@ def _conv_transpose(c: Config, w: Weights, x: Array) -> Array:
 
 
 def _spread(kernel: Array, axis: int, dilation: int) -> Array:
-    """A kernel with zeros between its values: conv_transpose has no dilation on the CPU."""
+    """Return a kernel with zeros between its values: conv_transpose has no dilation on the CPU."""
     if dilation == 1:
         return kernel
     pads = [[0, 0]] * (len(kernel.shape) + 1)
@@ -267,7 +268,7 @@ def _spread(kernel: Array, axis: int, dilation: int) -> Array:
 
 
 def _locally_connected(c: Config, w: Weights, x: Array) -> Array:
-    """A kernel of its own for each place, (places, rows * columns * in, filters); also on a line.
+    """Apply a kernel of its own to each place, (places, rows * columns * in, filters); also 1-D.
 
     Channels first, a window's values stand channel by channel, and the values of the bias are read
     as (filters, ...), whatever its shape: see bias_add in the backends of Keras.
@@ -302,7 +303,7 @@ POOLS = {"MAX": tf.nn.max_pool, "AVG": tf.nn.avg_pool}
 
 
 def _pool(c: Config, x: Array, mode: str, rank: int) -> Array:
-    """Windows of x; Theano's 'same' has its own margins (pool2d in theano_backend.py)."""
+    """Pool windows of x; Theano's 'same' has its own margins (pool2d in theano_backend.py)."""
     sizes = _several(c["pool_size"], rank)
     strides = _several(c.get("strides") or sizes, rank)
     pool = functools.partial(POOLS[mode], ksize=sizes, strides=strides)
@@ -363,7 +364,7 @@ def _center_crop(c: Config, w: Weights, x: Array) -> Array:
 
 
 def _margins(value: Any, rank: int) -> list[list[int]]:
-    """[[before, after], ...] from any form: 1, [1, 2], [[1, 0], [2, 1]], [1, 0, 2, 1] (Keras 1)."""
+    """Return [[before, after], ...] of 1, [1, 2], [[1, 0], [2, 1]] or [1, 0, 2, 1] (Keras 1)."""
     if isinstance(value, dict):
         value = [value[f"{side}_pad"] for side in ("top", "bottom", "left", "right")]
     if isinstance(value, list) and len(value) == 2 * rank and isinstance(value[0], int):
@@ -381,158 +382,11 @@ def _cropping(c: Config, w: Weights, x: Array) -> Array:
     return x[(slice(None), *cuts)]
 
 
-# Normalization and attention
-
-
-def _axes(c: Config, x: Array) -> list[int]:
-    axis = c.get("axis", -1)
-    return sorted(a % len(x.shape) for a in ([axis] if isinstance(axis, int) else axis))
-
-
-def _along(values: Array, axes: list[int], x: Array) -> Array:
-    """Values of the given axes of x, shaped so that they meet these axes.
-
-    Values of several axes in another order are read on as they stand, as tf_keras does.
-    """
-    if len(values.shape) == len(x.shape):  # BatchNormalization of tf_keras over several axes
-        return values
-    shape = [1] * len(x.shape)
-    for axis, size in zip(axes, values.shape, strict=True):
-        shape[axis] = x.shape[axis] or size
-    return tf.reshape(values, shape)
-
-
-def _scale_and_shift(w: Weights, y: Array, axes: list[int]) -> Array:
-    y = y * _along(w["gamma"], axes, y) if "gamma" in w else y
-    return y + _along(w["beta"], axes, y) if "beta" in w else y
-
-
-def _batch_normalization(c: Config, w: Weights, x: Array) -> Array:
-    if not w:  # it is in the weights of the layer before, see _join_normalizations
-        if len(x.shape) != 4:
-            raise ModelError("the layer before it makes no images")
-        return x
-    axes, epsilon = _axes(c, x), float(c["epsilon"])
-    mean, variance = w["moving_mean"], w["moving_variance"]
-    if len(x.shape) == 4 and axes == [3]:  # faster than the formula below
-        gamma = w.get("gamma", tf.ones_like(mean))
-        beta = w.get("beta", tf.zeros_like(mean))
-        return tf.raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=gamma,
-            offset=beta,
-            mean=mean,
-            variance=variance,
-            epsilon=epsilon,
-            is_training=False,
-        ).y
-    scale = tf.math.rsqrt(variance + epsilon)
-    scale = scale * w["gamma"] if "gamma" in w else scale
-    shift = w.get("beta", 0.0) - mean * scale
-    return x * _along(scale, axes, x) + _along(shift, axes, x)
-
-
-def _sample_normalization(c: Config, w: Weights, x: Array) -> Array:
-    """BatchNormalization(mode=1) of Keras 1, which adds epsilon twice."""
-    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-    y = (x - mean) / (tf.sqrt(variance + c["epsilon"]) + c["epsilon"])
-    return _scale_and_shift(w, y, [len(x.shape) - 1])
-
-
-def _layer_normalization(c: Config, w: Weights, x: Array) -> Array:
-    axes = _axes(c, x)
-    mean, variance = tf.nn.moments(x, axes, keepdims=True)
-    return _scale_and_shift(w, (x - mean) * tf.math.rsqrt(variance + c["epsilon"]), axes)
-
-
-def _rms_normalization(c: Config, w: Weights, x: Array) -> Array:
-    axes = _axes(c, x)
-    power = tf.reduce_mean(tf.square(x), axes, keepdims=True)
-    return x * tf.math.rsqrt(power + c["epsilon"]) * _along(w["scale"], axes, x)
-
-
-def _group_normalization(c: Config, w: Weights, x: Array) -> Array:
-    (axis,) = _axes(c, x)
-    rank = len(x.shape)
-    order = [*(a for a in range(rank) if a != axis), axis]
-    last = tf.transpose(x, order)
-    channels = last.shape[-1]
-    groups = channels if c["groups"] == -1 else c["groups"]
-    shape = tf.shape(last)
-    y = tf.reshape(last, tf.concat([shape[:-1], [groups, channels // groups]], 0))
-    mean, variance = tf.nn.moments(y, [*range(1, rank - 1), rank], keepdims=True)
-    y = tf.reshape((y - mean) * tf.math.rsqrt(variance + c["epsilon"]), shape)
-    y = _scale_and_shift(w, tf.ensure_shape(y, last.shape), [rank - 1])
-    return tf.transpose(y, np.argsort(order))
-
-
-def _normalization(c: Config, w: Weights, x: Array) -> Array:
-    mean = w["mean"] if "mean" in w else tf.constant(c["mean"], tf.float32)
-    variance = w["variance"] if "variance" in w else tf.constant(c["variance"], tf.float32)
-    if c.get("axis", -1) is not None and mean.shape.rank == len(_axes(c, x)):
-        mean, variance = (_along(value, _axes(c, x), x) for value in (mean, variance))
-    deviation = tf.maximum(tf.sqrt(variance), 1e-7)
-    return x * deviation + mean if c.get("invert") else (x - mean) / deviation
-
-
-def _attention(
-    c: Config, w: Weights, query: Array, value: Array, key: Array | None = None
-) -> Array:
-    """MultiHeadAttention over all axes between batch and channels, or over those it names."""
-    key = value if key is None else key
-    rank = len(query.shape)
-    over = [axis % rank for axis in c.get("attention_axes") or range(1, rank - 1)]
-    order = [*(axis for axis in range(rank - 1) if axis not in over), *over, rank - 1]
-
-    def project(x: Array, role: str) -> Array:
-        shape = x.shape
-        x = tf.transpose(x, order)
-        steps = [size_along(x, axis) for axis in range(rank - 1 - len(over), rank - 1)]
-        flat = tf.reshape(x, [-1, math.prod(steps), x.shape[-1]])
-        y = tf.einsum("nti,ihd->nthd", flat, w[f"{role}/kernel"])
-        if f"{role}/bias" in w:
-            bias = w[f"{role}/bias"].shape
-            _check_bias_axis(c, bias, [*shape[:-1], *bias])
-        return y + w[f"{role}/bias"] if f"{role}/bias" in w else y
-
-    q, k, v = project(query, "query"), project(key, "key"), project(value, "value")
-    weights = tf.nn.softmax(tf.einsum("nthd,nshd->nhts", q, k) / math.sqrt(c["key_dim"]))
-    y = tf.einsum("nhts,nshd->nthd", weights, v)
-    y = tf.einsum("nthd,hdo->nto", y, w["attention_output/kernel"])
-    y = y + w["attention_output/bias"] if "attention_output/bias" in w else y
-    sizes = [size_along(query, axis) for axis in order[:-1]]
-    y = tf.reshape(y, [-1 if query.shape[0] is None else sizes[0], *sizes[1:], y.shape[-1]])
-    return tf.transpose(y, np.argsort(order))
-
-
-def _scores(c: Config, w: Weights, query: Array, key: Array) -> Array:
-    """How much each query looks at each key, (N, queries, keys)."""
-    if c.get("score_mode", "dot") == "dot":
-        scores = tf.matmul(query, key, transpose_b=True)
-        return scores * w["scale"] if "scale" in w else scores
-    pairs = query[:, :, None] + key[:, None]
-    pairs = pairs * w["scale"] if "scale" in w else pairs
-    return w["concat_score_weight"] * tf.reduce_sum(tf.tanh(pairs), -1)
-
-
-def _plain_attention(c: Config, w: Weights, inputs: list[Array]) -> Array:
-    """Attention of [query, value] or [query, value, key], without projections."""
-    query, value, key = [*inputs, inputs[1]][:3]
-    return tf.matmul(tf.nn.softmax(_scores(c, w, query, key)), value)
-
-
-def _additive_attention(c: Config, w: Weights, inputs: list[Array]) -> Array:
-    query, value, key = [*inputs, inputs[1]][:3]
-    pairs = tf.tanh(query[:, :, None] + key[:, None])
-    pairs = pairs * w["scale"] if "scale" in w else pairs
-    return tf.matmul(tf.nn.softmax(tf.reduce_sum(pairs, -1)), value)
-
-
 # Shapes and merges
 
 
 def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
-    """The sum of products along one axis of each; a pair of vectors gives (N, 1)."""
+    """Return the sum of products along one axis of each; a pair of vectors gives (N, 1)."""
     first, second = inputs
     if max(len(first.shape), len(second.shape)) > 3:
         raise ModelError("products of arrays of more than two axes cannot be computed")
@@ -549,10 +403,17 @@ def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
     return y if len(y.shape) > 1 else y[:, None]
 
 
+def _cosine(c: Config, w: Weights, inputs: list[Array]) -> Array:
+    """Compute Merge(mode="cos") of Keras 1."""
+    first, second = inputs
+    square = _dot(c, w, [first, first]) * _dot(c, w, [second, second])
+    return (_dot(c, w, inputs) / tf.maximum(tf.sqrt(square), 1e-7))[:, None]
+
+
 def _einsum_dense(c: Config, w: Weights, x: Array) -> Array:
     y = tf.einsum(c["equation"], x, w["kernel"])
     if "bias" in w:
-        _check_bias_axis(c, w["bias"].shape, y.shape)
+        check_bias_axis(c, w["bias"].shape, y.shape)
         y = y + w["bias"]
     return activate(c.get("activation", "linear"), y)
 
@@ -574,7 +435,7 @@ def _reshaped(x: Array, shape: list[int]) -> Array:
 
 
 def _merge(combine: Callable[[Array, Array], Array]) -> Callable[..., Array]:
-    """A merge of a list of inputs; inputs of lower rank get axes after the batch, as in Keras."""
+    """Return a merge of a list of inputs; those of lower rank get axes after the batch."""
 
     def merge(c: Config, w: Weights, inputs: list[Array], *others: Array) -> Array:
         inputs = [*(inputs if isinstance(inputs, list) else [inputs]), *others]
@@ -589,7 +450,7 @@ def _merge(combine: Callable[[Array, Array], Array]) -> Callable[..., Array]:
 
 
 def _average(c: Config, w: Weights, inputs: list[Array]) -> Array:
-    return LAYERS["Add"](c, w, inputs) / len(inputs)
+    return FORMULAS["Add"](c, w, inputs) / len(inputs)
 
 
 def _scaled_sum(c: Config, w: Weights, inputs: list[Array]) -> Array:
@@ -603,34 +464,34 @@ def _concatenate(c: Config, w: Weights, inputs: list[Array]) -> Array:
 
 
 def _operation(c: Config, w: Weights, *args: Any, **kwargs: Any) -> Array:
-    """A function of TensorFlow that open_model.OPERATIONS allows."""
-    if c["function"] == "getitem":
+    """Call a function of TensorFlow that operations.OPERATIONS allows."""
+    if c["function"] == "getitem" and c["constants"] is None:
         spec = args[1] if len(args) > 1 else kwargs["slice_spec"]
         return args[0][tuple(spec) if isinstance(spec, list) else spec]
     if c["constants"] is not None:
-        tensors = iter(args[0] if isinstance(args[0], list) else args)
-        count = len(c["constants"]) + (len(args[0]) if isinstance(args[0], list) else 1)
-        args = [c["constants"][i] if i in c["constants"] else next(tensors) for i in range(count)]
-        args = [args[:-1], args[-1]] if c["function"] == "concat" else args
+        tensors = list(args[0]) if isinstance(args[0], list) else list(args)
+        for place, value in sorted(c["constants"].items()):
+            tensors.insert(place, value)
+        return compute_node(c["node"], c["arguments"], tensors)
     if c["function"] == "gather" and isinstance(args[1], list):  # -1: the last one
         axis = kwargs.get("axis", c["arguments"].get("axis", 0))
         args = [args[0], np.asarray(args[1]) % args[0].shape[axis], *args[2:]]
+    if len(args) == 2 and isinstance(args[0], int) and getattr(args[1], "dtype", None) == "float32":
+        args = [float(args[0]), args[1]]  # 2 * x, of which TensorFlow would make an integer
     function = functools.reduce(getattr, c["function"].split("."), tf)
     return function(*args, **c["arguments"], **kwargs)
 
 
-LAYERS: dict[str, Callable[..., Array]] = {
+FORMULAS: dict[str, Callable[..., Array]] = {
     "Activation": lambda c, w, x: activate(c["activation"], x),
     "ActivityRegularization": lambda c, w, x: x,
     "Add": _merge(tf.add),
-    "AdditiveAttention": _additive_attention,
-    "Attention": _plain_attention,
     "Average": _average,
     "AveragePooling1D": lambda c, w, x: _pool(c, x, "AVG", 1),
     "AveragePooling2D": lambda c, w, x: _pool(c, x, "AVG", 2),
     "AveragePooling3D": lambda c, w, x: _pool(c, x, "AVG", 3),
-    "BatchNormalization": _batch_normalization,
     "CenterCrop": _center_crop,
+    "CastToFloat32": lambda c, w, x: x,
     "Concatenate": _concatenate,
     "Conv1D": _conv,
     "Conv2D": _conv,
@@ -641,6 +502,7 @@ LAYERS: dict[str, Callable[..., Array]] = {
     "Cropping1D": _cropping,
     "Cropping2D": _cropping,
     "Cropping3D": _cropping,
+    "Cosine": _cosine,
     "CustomScaleLayer": _scaled_sum,
     "Dense": _dense,
     "DepthwiseConv1D": _depthwise_conv,
@@ -655,12 +517,9 @@ LAYERS: dict[str, Callable[..., Array]] = {
     "GlobalMaxPooling1D": lambda c, w, x: _global_pool(c, x, tf.reduce_max),
     "GlobalMaxPooling2D": lambda c, w, x: _global_pool(c, x, tf.reduce_max),
     "GlobalMaxPooling3D": lambda c, w, x: _global_pool(c, x, tf.reduce_max),
-    "GroupNormalization": _group_normalization,
     "Highway": _highway,
     "Identity": lambda c, w, x: x,
     "InputLayer": lambda c, w, x: x,
-    "LayerNormalization": _layer_normalization,
-    "LayerScale": lambda c, w, x: x * w["gamma"],
     "LeakyReLU": lambda c, w, x: tf.nn.leaky_relu(x, c.get("alpha", c.get("negative_slope", 0.3))),
     "LocallyConnected1D": _locally_connected,
     "LocallyConnected2D": _locally_connected,
@@ -670,28 +529,22 @@ LAYERS: dict[str, Callable[..., Array]] = {
     "Maximum": _merge(tf.maximum),
     "MaxoutDense": _maxout_dense,
     "Minimum": _merge(tf.minimum),
-    "MultiHeadAttention": _attention,
     "Multiply": _merge(tf.multiply),
-    "Normalization": _normalization,
     "Operation": _operation,
     "PReLU": lambda c, w, x: tf.nn.relu(x) - w["alpha"] * tf.nn.relu(-x),
     "ParametricSoftplus": lambda c, w, x: tf.nn.softplus(w["beta"] * x) * w["alpha"],
     "Permute": lambda c, w, x: tf.transpose(x, [0, *c["dims"]]),
-    "RMSNormalization": _rms_normalization,
     "ReLU": _relu,
     "RepeatVector": lambda c, w, x: tf.repeat(x[:, None], c["n"], axis=1),
     "Rescaling": lambda c, w, x: x * c["scale"] + c["offset"],
     "Reshape": lambda c, w, x: _reshaped(x, c["target_shape"]),
     "Resizing": _resizing,
     "SReLU": _srelu,
-    "SampleNormalization": _sample_normalization,
     "SeparableConv1D": _separable_conv,
     "SeparableConv2D": _separable_conv,
     "Softmax": _softmax,
     "Subtract": _merge(tf.subtract),
-    "SyncBatchNormalization": _batch_normalization,
     "ThresholdedReLU": lambda c, w, x: tf.where(x > c["theta"], x, 0.0),
-    "UnitNormalization": lambda c, w, x: tf.math.l2_normalize(x, _axes(c, x)),
     "UpSampling1D": _upsample,
     "UpSampling2D": _upsample,
     "UpSampling3D": _upsample,

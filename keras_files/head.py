@@ -6,25 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from keras_files.layers import LAYERS, End
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, Network, Tensor, tensors_in
-from keras_files.operations import ACTIVATION_LAYERS
 
-# What leaves the meaning of values as it is; what ends a model with an activation of its own.
-_PASSING = {"ActivityRegularization", "Flatten", "InputLayer", "Permute", "Reshape"}
-_POOLING = {"GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D"}
-_LINEAR = {"BatchNormalization", "MaxoutDense", "SyncBatchNormalization"}
-_WITH_ACTIVATION = {
-    "Conv1D",
-    "Conv2D",
-    "Conv3D",
-    "Dense",
-    "EinsumDense",
-    "LocallyConnected1D",
-    "LocallyConnected2D",
-    "SeparableConv1D",
-    "SeparableConv2D",
-}
 _OPERATIONS = {
     "math.log_sigmoid": "log_sigmoid",
     "math.sigmoid": "sigmoid",
@@ -92,7 +77,7 @@ def check_head(head: Head, outputs: int) -> None:
 
 
 def _owed_function(loss: Any) -> str | None:
-    """What a loss with from_logits=True computes first (losses.py of tf.keras and Keras 3)."""
+    """Return what a loss with from_logits=True computes first (losses.py of tf.keras, Keras 3)."""
     while isinstance(loss, list | dict) and "class_name" not in loss and len(loss) == 1:
         loss = loss[0] if isinstance(loss, list) else next(iter(loss.values()))  # of one output
     if not isinstance(loss, dict) or not isinstance(loss.get("config"), dict):
@@ -107,19 +92,22 @@ def _owed_function(loss: Any) -> str | None:
 
 
 def _last_activation(network: Network) -> str | None:
-    """The activation of the last layer that has one; see Head."""
+    """Return the activation of the last layer that has one; see Head."""
     moved = False
     for layer in _layers_before(network, network.outputs[0]):
         kind, config = layer.kind, layer.config
         activation = config.get("activation", "linear")
-        if kind in _PASSING or (kind == "Activation" and activation == "linear"):
+        end = _end_of(layer)
+        if end is End.PASSES or (kind == "Activation" and activation == "linear"):
             continue
-        if kind in _POOLING or config.get("function") in _LINEAR_OPERATIONS:
+        if end is End.AVERAGES or config.get("function") in _LINEAR_OPERATIONS:
             moved = True
             continue
-        if kind in ACTIVATION_LAYERS or kind in _LINEAR:
-            found = "softmax" if kind == "Softmax" else "linear" if kind in _LINEAR else kind
-        elif kind == "Activation" or kind in _WITH_ACTIVATION:
+        if end is End.LINEAR:
+            found = "linear"
+        elif end is End.ACTIVATION:
+            found = "softmax" if kind == "Softmax" else kind
+        elif end is End.ACTIVATED:
             found = activation if isinstance(activation, str) else activation.kind
         else:
             found = _OPERATIONS.get(config.get("function"))
@@ -129,7 +117,7 @@ def _last_activation(network: Network) -> str | None:
 
 
 def check_ends(network: Network, era: Era) -> tuple[tuple[int | None, int | None], int, bool]:
-    """The size (rows, columns) that the model takes, its bands, and whether these come first.
+    """Return the size (rows, columns) of the model, its bands, and whether these come first.
 
     Raises:
         ModelError: it does not turn one image into one output.
@@ -144,7 +132,8 @@ def check_ends(network: Network, era: Era) -> tuple[tuple[int | None, int | None
         shapes = ", ".join(f"[None, {'?' if count is None else count}]" for count in units)
         raise ModelError(
             f"the model has {len(network.outputs)} outputs, of the shapes {shapes}; it must have "
-            "one, with a value for each class"
+            "one, with a value for each class: save the one that gives the classes, by "
+            "Model(model.input, model.outputs[0]).save('model.h5')"
         )
     shape = network.shapes[0]
     if shape is None or len(shape) != 4:
@@ -161,21 +150,22 @@ def check_ends(network: Network, era: Era) -> tuple[tuple[int | None, int | None
 
 
 def count_outputs(network: Network, tensor: Tensor | None = None) -> int | None:
-    """The units of the last Dense layer, if only layers that keep their number come after it.
+    """Return the units of the last Dense layer, if only what keeps their number comes after it.
 
     Before the model's first output, or before another of its Tensors.
     """
     for layer in _layers_before(network, tensor or network.outputs[0]):
         if layer.kind == "Dense":
             return layer.config["units"]
-        same = layer.kind in {"Activation", "BatchNormalization", *ACTIVATION_LAYERS}
+        same = layer.kind in ("Activation", "BatchNormalization")
+        same = same or _end_of(layer) is End.ACTIVATION
         if not same and layer.config.get("function") not in _OPERATIONS:
             return None
     return None
 
 
 def _layers_before(network: Network, tensor: Tensor) -> Iterator[Layer]:
-    """The layers that lead to a tensor, the last one first, up to one that has several inputs.
+    """Yield the layers that lead to a tensor, the last one first, up to one of several inputs.
 
     Those of a model within the model too, and so the operations of a Lambda layer.
     """
@@ -189,3 +179,8 @@ def _layers_before(network: Network, tensor: Tensor) -> Iterator[Layer]:
         if len(starts) != 1:
             return
         tensor = starts[0]
+
+
+def _end_of(layer: Layer) -> End:
+    """Return what a layer means at the end of a model."""
+    return LAYERS[layer.kind].end if layer.kind in LAYERS else End.UNKNOWN

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from keras_files.layers import LAYERS
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in
-from keras_files.weights import LAYER_WEIGHTS
 
 # Functions that scale or shift the values of an image, where one of their arguments is a number.
 _SCALINGS = {
@@ -37,7 +37,7 @@ _ARCHITECTURES: tuple[tuple[str, set[str], set[str]], ...] = (
 
 
 def find_scaling(network: Network) -> str | None:
-    """What scales or shifts the input before the first layer with weights; None if nothing does.
+    """Return what scales or shifts the input before the first weights; None if nothing does.
 
     A Rescaling or Normalization layer, or an operation with numbers, whether written by
     `preprocess_input` or by hand. What leaves the values as they are does not count.
@@ -45,10 +45,34 @@ def find_scaling(network: Network) -> str | None:
     Returns:
         A few words for a sentence: "layer 'rescaling' (Rescaling)".
     """
-    return _scan(network, set(network.inputs))[0]
+    call = _scan(network, set(network.inputs))[0]
+    if call is None:
+        return None
+    is_operation = call.layer.kind == "Operation"
+    return f"the operation '{call.layer.name}'" if is_operation else str(call.layer)
 
 
-def _scan(network: Network, raw: set[Tensor]) -> tuple[str | None, set[Tensor]]:
+def find_divisor(network: Network) -> float | None:
+    """Return the number by which the input is divided before anything else is done to its values.
+
+    None if that is no division, or one by several numbers.
+    """
+    call = _scan(network, set(network.inputs))[0]
+    if call is None:
+        return None
+    config = call.layer.config
+    if call.layer.kind == "Rescaling":
+        factors = set(_numbers(config["scale"]))
+    elif config.get("function") in ("math.divide", "math.multiply", "math.truediv"):
+        factors = set(_numbers([call.args, call.kwargs, config["arguments"], config["constants"]]))
+        if config["function"] != "math.multiply":
+            return factors.pop() if len(factors) == 1 else None
+    else:
+        return None
+    return 1 / factors.pop() if len(factors) == 1 and 0 not in factors else None
+
+
+def _scan(network: Network, raw: set[Tensor]) -> tuple[Call | None, set[Tensor]]:
     """Find what scales one of the `raw` tensors; they grow by those that are no more than moved."""
     for call in network.calls:
         layer = call.layer
@@ -60,10 +84,9 @@ def _scan(network: Network, raw: set[Tensor]) -> tuple[str | None, set[Tensor]]:
                 return found, raw
             passes = bool(inner & set(layer.network.outputs))
         elif _scales(layer, call):
-            words = f"the operation '{layer.name}'" if layer.kind == "Operation" else str(layer)
-            return words, raw
+            return call, raw
         else:
-            passes = not LAYER_WEIGHTS.get(layer.kind) and layer.kind != "TimeDistributed"
+            passes = not LAYERS[layer.kind].weights and layer.kind != "TimeDistributed"
         if passes:
             raw = raw | {Tensor(call.name, call.number, 0)}
     return None, raw
@@ -85,7 +108,7 @@ def _scales(layer: Layer, call: Call) -> bool:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """All numbers among plain values."""
+    """Yield all numbers among plain values."""
     if isinstance(value, list | dict):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _numbers(item)
@@ -94,7 +117,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def find_architecture(network: Network) -> str | None:
-    """The family of keras.applications whose layers' names the model has, its base model's too."""
+    """Return the family of keras.applications whose layers' names the model or its base has."""
     names = set(_layer_names(network))
     for family, present, absent in _ARCHITECTURES:
         if present <= names and not absent & names:

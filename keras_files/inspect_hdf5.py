@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
+from keras_files.foreign_file import recognize
 from keras_files.limits import allow_time
 from keras_files.pinned_file import BLOCK_BYTES, PinnedFile
 
@@ -43,7 +44,7 @@ SLOW_BYTES_PER_SECOND = 2**23  # what a slow processor inflates at least
 
 PLAIN_TYPES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM}
 PLAIN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-OPTIMIZERS = ("/optimizer/", "/optimizer_weights/")  # what nobody reads
+OPTIMIZERS = ("/optimizer/", "/optimizer_weights/")  # of these only their numbers of steps are read
 ARCHIVED = ("config.json", "metadata.json")
 WEIGHTS = "model.weights.h5"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -55,6 +56,11 @@ for encoding in ("cp437", "ascii", "latin-1", "utf-8"):
     codecs.lookup(encoding)
 
 Found = dict[str, Any]
+
+NO_HDF5 = (
+    "this is no HDF5 file, or its beginning is damaged: save the model again with "
+    "model.save('model.h5') and copy the whole file"
+)
 
 
 class Refusal(Exception):
@@ -73,7 +79,7 @@ class Looker:
     """
 
     def __init__(self, file: h5py.File, start: int | None, size: int) -> None:
-        """Begin.
+        """Begin with nothing read.
 
         Args:
             file: the open HDF5 file.
@@ -138,7 +144,8 @@ class Looker:
 
     def _array(self, dataset: h5py.Dataset) -> Found:
         found: Found = {"shape": dataset.shape, "dtype": dataset.dtype.str}
-        if dataset.dtype.kind not in "fiub" or dataset.name.startswith(OPTIMIZERS):
+        is_idle = dataset.shape and dataset.name.startswith(OPTIMIZERS)
+        if dataset.dtype.kind not in "fiub" or is_idle:
             return found
         offset = self._offset(dataset)
         if offset is not None:
@@ -148,7 +155,7 @@ class Looker:
         return {**found, "dtype": "<f4", "size": len(self.blocks[-1])}
 
     def _offset(self, dataset: h5py.Dataset) -> int | None:
-        """Where in the model file the values lie in one piece, in a type that numpy has."""
+        """Return where in the model file the values lie in one piece, in a type of numpy."""
         kind, size = dataset.dtype.kind, dataset.size * dataset.dtype.itemsize
         if self._start is None or kind == "b" or not size:
             return None
@@ -184,7 +191,7 @@ class Looker:
         return found
 
     def _as_text(self, value: Any) -> str | list[str]:
-        """An attribute as text: old files hold bytes."""
+        """Return an attribute as text: old files hold bytes."""
         several = isinstance(value, np.ndarray)
         parts = [
             part.decode(errors="surrogateescape") if isinstance(part, bytes) else str(part)
@@ -221,6 +228,8 @@ def look(file: PinnedFile) -> Iterator[bytes]:
 def _look(file: PinnedFile) -> tuple[Found, list[bytes]]:
     source, start, archived = file.stream(), 0, None
     if zipfile.is_zipfile(source):
+        if foreign := recognize(file):
+            raise Refusal(foreign)
         with zipfile.ZipFile(source) as archive:
             archived = {name: _member(archive, name).decode() for name in ARCHIVED}
             source, start = _weights(file, archive)
@@ -228,14 +237,14 @@ def _look(file: PinnedFile) -> tuple[Found, list[bytes]]:
         opened = h5py.File(source, "r")
     except OSError as error:
         if "signature" in str(error):
-            raise Refusal(_name_content(file)) from error
+            raise Refusal(recognize(file) or NO_HDF5) from error
         raise Refusal(f"the file is truncated or damaged ({error}): copy it again") from error
     looker = Looker(opened, start, file.size)
     return {"archive": archived, "root": looker.look()}, looker.blocks
 
 
 def is_model_file(path: Path) -> bool:
-    """Whether a file begins as those do that `look` takes.
+    """Return whether a file begins as those do that `look` takes.
 
     HDF5 may lie behind 512, 1024, 2048, ... bytes.
     """
@@ -245,23 +254,8 @@ def is_model_file(path: Path) -> bool:
     return is_hdf5 or zipfile.is_zipfile(file.stream())
 
 
-def _name_content(file: PinnedFile) -> str:
-    """What a file is that is no model file, and what to do."""
-    start = file.read(0, 1024).lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return (
-            "this is a pointer of Git LFS, not the model: fetch the file itself with git lfs pull"
-        )
-    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        return "this is a web page, not the model: download the file itself (on GitHub: Raw)"
-    return (
-        "this is no HDF5 file, or its beginning is damaged: save the model again with "
-        "model.save('model.h5') and copy the whole file"
-    )
-
-
 def _checked_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """One file of a .keras archive, unless it declares far more bytes than it stores."""
+    """Return one file of a .keras archive, unless it declares far more bytes than it stores."""
     if name not in archive.namelist():
         raise Refusal(
             f"this zip archive has no {name}, so it is no .keras file: save the model again "
@@ -282,7 +276,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _weights(file: PinnedFile, archive: zipfile.ZipFile) -> tuple[BinaryIO, int | None]:
-    """The HDF5 file in a .keras archive, and where in that it begins, if it is stored as it is."""
+    """Return the HDF5 file in a .keras archive, and where it begins if it is stored as it is."""
     info = _checked_member(archive, WEIGHTS)
     if info.compress_type != zipfile.ZIP_STORED:
         return io.BytesIO(archive.read(info)), None

@@ -43,7 +43,7 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _whole(value: Any, what: str) -> Any:
-    """An integer, or a list of them."""
+    """Return an integer, or a list of them."""
     value = as_plain(value)
     if not all(type(item) is int for item in (value if isinstance(value, list) else [value])):
         raise CodeError(f"{what} is no integer")
@@ -51,7 +51,7 @@ def _whole(value: Any, what: str) -> Any:
 
 
 def _axes(axis: Any) -> int | list[int]:
-    """An axis, or several: all of them would include that of the batch."""
+    """Return an axis, or several: all of them would include that of the batch."""
     if axis is None:
         raise CodeError("a function without an axis mixes the chips of a batch")
     return _whole(axis, "an axis")
@@ -135,7 +135,7 @@ def _clip(g: Graph, x: Any, low: Any, high: Any) -> Tensor:
     return g.add("clip_by_value", _tensor(x), as_operand(low), as_operand(high))
 
 
-def _moments(g: Graph, x: Any, axis: Any, keepdims: Any = False) -> list[Tensor]:
+def _moments(g: Graph, x: Any, axis: Any, *, keepdims: Any = False) -> list[Tensor]:
     return g.add_several(2, "nn.moments", _tensor(x), _axis_list(axis), keepdims=_flag(keepdims))
 
 
@@ -151,12 +151,13 @@ def _gelu(default: bool) -> Function:
     return lambda g, x, approximate=default: g.add("nn.gelu", _tensor(x), _flag(approximate))
 
 
-def _lrn(
-    g: Graph, x: Any, depth_radius: Any = 5, bias: Any = 1, alpha: Any = 1, beta: Any = 0.5
-) -> Tensor:
+def _lrn(g: Graph, x: Any, depth_radius: Any = 5, *places: Any, **named: Any) -> Tensor:
+    if len(places) > 3 or not named.keys() <= {"bias", "alpha", "beta"}:
+        raise CodeError("it normalizes with other arguments than bias, alpha and beta")
+    named |= dict(zip(("bias", "alpha", "beta"), places, strict=False))
+    numbers = {key: _number(value) for key, value in named.items()}
     radius = _whole(depth_radius, "the radius of a normalization")
-    numbers = [_number(value) for value in (bias, alpha, beta)]
-    return g.add("nn.local_response_normalization", _tensor(x), radius, *numbers)
+    return g.add("nn.local_response_normalization", _tensor(x), radius, **numbers)
 
 
 def _pool(operation: str) -> Function:
@@ -215,8 +216,12 @@ def _reverse(g: Graph, x: Any, axis: Any) -> Tensor:
     return g.add("reverse", _tensor(x), _axis_list(axis))
 
 
-def _gather(g: Graph, x: Any, indices: Any, axis: Any = 0) -> Tensor:
+def _take(g: Graph, x: Any, indices: Any, axis: Any = None) -> Tensor:
     return g.add("gather", _tensor(x), _whole(indices, "a place in an array"), axis=_axes(axis))
+
+
+def _gather(g: Graph, x: Any, indices: Any, *, axis: Any = 0) -> Tensor:
+    return _take(g, x, indices, axis)
 
 
 def _pad(
@@ -250,7 +255,7 @@ def _size(size: Any) -> list[int]:
 
 
 def _has_tensorflow_2(era: Era) -> bool:
-    """Whether the file says so: Keras "2.2.4-tf" stood in TensorFlow 1.13 to 2.1."""
+    """Return whether the file says so: Keras "2.2.4-tf" stood in TensorFlow 1.13 to 2.1."""
     version = re.match(r"(\d+)\.(\d+)", era.version)
     return (
         not era.is_package and version is not None and (2, 3) <= tuple(map(int, version.groups()))
@@ -258,9 +263,12 @@ def _has_tensorflow_2(era: Era) -> bool:
 
 
 def _resize(
-    g: Graph, x: Any, size: Any, method: Any = "bilinear", antialias: Any = False
+    g: Graph, x: Any, size: Any, method: Any = "bilinear", *, antialias: Any = False
 ) -> Tensor:
-    """tf.image.resize of TensorFlow 2; in 1 the same name placed the pixels otherwise."""
+    """Add tf.image.resize of TensorFlow 2; in 1 the same name placed the pixels otherwise.
+
+    Its fourth parameter is preserve_aspect_ratio, that of Keras 3 is antialias.
+    """
     if not _has_tensorflow_2(g.era):
         raise CodeError(
             f"it calls 'tf.image.resize', and Keras {g.era.version} does not tell whether that of "
@@ -270,14 +278,23 @@ def _resize(
     return g.add("image.resize", _tensor(x), _size(size), how, antialias=_flag(antialias))
 
 
-def _resize_tensorflow_1(g: Graph, x: Any, size: Any, align_corners: Any = False) -> Tensor:
-    """tf.image.resize_bilinear, and resize_images, of TensorFlow 1: without half pixels."""
+def _resize_bilinear(g: Graph, x: Any, size: Any, align_corners: Any = False) -> Tensor:
+    """Add tf.image.resize_bilinear of TensorFlow 1: without half pixels."""
     if _flag(align_corners):
         raise CodeError("it resizes with align_corners, which is not computed here")
     rows, columns = _size(size)
     return g.add_layer(
         "Resizing", _tensor(x), height=rows, width=columns, interpolation="bilinear_corner"
     )
+
+
+def _resize_images(
+    g: Graph, x: Any, size: Any, method: Any = 0, align_corners: Any = False
+) -> Tensor:
+    """Add tf.image.resize_images of TensorFlow 1, whose methods were numbers."""
+    if method != "bilinear" and (type(method) is not int or method != 0):
+        raise CodeError("it resizes in another way than the bilinear one")
+    return _resize_bilinear(g, x, size, align_corners)
 
 
 # keras.backend, where it is more than a function of TensorFlow
@@ -315,7 +332,7 @@ def _k_round(g: Graph, x: Any) -> Tensor:
 
 
 def _k_l2_normalize(g: Graph, x: Any, axis: Any = None) -> Tensor:
-    """On Theano there was nothing that keeps it from dividing by 0."""
+    """Divide by the norm; on Theano nothing kept that from being a division by 0."""
     if g.era.backend != "theano":
         return _l2_normalize(g, x, axis)
     squares = g.add("math.square", _tensor(x))
@@ -330,7 +347,7 @@ def _k_batch_flatten(g: Graph, x: Any) -> Tensor:
 def _k_resize_images(
     g: Graph, x: Any, height_factor: Any, width_factor: Any, data_format: Any
 ) -> Tensor:
-    """To the nearest pixel, for which every backend of every era repeated each value."""
+    """Repeat each value: all that the backends of every era agreed on."""
     old = {"th": "channels_first", "tf": "channels_last"}
     data_format = _choice(data_format, {*old, *old.values()})
     size = [_whole(factor, "the factor of a resizing") for factor in (height_factor, width_factor)]
@@ -374,7 +391,7 @@ def _np_array(g: Graph, value: Any, dtype: Any = None) -> np.ndarray:
 
 
 def _each(modules: str, names: str, make: Callable[[str], Function], prefix: str) -> dict[str, Any]:
-    """Functions of one kind with the same name in several modules, by the names of all."""
+    """Return functions of one kind that several modules have, by the names of all."""
     return {
         " ".join(f"{module}.{name}" for module in modules.split()): make(prefix + name)
         for name in names.split()
@@ -438,11 +455,12 @@ _SPELLINGS: dict[str, Function] = {
     "K.permute_dimensions ops.transpose tf.transpose": _transpose,
     "K.tile tf.tile": _tile,
     "K.reverse ops.flip tf.reverse": _reverse,
-    "ops.take tf.gather": _gather,
+    "ops.take": _take,
+    "tf.gather": _gather,
     "tf.pad": _pad,
     "ops.image.resize tf.image.resize": _resize,
-    "tf.image.resize_bilinear tf.image.resize_images": _resize_tensorflow_1,
-    "tf.compat.v1.image.resize_bilinear": _resize_tensorflow_1,
+    "tf.image.resize_bilinear tf.compat.v1.image.resize_bilinear": _resize_bilinear,
+    "tf.image.resize_images": _resize_images,
     "K.clip": _k_clip,
     "K.relu": _k_relu,
     "K.elu": _k_elu,
@@ -505,7 +523,7 @@ FIRST_ARGUMENTS = words(
 
 
 def call_function(graph: Graph, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """What a function gives, by the name under which the code knows it.
+    """Return what a function gives, by the name under which the code knows it.
 
     Raises:
         CodeError: it is not in the table, or not with such arguments.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_files.code_object import Code, CodeError
+from keras_files.lambda_constants import SIGNS, compare_constants, is_none, truth
 from keras_files.lambda_functions import CONSTANTS, FUNCTIONS, call_function
 from keras_files.network import Tensor
 from keras_files.symbols import MAX_VALUES, TOO_LARGE, Graph, Name, as_operand, describe
@@ -43,7 +44,7 @@ NULL = Name("NULL")  # what Python 3.11 on pushes beside a function
 
 
 class Machine:
-    """The interpreter of a function without jumps, on symbols.
+    """The interpreter of a function without loops, on symbols.
 
     Args:
         graph: takes the operations.
@@ -58,13 +59,14 @@ class Machine:
         self.graph = graph
         self.variables = variables
         self.stack: list[Any] = []
+        self.at = 0  # the number of the next instruction
         self.keywords: tuple[str, ...] = ()
         if len(closure) != len(code.free):
             raise CodeError("the file has other values for its closure than it uses")
         self.closure = dict(zip(code.free, closure, strict=True))
 
     def run(self) -> Any:
-        """What the function gives.
+        """Return what the function gives.
 
         Raises:
             CodeError: it needs what is in no table, or no Python wrote it.
@@ -75,14 +77,16 @@ class Machine:
         if self.code.catches:
             raise CodeError("it catches errors, or loops in a comprehension")
         try:
-            for name, argument in self.code.instructions:
+            while True:
+                name, argument = self.code.instructions[self.at]
+                self.at += 1
                 if name == "RETURN_VALUE":
                     return self.pop()
                 if name == "RETURN_CONST":
                     return self.code.constants[argument]
                 if name not in INSTRUCTIONS:
                     raise CodeError(
-                        f"it needs Python's instruction {name}, which no formula without if, "
+                        f"it needs Python's instruction {name}, which no formula without "
                         "loop and method does"
                     )
                 INSTRUCTIONS[name](self, argument)
@@ -90,7 +94,6 @@ class Machine:
                     raise CodeError("it is longer than plain arithmetic needs")
         except (IndexError, KeyError) as error:  # of the stack, the names, the constants
             raise CodeError("its code is damaged") from error
-        raise CodeError("its code is damaged: it has no end")
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -99,13 +102,13 @@ class Machine:
         return self.stack.pop()
 
     def pop_several(self, count: int) -> list[Any]:
-        """The last values of the stack, in their order."""
+        """Take the last values of the stack, in their order."""
         if count > len(self.stack):
             raise IndexError("the stack is too short")
         return [self.stack.pop() for _ in range(count)][::-1]
 
     def look_up(self, name: str) -> Any:
-        """What a global name stands for."""
+        """Return what a global name stands for."""
         if name in CONSTANTS:
             return CONSTANTS[name]
         if name in FUNCTIONS:
@@ -118,7 +121,7 @@ class Machine:
         return Name(MODULES[name])
 
     def attribute(self, name: str) -> Any:
-        """What stands under a name in the module on the stack."""
+        """Return what stands under a name in the module on the stack."""
         owner = self.pop()
         if not isinstance(owner, Name) or owner.path in FUNCTIONS:
             raise CodeError(f"it uses '.{name}' of an array or a function")
@@ -127,6 +130,11 @@ class Machine:
             raise CodeError("it uses a name that is too long")
         path = ALIASES.get(path, path)
         return CONSTANTS[path] if path in CONSTANTS else Name(path)
+
+    def jump(self, target: int) -> None:
+        if target < self.at:
+            raise CodeError("it has a loop")
+        self.at = target
 
     def call(self, args: list[Any], kwargs: dict[str, Any], function: Any) -> None:
         if not isinstance(function, Name):
@@ -138,7 +146,7 @@ class Machine:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    """A power of numbers, none of more bits than MAX_INTEGER has."""
+    """Return a power of numbers, none of more bits than MAX_INTEGER has."""
     whole = isinstance(base, int) and isinstance(exponent, int) and exponent > 0
     if whole and base.bit_length() * exponent > MAX_INTEGER.bit_length():
         raise CodeError("it computes an integer of more than 60 bits")
@@ -176,7 +184,12 @@ BINARY_OPERATORS = {
     10: "SUBTRACT",
     11: "TRUE_DIVIDE",
 }
-COMPARISONS = ("math.less", "math.less_equal", None, None, "math.greater", "math.greater_equal")
+COMPARISONS = {
+    "<": "math.less",
+    "<=": "math.less_equal",
+    ">": "math.greater",
+    ">=": "math.greater_equal",
+}
 
 
 def _binary(name: str) -> Callable[[Machine, int], None]:
@@ -185,6 +198,17 @@ def _binary(name: str) -> Callable[[Machine, int], None]:
         machine.push(_combine(machine.graph, OPERATORS[name], left, right))
 
     return compute
+
+
+def _in_place(compute: Callable[[Machine, int], None]) -> Callable[[Machine, int], None]:
+    """Return the same instruction for += and its like, which change an array of NumPy itself."""
+
+    def guarded(machine: Machine, argument: int) -> None:
+        if isinstance(machine.stack[-2], np.ndarray):  # another name may stand for it as well
+            raise CodeError("it changes an array of NumPy in place")
+        compute(machine, argument)
+
+    return guarded
 
 
 def _combine(graph: Graph, how: _Operator, left: Any, right: Any) -> Any:
@@ -205,7 +229,7 @@ def _combine(graph: Graph, how: _Operator, left: Any, right: Any) -> Any:
 
 
 def _combine_arrays(how: _Operator, left: Any, right: Any) -> np.ndarray:
-    """Constants of NumPy: integers stay such, which counts for a / of Python 2."""
+    """Combine constants of NumPy: integers stay such, which counts for a / of Python 2."""
     if how.sign not in ("+", "-", "*", "/"):
         # in float32 or float64, as the version of NumPy has it: a whole number may jump by one
         raise CodeError(f"it computes {how.sign} with an array of NumPy")
@@ -216,7 +240,7 @@ def _combine_arrays(how: _Operator, left: Any, right: Any) -> np.ndarray:
 
 
 def _divide_python2(machine: Machine, _: int) -> None:
-    """The / of Python 2, where 1/2 is 0; of an array of floats it is as ever."""
+    """Divide as Python 2 does, where 1/2 is 0; an array of floats is divided as ever."""
     left, right = machine.pop_several(2)
     if any(isinstance(v, np.ndarray) and v.dtype.kind == "i" for v in (left, right)):
         raise CodeError("it divides arrays of integers in Python 2")
@@ -229,18 +253,40 @@ def _binary_op(machine: Machine, argument: int) -> None:
     name = BINARY_OPERATORS.get(argument % 13)
     if name is None or argument >= 26:
         raise CodeError("it needs an operator other than + - * / // % **")
-    _binary(name)(machine, 0)
+    compute = _binary(name)
+    (compute if argument < 13 else _in_place(compute))(machine, 0)
 
 
 def _compare(machine: Machine, argument: int) -> None:
-    """<, <=, >, >= of arrays; from 3.12 on other bits come before their number."""
+    """Compare arrays by <, <=, >, >=; from 3.12 on other bits come before their number."""
     shift = {(3, 12): 4, (3, 13): 5}.get(machine.code.version, 0)
     number = argument >> shift
-    operation = COMPARISONS[number] if number < len(COMPARISONS) else None
+    sign = SIGNS[number]
     left, right = machine.pop_several(2)
-    if operation is None or not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+    if not (isinstance(left, Tensor) or isinstance(right, Tensor)):
+        machine.push(compare_constants(sign, left, right))
+        return
+    if sign not in COMPARISONS:
         raise CodeError("it compares in another way than < <= > >= with an array")
-    machine.push(machine.graph.add(operation, as_operand(left), as_operand(right)))
+    machine.push(machine.graph.add(COMPARISONS[sign], as_operand(left), as_operand(right)))
+
+
+def _compare_by(signs: tuple[str, str]) -> Callable[[Machine, int], None]:
+    """Return the instruction for `is` or `in` of Python 3.9 on, of which 1 is the contrary."""
+    return lambda machine, argument: machine.push(
+        compare_constants(signs[argument], *machine.pop_several(2))
+    )
+
+
+# Jumps, which are decided by constants alone
+
+
+def _jump_if(wanted: Callable[[Any], bool]) -> Callable[[Machine, int], None]:
+    def jump(machine: Machine, target: int) -> None:
+        if wanted(machine.pop()):
+            machine.jump(target)
+
+    return jump
 
 
 def _negate(machine: Machine, _: int) -> None:
@@ -262,7 +308,7 @@ def _subscript(machine: Machine, _: int) -> None:
 
 
 def _part(graph: Graph, value: Any, index: Any) -> Any:
-    """value[index]: of an array, of a list of arrays, of a constant."""
+    """Return value[index] of an array, a list of arrays or a constant."""
     if isinstance(value, Tensor):
         spec = list(index) if isinstance(index, (list, tuple)) else [index]
         for item in spec:
@@ -273,7 +319,7 @@ def _part(graph: Graph, value: Any, index: Any) -> Any:
                 raise CodeError("it takes a part of an array by something else than integers")
         return graph.add("getitem", value, spec)
     if isinstance(value, np.ndarray):
-        value = value.tolist()
+        value = None if isinstance(index, bool) else value.tolist()  # array[True] has an axis more
     if not isinstance(value, (list, tuple)) or not isinstance(index, (int, slice)):
         raise CodeError(f"it takes a part of {describe(value)}")
     try:
@@ -320,7 +366,7 @@ def _store_fast_twice(machine: Machine, argument: int) -> None:
 
 
 def _load_deref(machine: Machine, place: int) -> None:
-    """From 3.11 on the free variables are counted after the local ones."""
+    """Push a free variable; from 3.11 on they are counted after the local ones."""
     place -= len(machine.code.variables) if machine.code.version >= (3, 11) else 0
     if place < 0:
         raise IndexError("no free variable")
@@ -328,7 +374,7 @@ def _load_deref(machine: Machine, place: int) -> None:
 
 
 def _push_beside_null(machine: Machine, value: Any, null: int) -> None:
-    """From 3.13 on the NULL comes after the function."""
+    """Push a function; from 3.13 on the NULL comes after it."""
     values = [value, NULL] if machine.code.version >= (3, 13) else [NULL, value]
     machine.stack += values if null else [value]
 
@@ -350,7 +396,7 @@ def _load_method(machine: Machine, argument: int) -> None:
 
 
 def _import_name(machine: Machine, argument: int) -> None:
-    """Nothing is imported: a module is a name here."""
+    """Push a module, which is a name here: nothing is imported."""
     level, wanted = machine.pop_several(2)
     name = machine.code.names[argument]
     if type(level) is not int or level not in (0, -1) or name not in IMPORTS:
@@ -370,7 +416,7 @@ def _import_from(machine: Machine, argument: int) -> None:
 
 
 def _call_function(machine: Machine, argument: int) -> None:
-    """Before 3.6 with names and values of keywords on the stack, their number in the high byte."""
+    """Call a function; before 3.6 with keywords on the stack, their number in the high byte."""
     old = machine.code.version < (3, 6)
     pairs = machine.pop_several(2 * (argument >> 8)) if old else []
     args = machine.pop_several(argument & 255 if old else argument)
@@ -429,7 +475,7 @@ def _copy(machine: Machine, place: int) -> None:
 
 
 def _rotate(count: int) -> Callable[[Machine, int], None]:
-    """The last value goes below the others."""
+    """Return an instruction that puts the last value below the others."""
 
     def rotate(machine: Machine, _: int) -> None:
         *others, last = machine.pop_several(count)
@@ -485,7 +531,7 @@ def _nothing(machine: Machine, argument: int) -> None:
 # All instructions that are understood, of any Python from 2.7 to 3.13.
 INSTRUCTIONS: dict[str, Callable[[Machine, int], None]] = {
     **{f"BINARY_{name}": _binary(name) for name in OPERATORS},
-    **{f"INPLACE_{name}": _binary(name) for name in OPERATORS},
+    **{f"INPLACE_{name}": _in_place(_binary(name)) for name in OPERATORS},
     "BINARY_DIVIDE": _divide_python2,
     "BINARY_OP": _binary_op,
     "BINARY_SLICE": _binary_slice,
@@ -500,13 +546,16 @@ INSTRUCTIONS: dict[str, Callable[[Machine, int], None]] = {
     "CALL_KW": _call_kw,
     "CALL_METHOD": _call_method,
     "COMPARE_OP": _compare,
+    "CONTAINS_OP": _compare_by(("in", "not in")),
     "COPY": _copy,
     "COPY_FREE_VARS": _nothing,
     "DUP_TOP": lambda machine, _: _copy(machine, 1),
     "DUP_TOP_TWO": _copy_two,
     "IMPORT_FROM": _import_from,
     "IMPORT_NAME": _import_name,
-    "INPLACE_DIVIDE": _divide_python2,
+    "INPLACE_DIVIDE": _in_place(_divide_python2),
+    "IS_OP": _compare_by(("is", "is not")),
+    "JUMP_FORWARD": Machine.jump,
     "KW_NAMES": _keyword_names,
     "LIST_EXTEND": _extend_list,
     "LOAD_ATTR": _load_attribute,
@@ -518,6 +567,16 @@ INSTRUCTIONS: dict[str, Callable[[Machine, int], None]] = {
     "LOAD_GLOBAL": _load_global,
     "LOAD_METHOD": _load_method,
     "NOP": _nothing,
+    **{
+        f"POP_JUMP_{direction}IF_{name}": _jump_if(wanted)
+        for direction in ("", "FORWARD_")
+        for name, wanted in {
+            "FALSE": lambda value: not truth(value),
+            "NONE": is_none,
+            "NOT_NONE": lambda value: not is_none(value),
+            "TRUE": truth,
+        }.items()
+    },
     "POP_TOP": _pop_top,
     "PRECALL": _nothing,
     "PUSH_NULL": lambda machine, _: machine.push(NULL),
@@ -529,7 +588,9 @@ INSTRUCTIONS: dict[str, Callable[[Machine, int], None]] = {
     "STORE_FAST_LOAD_FAST": _store_load_fast,
     "STORE_FAST_STORE_FAST": _store_fast_twice,
     "SWAP": _swap,
+    "TO_BOOL": lambda machine, _: machine.push(truth(machine.pop())),
     "UNARY_NEGATIVE": _negate,
+    "UNARY_NOT": lambda machine, _: machine.push(not truth(machine.pop())),
     "UNARY_POSITIVE": _plus,
     "UNPACK_SEQUENCE": _unpack,
 }

@@ -45,7 +45,7 @@ def convert_lambda(layer: Layer, inputs: int | None, era: Era) -> None:
 
 
 def translate(layer: Layer, inputs: int | None, era: Era) -> Network:
-    """The operations of a Lambda layer; as `convert_lambda`, but raises CodeError."""
+    """Return the operations of a Lambda layer; as `convert_lambda`, but raises CodeError."""
     text, defaults, closure = _stored_function(layer.config)
     arguments = layer.config.get("arguments") or {}
     networks, refusals = [], []
@@ -68,7 +68,7 @@ def translate(layer: Layer, inputs: int | None, era: Era) -> Network:
 
 
 def _stored_function(config: dict[str, Any]) -> tuple[str, list[Any], list[Any]]:
-    """The code, the defaults of its last parameters, and the values of its closure."""
+    """Return the code, the defaults of its last parameters, the values of its closure."""
     function = config.get("function")
     if isinstance(function, dict) and function.get("class_name") == "__lambda__":
         stored = function["config"]
@@ -85,7 +85,7 @@ def _stored_function(config: dict[str, Any]) -> tuple[str, list[Any], list[Any]]
 
 
 def _stored(value: Any) -> Any:
-    """A default, a value of the closure or an argument: a number, or lists of numbers."""
+    """Return a default, a value of the closure or an argument: numbers, text, lists of them."""
     if isinstance(value, dict) and value.get("type") == "ndarray":  # Keras 2
         return as_array(value["value"])
     if isinstance(value, dict) and value.get("class_name") == "__numpy__":  # Keras 3
@@ -98,7 +98,7 @@ def _stored(value: Any) -> Any:
 
 
 def _bind(code: Code, value: Any, defaults: list[Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """The values of the parameters: what the layer is called on, its arguments, the defaults."""
+    """Return the values of the parameters: the layer's input, its arguments, the defaults."""
     names = code.variables[: code.parameters]
     if code.flags & UNPLAIN_FLAGS:
         raise CodeError("its parameters are not all named, or it gives no plain value")
@@ -118,7 +118,7 @@ def _bind(code: Code, value: Any, defaults: list[Any], arguments: dict[str, Any]
 
 
 def _outputs(result: Any) -> list[Tensor]:
-    """The arrays that it gives."""
+    """Return the arrays that it gives."""
     outputs = list(result) if isinstance(result, (list, tuple)) else [result]
     if not outputs or not all(isinstance(output, Tensor) for output in outputs):
         raise CodeError("it gives something that does not depend on the array it is called on")

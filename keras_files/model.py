@@ -20,15 +20,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_files.formulas import LAYERS, Array, Weights, activate, size_along
+from keras_files.apart import find_parts, is_pointwise, mixes_chips
+from keras_files.attention import ATTENTION
+from keras_files.formulas import FORMULAS as PLAIN
+from keras_files.formulas import Array, Weights, activate, size_along
+from keras_files.layers import IDLE, LAYERS, Axes, Whole, check_shapes
 from keras_files.model_file import ModelError
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
+from keras_files.normalization import NORMALIZATIONS
 from keras_files.recurrent import RECURRENT
-from keras_files.shapes import check_shapes
 
 MAX_VALUES = 2**28  # in one array, for one chip: 1 GiB of float32
 UNKNOWN_SIZE = 64  # of an axis whose length depends on the chips
-FORMULAS = LAYERS | RECURRENT
+FORMULAS = PLAIN | NORMALIZATIONS | ATTENTION | RECURRENT
 Arrays = dict[str, np.ndarray]
 
 SCOPE = "layer_"  # with a number, before the names of a layer's nodes
@@ -39,22 +43,14 @@ SIZED = words(
     "reshape slice split tile"
 )
 
-# Channels first: these follow their own data_format, these compute each value from those at its
-# place, and these have an axis that may be the one of the channels.
-SPATIAL = {"CenterCrop", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Resizing"} | {
-    f"{kind}{rank}D"
-    for rank in (1, 2, 3)
-    for kind in words(
-        "AveragePooling Conv Cropping DepthwiseConv GlobalAveragePooling GlobalMaxPooling "
-        "LocallyConnected MaxPooling SeparableConv UpSampling ZeroPadding"
-    )
-}
-
-POINTWISE = words(
-    "Activation ActivityRegularization Add Average ELU LeakyReLU Maximum Minimum Multiply ReLU "
-    "Rescaling Subtract ThresholdedReLU"
+# Operations that Keras 3 does on whole numbers as TensorFlow does: it has types of its own for
+# sums, products and means of them.
+MOVING = words(
+    "cast concat convert_to_tensor expand_dims gather getitem identity math.maximum math.minimum "
+    "math.reduce_max math.reduce_min pad reshape reverse roll shape slice split squeeze stack "
+    "stop_gradient tile transpose unstack"
 )
-AXIAL = {"BatchNormalization", "Concatenate"}
+
 BATCH_NORMALIZATIONS = {"BatchNormalization", "SyncBatchNormalization"}
 
 # Convolutions that can take one in: the kernel whose last axes count the channels of the result.
@@ -102,7 +98,7 @@ class Model:
         self._network = network
         self._channels_first = channels_first
         self._weights: dict[int, Weights] = {}
-        self._apart: set[int] = set()  # Lambda layers that are known not to mix the chips
+        self._apart: set[int] = set()  # networks that are known not to mix the chips
         self._scopes: dict[int, Layer] = {}
         self._load(network, read_weight)
         self.input_shape = (None, *image_shape)
@@ -141,7 +137,7 @@ class Model:
             if layer.network:
                 self._load(layer.network, read_weight)
             arrays[id(layer)] = {
-                role: read_weight(layer, role) for role in layer.places if role != "count"
+                role: read_weight(layer, role) for role in layer.places if role not in IDLE
             }
         _join_normalizations(network, arrays)
         while arrays:  # TensorFlow copies them: each is let go at once
@@ -150,9 +146,18 @@ class Model:
                 role: tf.Variable(weights.pop(role), trainable=False) for role in list(weights)
             }
 
-    def _compute(self, network: Network, inputs: list[Value]) -> list[Value]:
+    def _compute(self, network: Network, inputs: list[Value], owner: str = "") -> list[Value]:
         if network.dtypes:
             inputs = [_cast(x, dtype) for x, dtype in zip(inputs, network.dtypes, strict=True)]
+        values = self._compute_calls(network, inputs)
+        if id(network) not in self._apart:
+            self._apart.add(id(network))
+            with tf.init_scope():  # out of the graph that is being made
+                self._check_apart(network, inputs, values, owner)
+        return [values[end] for end in network.outputs]
+
+    def _compute_calls(self, network: Network, inputs: list[Value]) -> dict[Tensor, Value]:
+        """Return the values of all Tensors of a network."""
         values = dict(zip(network.inputs, inputs, strict=True))
         sizes: set[Tensor] = set()
         for call in network.calls:
@@ -164,7 +169,7 @@ class Model:
             if _gives_sizes(call, sizes):
                 sizes |= made.keys()
             values |= made
-        return [values[end] for end in network.outputs]
+        return values
 
     def _call(self, call: Call, values: dict[Tensor, Value]) -> Value | list[Value]:
         layer = call.layer
@@ -172,11 +177,9 @@ class Model:
         kwargs = {key: _first(_fill(value, values)) for key, value in call.kwargs.items()}
         if layer.kind == "Network":
             inputs = args[0] if isinstance(args[0], list) else args
-            results = self._compute(layer.network, inputs)
-            if layer.config["class_name"] == "Lambda" and id(layer) not in self._apart:
-                with tf.init_scope():  # out of the graph that is being made
-                    self._check_apart(layer, inputs)
-                self._apart.add(id(layer))
+            is_lambda = layer.config["class_name"] == "Lambda"
+            owner = f"layer '{layer.name}' (Lambda)" if is_lambda else ""
+            results = self._compute(layer.network, inputs, owner)
             return results if len(results) > 1 else results[0]
         try:
             with tf.name_scope(self._scope_of(layer)):
@@ -203,7 +206,7 @@ class Model:
         return y
 
     def _distribute(self, layer: Layer, x: Array) -> Array:
-        """TimeDistributed: the same layer for each place on the first axis after the batch."""
+        """Compute the layer of a TimeDistributed for each place on the first axis."""
         shape = tf.shape(x)
         flat = tf.reshape(x, tf.concat([[-1], shape[2:]], 0))
         (y,) = self._compute(layer.network, [tf.ensure_shape(flat, [None, *x.shape[2:]])])
@@ -211,37 +214,38 @@ class Model:
         sizes = [size_along(y, axis) for axis in range(1, len(y.shape))]
         return tf.reshape(y, [-1, size_along(x, 1), *sizes])
 
-    def _check_apart(self, layer: Layer, inputs: list[Value]) -> None:
-        """Refuse a Lambda layer by which a chip's result depends on the others of its batch.
+    def _check_apart(
+        self, network: Network, inputs: list[Value], values: dict[Tensor, Value], owner: str
+    ) -> None:
+        """Refuse a network by which a chip's result depends on the others of its batch.
 
-        `x / K.max(x)` does, and so does anything that takes a part along the first axis. Arrays of
-        random numbers of three sizes are computed together and each alone.
+        Each part that could is looked at by itself. One that mixes the chips may have its contrary
+        later on, as a reshape to (chips * parts, ...) has: then the whole network tells.
+
+        Args:
+            values: of all its Tensors.
+            owner: the Lambda layer that it stands for, else "".
         """
-        compute, ends = self._alone(layer.network, inputs)
-        random = np.random.default_rng(0)
-        sizes = np.array([0.1, 10, 150])
-        noise = [
-            np.moveaxis(random.uniform(-1, 1, (*end.shape[1:], 3)) * sizes, -1, 0) for end in ends
-        ]
-        try:
-            for arrays in (noise, [abs(part) for part in noise]):  # roots have no negative numbers
-                batch = [tf.cast(x, end.dtype) for x, end in zip(arrays, ends, strict=True)]
-                alone = [compute(*(x[i : i + 1] for x in batch)) for i in range(3)]
-                for y, *parts in zip(compute(*batch), *alone, strict=True):
-                    if parts[0].shape[:1] != [1] or not _are_close(y, tf.concat(parts, 0)):
-                        raise ModelError(
-                            f"layer '{layer.name}' (Lambda) gives a chip a result that depends on "
-                            "the other chips of its batch: give each function the axes of one "
-                            "chip, such as axis=[1, 2, 3], and save the model again"
-                        )
-        except tf.errors.OpError as error:
-            raise _misdescribed(f"layer '{layer.name}' (Lambda)", error) from error
+        for part in find_parts(network):
+            what, given = owner or str(part.layers[0]), [values[start] for start in part.inputs]
+            if is_pointwise(part, {len(_kept(x).shape) for x in given}):
+                continue
+            try:
+                mixes = self._mixes(part, given)
+                if mixes and not self._mixes(network, inputs):
+                    return
+            except tf.errors.OpError as error:
+                raise _misdescribed(what, error) from error
+            if mixes:
+                raise ModelError(
+                    f"{what} gives a chip a result that depends on the other chips of its batch: "
+                    "give each function the axes of one chip, such as axis=[1, 2, 3], and save the "
+                    "model again"
+                )
 
-    def _alone(
-        self, network: Network, inputs: list[Value]
-    ) -> tuple[Callable[..., list[Array]], list[tf.TensorSpec]]:
-        """A network by itself, as a function of channels-last arrays, and what arrays these are."""
-        ends = [x.last if isinstance(x, ChannelsFirst) else x for x in inputs]
+    def _mixes(self, network: Network, inputs: list[Value]) -> bool:
+        """Compute a network by itself, on random chips; see `apart`."""
+        ends = [_kept(x) for x in inputs]
         sizes = [[n or UNKNOWN_SIZE for n in end.shape[1:]] for end in ends]
         specs = [tf.TensorSpec([None, *n], end.dtype) for n, end in zip(sizes, ends, strict=True)]
 
@@ -250,21 +254,15 @@ class Model:
                 ChannelsFirst(array) if isinstance(x, ChannelsFirst) else array
                 for array, x in zip(arrays, inputs, strict=True)
             ]
-            return _first(self._compute(network, kept))
+            values = self._compute_calls(network, kept)
+            return [_first(values[end]) for end in network.outputs]
 
-        return tf.function(compute, autograph=False).get_concrete_function(*specs), specs
-
-
-def _are_close(x: Array, y: Array) -> bool:
-    """Whether two arrays are the same but for the order in which float32 was added up."""
-    if x.shape != y.shape:
-        return False
-    scale = max(1.0, float(np.max(np.abs(np.nan_to_num(x)), initial=0.0)))
-    return np.allclose(x, y, rtol=1e-3, atol=1e-5 * scale, equal_nan=True)
+        function = tf.function(compute, autograph=False).get_concrete_function(*specs)
+        return mixes_chips(function, specs, sizes)
 
 
 def _misdescribed(what: str, error: Exception) -> ModelError:
-    """The sentence for a layer, or the model, that TensorFlow does not compute.
+    """Return the sentence for a layer, or the model, that TensorFlow does not compute.
 
     Of what TensorFlow says, the names of nodes, tracebacks and paths tell a user nothing.
     """
@@ -297,7 +295,7 @@ def _check_sizes(call: Call, sizes: set[Tensor]) -> None:
 
 
 def _gives_sizes(call: Call, sizes: set[Tensor]) -> bool:
-    """Whether a call gives the shape of an array, or computes with nothing but such."""
+    """Return whether a call gives the shape of an array, or computes with nothing but such."""
     if call.layer.kind != "Operation":
         return False
     arguments = set(tensors_in([call.args, call.kwargs]))
@@ -306,12 +304,12 @@ def _gives_sizes(call: Call, sizes: set[Tensor]) -> bool:
 
 
 def _kept(y: Value) -> Array:
-    """A value as it is kept."""
+    """Return a value as it is kept."""
     return y.last if isinstance(y, ChannelsFirst) else y
 
 
 def _tensors(value: Any) -> list[Array]:
-    """All arrays among the arguments of a call."""
+    """Return all arrays among the arguments of a call."""
     if isinstance(value, (list, tuple, dict)):
         parts = value.values() if isinstance(value, dict) else value
         return [array for part in parts for array in _tensors(part)]
@@ -319,7 +317,7 @@ def _tensors(value: Any) -> list[Array]:
 
 
 def _are_of_known_size(arrays: list[Array]) -> bool:
-    """Whether all axes but the first one, mostly that of the batch, are of known length."""
+    """Return whether all axes but the first one, mostly the batch, are of known length."""
     return all(None not in array.shape[1:].as_list() for array in arrays if array.shape.rank != 0)
 
 
@@ -353,7 +351,7 @@ def _join_normalizations(network: Network, arrays: dict[int, Arrays]) -> None:
 
 
 def _are_joinable(layer: Layer, norm: Layer) -> bool:
-    """Whether a layer is a convolution without activation, and `norm` is over its channels."""
+    """Return whether `layer` is a convolution without activation, `norm` over its channels."""
     if layer.kind not in CHANNEL_KERNELS or norm.kind not in BATCH_NORMALIZATIONS:
         return False
     axis = norm.config.get("axis", -1)
@@ -380,7 +378,7 @@ def _join(layer: Layer, norm: Layer, weights: Arrays, statistics: Arrays) -> Non
 
 
 def _fill(value: Any, values: dict[Tensor, Value]) -> Any:
-    """Arguments of a call with the values in place of the Tensors."""
+    """Return arguments of a call with the values in place of the Tensors."""
     if isinstance(value, Tensor):
         return values[value]
     if isinstance(value, list):
@@ -392,14 +390,14 @@ def _fill(value: Any, values: dict[Tensor, Value]) -> Any:
 
 
 def _first(value: Any) -> Any:
-    """A value, or values in a list, in the axes that the model itself counts."""
+    """Return a value, or values in a list, in the axes that the model itself counts."""
     if isinstance(value, list):
         return [_first(item) for item in value]
     return value.first if isinstance(value, ChannelsFirst) else value
 
 
 def _last(value: Any) -> Any:
-    """The same of a channels-first array (N, channels, rows, columns), channels last."""
+    """Return the same channels last, of arrays (N, channels, rows, columns)."""
     if isinstance(value, list):
         return [_last(item) for item in value]
     if isinstance(value, ChannelsFirst):
@@ -408,7 +406,7 @@ def _last(value: Any) -> Any:
 
 
 def _cast(value: Value, dtype: str) -> Value:
-    """What Keras makes of the input of a model: a fraction is cut off for an integer type."""
+    """Cast the input of a model as Keras does: a fraction is cut off for an integer type."""
     last = value.last if isinstance(value, ChannelsFirst) else value
     if last.dtype == dtype:
         return value
@@ -417,7 +415,7 @@ def _cast(value: Value, dtype: str) -> Value:
 
 
 def _as_float(value: Any) -> Any:
-    """The inputs of a layer as float32, whatever type an operation made of them."""
+    """Return the inputs of a layer as float32, whatever type an operation made of them."""
     if isinstance(value, list):
         return [_as_float(item) for item in value]
     return tf.cast(value, tf.float32) if isinstance(value, tf.Tensor) else value
@@ -429,10 +427,11 @@ def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, An
     parts = args[0] if isinstance(args[0], list) else args
     ranks = {len(part.last.shape) for part in parts if isinstance(part, ChannelsFirst)}
     kept = len(ranks) == 1 and all(isinstance(part, ChannelsFirst) for part in parts)
-    axial = layer.kind in AXIAL and kept
+    axes = LAYERS[layer.kind].axes
+    axial = axes is Axes.AXIAL and kept
     axial = axial and config.get("axis", -1) in (1, [1], 1 - len(parts[0].last.shape))
-    pointwise = layer.kind in POINTWISE and kept and not _looks_along(config)
-    spatial = layer.kind in SPATIAL and config.get("data_format") == "channels_first"
+    pointwise = axes is Axes.POINTWISE and kept and not _looks_along(config)
+    spatial = axes is Axes.SPATIAL and config.get("data_format") == "channels_first"
     if not (axial or pointwise or spatial):
         return _apply_formula(layer, weights, _first(args), kwargs)
     if axial:
@@ -448,14 +447,50 @@ def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, An
 
 def _apply_formula(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """Compute a layer once its weights have the shapes that it declares for these inputs."""
-    args = args if layer.kind == "Operation" else _as_float(args)
+    becomes_float = layer.kind != "Operation" or _promotes(layer, args)
+    whole = None if layer.kind == "Operation" and becomes_float else _whole_type(layer, args)
+    args = _as_float(args) if becomes_float else args
     shapes = [tuple(arg.shape) for arg in args if isinstance(arg, tf.Tensor)]
     check_shapes(layer, {role: tuple(weight.shape) for role, weight in weights.items()}, shapes)
-    return FORMULAS[layer.kind](layer.config, weights, *args, **kwargs)
+    y = FORMULAS[layer.kind](layer.config, weights, *args, **kwargs)
+    return tf.cast(y, whole) if whole else y
+
+
+def _promotes(layer: Layer, args: list[Any]) -> bool:
+    """Return whether Keras 3 makes float32 of whole numbers before it computes an operation."""
+    function, keras3 = layer.config["function"], layer.config.get("promotes", False)
+    return keras3 and (
+        function in ("math.divide", "math.truediv") or any(isinstance(arg, float) for arg in args)
+    )
+
+
+def _whole_type(layer: Layer, args: list[Any]) -> tf.DType | None:
+    """Return the type of whole numbers that a layer makes of its inputs, None for float32.
+
+    Raises:
+        ModelError: what it makes of whole numbers depends on the version of Keras.
+    """
+    types = {tensor.dtype for tensor in _tensors(args)}
+    if not types or not all(dtype.is_integer for dtype in types):
+        return None
+    config, whole = layer.config, LAYERS[layer.kind].whole
+    if layer.kind == "Operation" and config.get("promotes") and config["function"] not in MOVING:
+        whole = Whole.OTHERWISE
+    if whole is Whole.KEPT and config.get("interpolation", "nearest") != "nearest":
+        whole = Whole.OTHERWISE
+    if whole is Whole.KEPT and config.get("activation", "linear") not in ("linear", "relu"):
+        whole = Whole.CAST
+    if whole is Whole.OTHERWISE:
+        raise ModelError(
+            f"it computes with whole numbers ({types.pop().name}), which each version of Keras "
+            "does in its own way: put a Rescaling layer before it, or give the model an input of "
+            "float32"
+        )
+    return types.pop() if whole is Whole.KEPT else None
 
 
 def _looks_along(config: dict[str, Any]) -> bool:
-    """Whether the last axis of its input means something to a layer that is mostly pointwise.
+    """Return whether the last axis of its input means something to a mostly pointwise layer.
 
     To an activation that looks along it, and to a Rescaling with numbers for each place on it.
     """

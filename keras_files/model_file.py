@@ -101,7 +101,7 @@ class Group:
     items: dict[str, Group | Array]
 
     def __contains__(self, path: str) -> bool:
-        """Whether there is such an item."""
+        """Return whether there is such an item."""
         return self.get(path) is not None
 
     def __getitem__(self, path: str) -> Group | Array:
@@ -148,6 +148,8 @@ def open_checked(file: PinnedFile) -> Contents:
         ModelError: the file is of another kind, truncated, or holds what `look` refuses; or it
             cannot be looked at within the limits.
         MemoryError: the machine has too little memory for that.
+        LackOfTime: this process has too little processor time for that.
+        OSError: no process is to be had for it.
     """
     try:
         answer = run_limited(
@@ -161,11 +163,6 @@ def open_checked(file: PinnedFile) -> Contents:
         raise ModelError(
             f"the file is damaged: to look at it {error}; save the model again with model.save() "
             "and copy the whole file"
-        ) from error
-    except OSError as error:
-        raise ModelError(
-            f"no process could be started to look at it ({error.strerror}): raise the limit of "
-            "processes, or give the task more memory"
         ) from error
     size = int.from_bytes(answer[:8])
     found = json.loads(answer[8 : 8 + size])
@@ -220,7 +217,7 @@ class Document:
 
 
 def read_document(contents: Contents, beside: Sequence[Path]) -> Document:
-    """The model's configuration, of the file itself or of one beside it.
+    """Return the model's configuration, of the file itself or of one beside it.
 
     Args:
         beside: .json files of which one may hold the architecture, for a file of weights alone.
@@ -245,7 +242,7 @@ def read_document(contents: Contents, beside: Sequence[Path]) -> Document:
 
 
 def _find_weights(file: Group) -> Group | None:
-    """The group that holds a model's weights, None if this is a file of other data."""
+    """Return the group that holds a model's weights, None if this is a file of other data."""
     for group in (file["/"], file.get("model_weights")):
         if isinstance(group, Group) and {"layer_names", "layer_names0"} & set(group.attrs):
             return group
@@ -256,13 +253,13 @@ def _find_weights(file: Group) -> Group | None:
 
 
 def _has_arrays(layers: Group) -> bool:
-    """Whether Keras 3 wrote it: each layer has a group "vars", or layers inside."""
+    """Return whether Keras 3 wrote it: each layer has a group "vars", or layers inside."""
     groups = [group for group in layers.values() if isinstance(group, Group)]
     return any("vars" in group or _has_arrays(group) for group in groups)
 
 
 def _join_files(weights: Group, beside: Sequence[Path]) -> Document:
-    """A model whose architecture lies in a .json file beside its weights."""
+    """Return a model whose architecture lies in a .json file beside its weights."""
     found = [
         (file, model) for path in beside if (model := _read_architecture(file := PinnedFile(path)))
     ]
@@ -295,7 +292,7 @@ def _join_files(weights: Group, beside: Sequence[Path]) -> Document:
 
 
 def _read_architecture(file: PinnedFile) -> dict[str, Any] | None:
-    """The content of a .json file if it is what model.to_json() gives, be it as a JSON string."""
+    """Return the content of a .json file if it is that of model.to_json(), be it in a string."""
     try:
         text = file.read(0, MAX_TEXT_BYTES + 1)
         model = json.loads(text)
@@ -313,7 +310,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def read_loss(document: dict[str, Any], root: Group) -> Any:
-    """The loss that a model was trained with, as Keras wrote it; None where the file has none.
+    """Return the loss that a model was trained with, as Keras wrote it; None if it has none.
 
     A .keras archive has it in the model's own configuration, an HDF5 file in another one, which
     nothing else depends on: where that is damaged, there is none.
@@ -328,7 +325,7 @@ def read_loss(document: dict[str, Any], root: Group) -> Any:
 
 
 def names(group: Group | Array, attribute: str) -> list[str]:
-    """A list of names; above 64 KB Keras splits it into `attribute`0, `attribute`1, ..."""
+    """Return a list of names; above 64 KB Keras splits it into `attribute`0, `attribute`1, ..."""
     parts = [attribute] if attribute in group.attrs else []
     while f"{attribute}{len(parts)}" in group.attrs and attribute not in parts:
         parts.append(f"{attribute}{len(parts)}")
@@ -351,7 +348,7 @@ def _check_depth(document: Any) -> None:
 
 
 def read_array(file: Group, place: str) -> np.ndarray:
-    """One array of weights as float32; half precision and doubles become that too."""
+    """Return one array of weights as float32; half precision and doubles become that too."""
     array = file[place]
     if array.dtype.kind not in "fiub":
         raise ModelError(f"'{place}' holds no numbers: save the model again with model.save()")

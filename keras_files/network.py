@@ -14,11 +14,12 @@ class Layer:
 
     Attributes:
         kind: the name of its class in Keras 2, "Network" for a model inside the model.
-        config: its arguments as Keras 2 has them, changed as `_mend` says.
+        config: its arguments as Keras 2 has them, changed as `convert_layer` says.
         trainable: False for a frozen layer, which changes the order of the weights in a file.
-        places: role of a weight (see LAYER_WEIGHTS) -> where in the file the array lies.
+        places: role of a weight (see layers) -> where in the file the array lies.
         network: the model inside, or the layer inside of a TimeDistributed.
         refusal: why it cannot be computed, raised once the ends of the model are known to be right.
+        warnings: sentences on what may be wrong with it.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Layer:
     places: dict[str, str] = field(default_factory=dict)
     network: Network | None = None
     refusal: Exception | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"layer '{self.name}' ({self.kind})"
@@ -82,11 +84,35 @@ class Era:
     version: str
     backend: str
     data_format: str
+    has_efficientnet: bool = False  # the package of that name, whose swish is x * sigmoid(x)
+
+    def has(self, since: str) -> bool:
+        """Return whether this version has what came with others.
+
+        Args:
+            since: a version of the keras package, of tf.keras and of Keras 3, each "-" where it
+                never came, "1.0..1.2" where it went again. Those of tf.keras as its files have
+                them: 2.2.4 of TensorFlow 1.13 to 2.1, 2.3 of 2.1 and 2.2, 2.4 of 2.3 and 2.4. What
+                came with TensorFlow 2.2 counts from 2.4 on, for 2.1 had nothing of that name.
+        """
+        lines = since.split()
+        own = lines[2] if self.keras == 3 else lines[0] if self.is_package else lines[1]
+        first, _, last = own.partition("..")
+        if first == "-":
+            return False
+        numbers = [int(number) for number in re.findall(r"\d+", self.version.split("-")[0])[:3]]
+        if len(numbers) == 1:  # only that is known of it
+            numbers.append(99)
+        return _numbers(first) <= numbers and not (last and numbers[:2] > _numbers(last))
 
     @property
     def is_package(self) -> bool:
-        """True for the keras package before it became tf.keras (2.4): on TensorFlow 1 or Theano."""
+        """Tell the keras package of its own (to 2.3), on TensorFlow 1 or Theano, from tf.keras."""
         return self.keras == 1 or re.fullmatch(r"2\.[0-3]\.\d+", self.version) is not None
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
 
 
 def words(text: str) -> set[str]:
@@ -94,7 +120,7 @@ def words(text: str) -> set[str]:
 
 
 def with_tensors(value: Any) -> Any:
-    """Plain values in which tf.keras wrote a tensor as [layer, call, output]."""
+    """Return plain values in which tf.keras wrote a tensor as [layer, call, output]."""
     if isinstance(value, list):
         if len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int):
             return Tensor(*value[:3])
@@ -105,7 +131,7 @@ def with_tensors(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Plain values from the forms in which JSON holds them: tensors, slices, arrays, tuples."""
+    """Return plain values of the forms in which JSON holds tensors, slices, arrays, tuples."""
     if isinstance(value, list):
         return [plain(item) for item in value]
     if not isinstance(value, dict):
@@ -127,7 +153,7 @@ def plain(value: Any) -> Any:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All Tensors among the arguments of a call."""
+    """Yield all Tensors among the arguments of a call."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, dict)):

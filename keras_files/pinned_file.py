@@ -41,7 +41,7 @@ class PinnedFile:
         return found.st_size, found.st_mtime_ns
 
     def is_unchanged(self) -> bool:
-        """Whether nobody has written to the file since it was opened."""
+        """Return whether nobody has written to the file since it was opened."""
         return self._state_now() == self.state
 
     def read(self, offset: int, size: int) -> bytes:

@@ -20,13 +20,13 @@ Step = Callable[
 
 
 def _gates(w: Weights, x: Array) -> Array:
-    """What the input adds to all gates, for all steps at once."""
+    """Return what the input adds to all gates, for all steps at once."""
     y = tf.tensordot(x, w["kernel"], 1)
     return y + w["bias"] if "bias" in w else y
 
 
 def _recur(c: Config, gates: Array, step: Step, states: list[Array]) -> Array | list[Array]:
-    """The result of the last step, or of all, and the last states if they are asked for.
+    """Return the result of the last step, or of all, and the last states if they are asked for.
 
     With `go_backwards` all results stand in the order in which they are computed.
     """
@@ -43,7 +43,7 @@ def _recur(c: Config, gates: Array, step: Step, states: list[Array]) -> Array | 
 
 
 def _start(x: Array | list[Array], size: int, count: int) -> tuple[Array, list[Array]]:
-    """The sequence, and the states before the first step: given with it, or zeros."""
+    """Return the sequence, and the states before the first step: given with it, or zeros."""
     if isinstance(x, list):
         return x[0], list(x[1:])
     return x, [tf.zeros([tf.shape(x)[0], size])] * count
@@ -68,7 +68,7 @@ def _lstm(c: Config, w: Weights, x: Any) -> Array | list[Array]:
 
 
 def _lstm_step(c: Config, gates: Array, carry: Array) -> list[Array]:
-    """The output and the carry after the gates for input, forget, carry and output."""
+    """Return the output and the carry after the gates for input, forget, carry and output."""
     into, forget, new, out = tf.split(gates, 4, axis=-1)
     recurrent = c["recurrent_activation"]
     new = activate(c["activation"], new)
@@ -77,7 +77,7 @@ def _lstm_step(c: Config, gates: Array, carry: Array) -> list[Array]:
 
 
 def _gru(c: Config, w: Weights, x: Any) -> Array | list[Array]:
-    """With `reset_after` the recurrent part has a bias of its own, and is reset when computed."""
+    """Compute a GRU; with `reset_after` the recurrent part is reset after its own bias."""
     x, states = _start(x, c["units"], 1)
     kernel, units = w["recurrent_kernel"], c["units"]
     after = c.get("reset_after", False)
@@ -102,7 +102,7 @@ def _gru(c: Config, w: Weights, x: Any) -> Array | list[Array]:
 
 
 def _joined(formula: Callable[..., Any], gates: str) -> Callable[..., Any]:
-    """The formula of a layer of Keras 1 that has a kernel for each gate."""
+    """Return the formula of a layer of Keras 1 that has a kernel for each gate."""
 
     def compute(c: Config, w: Weights, x: Any) -> Array | list[Array]:
         joined = {
@@ -115,7 +115,7 @@ def _joined(formula: Callable[..., Any], gates: str) -> Callable[..., Any]:
 
 
 def _conv_lstm(c: Config, w: Weights, x: Any) -> Array | list[Array]:
-    """An LSTM on images (N, steps, ..., channels) whose products are convolutions."""
+    """Compute an LSTM on images (N, steps, ..., channels) whose products are convolutions."""
     if c["data_format"] == "channels_first":
         if any(
             c[key] in ("softmax", "log_softmax") for key in ("activation", "recurrent_activation")
@@ -141,7 +141,7 @@ def _conv_lstm(c: Config, w: Weights, x: Any) -> Array | list[Array]:
 
 
 def _channels_first(y: Array, rank: int) -> Array:
-    """A result with its channels before the axes of space, which are the last rank - 3."""
+    """Return a result with its channels before the axes of space, the last rank - 3 ones."""
     steps = len(y.shape) - (rank - 2)
     return tf.transpose(y, [*range(steps), len(y.shape) - 1, *range(steps, len(y.shape) - 1)])
 
@@ -149,6 +149,7 @@ def _channels_first(y: Array, rank: int) -> Array:
 RECURRENT: dict[str, Callable[..., Any]] = {
     **{f"ConvLSTM{rank}D": _conv_lstm for rank in (1, 2, 3)},
     "GRU": _gru,
+    "GateConvLSTM2D": _joined(_conv_lstm, "ifco"),
     "GateGRU": _joined(_gru, "zrh"),
     "GateLSTM": _joined(_lstm, "ifco"),
     "LSTM": _lstm,

@@ -44,18 +44,18 @@ class Graph:
         self._calls: list[Call] = []
 
     def add(self, function: str, *args: Any, **kwargs: Any) -> Tensor:
-        """Compute a function of OPERATIONS; arguments as TensorFlow has them."""
+        """Add a function of OPERATIONS; arguments as TensorFlow has them."""
         return self.add_several(1, function, *args, **kwargs)[0]
 
     def add_several(self, count: int, function: str, *args: Any, **kwargs: Any) -> list[Tensor]:
-        """The same for a function with a list of results."""
+        """Add a function with a list of results."""
         if function not in OPERATIONS:
             raise CodeError(f"it calls 'tf.{function}', which is not known to be mere arithmetic")
         config = {"function": function, "arguments": {}, "constants": None}
         return self._call(count, Layer("Operation", "", config), *args, **kwargs)
 
     def add_layer(self, kind: str, x: Any, **config: Any) -> Tensor:
-        """Compute a layer of Keras 2 that has no weights."""
+        """Add a layer of Keras 2 that has no weights."""
         return self._call(1, Layer(kind, "", config), x)[0]
 
     def _call(self, count: int, layer: Layer, *args: Any, **kwargs: Any) -> list[Tensor]:
@@ -68,13 +68,13 @@ class Graph:
         return [Tensor(name, 0, place) for place in range(count)]
 
     def network(self, outputs: list[Tensor]) -> Network:
-        """All of it as a model within the model."""
+        """Return all of it as a model within the model."""
         layers = [call.layer for call in self._calls]
         return Network(layers, self._calls, self.inputs, outputs, [None] * len(self.inputs))
 
 
 def as_plain(value: Any) -> Any:
-    """A value as an argument of an operation: numbers, text, Tensors, and lists of them.
+    """Return a value as an argument of an operation: numbers, text, Tensors, lists of them.
 
     Raises:
         CodeError: it is something else, or has more than MAX_VALUES parts.
@@ -100,12 +100,12 @@ def as_plain(value: Any) -> Any:
 
 
 def describe(value: Any) -> str:
-    """What a value is, for a message."""
+    """Return what a value is, for a message."""
     return getattr(value, "path", None) or type(value).__name__
 
 
 def as_operand(value: Any) -> Any:
-    """One side of arithmetic: a Tensor, or a constant in floats, as Keras makes of integers."""
+    """Return one side of arithmetic: a Tensor, or a constant in floats, as Keras makes of it."""
     value = as_plain(value)
     if isinstance(value, Tensor):
         return value
@@ -121,7 +121,7 @@ def as_operand(value: Any) -> Any:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A constant as an array of float64 or int64."""
+    """Return a constant as an array of float64 or int64."""
     value = as_plain(value)
     try:
         array = np.asarray(value)

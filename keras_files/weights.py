@@ -6,70 +6,16 @@ import re
 
 import numpy as np
 
-from keras_files.model_file import Group, ModelError, names, read_array
-from keras_files.network import Era, Layer, Network, words
-from keras_files.shapes import check_shapes
-
-# The layers that can be opened, and their weights in the order in which Keras creates them.
-# "bias?use_bias": there if the argument `use_bias` is true. After "|": never trainable.
-LAYER_WEIGHTS = {
-    **dict.fromkeys(
-        words(
-            "Activation ActivityRegularization Add Average AveragePooling1D AveragePooling2D "
-            "AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D "
-            "CustomScaleLayer Dot ELU Flatten GlobalAveragePooling1D GlobalAveragePooling2D "
-            "GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D "
-            "Identity InputLayer LeakyReLU MaxPooling1D MaxPooling2D MaxPooling3D Maximum Minimum "
-            "Multiply Operation Permute ReLU RepeatVector Rescaling Reshape Resizing Softmax "
-            "Subtract ThresholdedReLU TimeDistributed UnitNormalization UpSampling1D UpSampling2D "
-            "UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D"
-        ),
-        "",
-    ),
-    **dict.fromkeys(
-        words(
-            "Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose Dense "
-            "LocallyConnected1D LocallyConnected2D MaxoutDense"
-        ),
-        "kernel bias?use_bias",
-    ),
-    **dict.fromkeys(["DepthwiseConv1D", "DepthwiseConv2D"], "depthwise_kernel bias?use_bias"),
-    **dict.fromkeys(
-        ["SeparableConv1D", "SeparableConv2D"], "depthwise_kernel pointwise_kernel bias?use_bias"
-    ),
-    **dict.fromkeys(
-        ["BatchNormalization", "SyncBatchNormalization", "SampleNormalization"],
-        "gamma?scale beta?center | moving_mean moving_variance",
-    ),
-    **dict.fromkeys(["GroupNormalization", "LayerNormalization"], "gamma?scale beta?center"),
-    **dict.fromkeys(
-        words("ConvLSTM1D ConvLSTM2D ConvLSTM3D GRU LSTM SimpleRNN"),
-        "kernel recurrent_kernel bias?use_bias",
-    ),
-    **{
-        kind: " ".join(f"{gate}/kernel {gate}/recurrent_kernel {gate}/bias" for gate in gates)
-        for kind, gates in (("GateGRU", "zrh"), ("GateLSTM", "icfo"))
-    },
-    "AdditiveAttention": "scale?use_scale",
-    "Attention": "scale?use_scale concat_score_weight?concat",
-    "EinsumDense": "kernel bias?bias_axes",
-    "Highway": "kernel carry_kernel bias?use_bias carry_bias?use_bias",
-    "LayerScale": "gamma",
-    "MultiHeadAttention": "query/kernel query/bias?use_bias key/kernel key/bias?use_bias "
-    "value/kernel value/bias?use_bias attention_output/kernel attention_output/bias?use_bias",
-    "Normalization": "| mean?adapted variance?adapted count?adapted",
-    "ParametricSoftplus": "alpha beta",
-    "PReLU": "alpha",
-    "RMSNormalization": "scale",
-    "SReLU": "t_left a_left t_right a_right",
-}
+from keras_files.layers import LAYERS, check_shapes
+from keras_files.model_file import ARCHIVE_ROOTS, Group, ModelError, names, read_array
+from keras_files.network import Era, Layer, Network
 
 
 def _roles(layer: Layer) -> dict[str, bool]:
-    """The weights of a layer by role, in the order in which Keras makes them: trainable or not."""
+    """Return a layer's weights by role, in the order of their making: trainable or not."""
     roles = {}
     trainable = True
-    for word in LAYER_WEIGHTS[layer.kind].split():
+    for word in LAYERS[layer.kind].weights.split():
         role, _, condition = word.partition("?")
         if role == "|":
             trainable = False
@@ -79,7 +25,7 @@ def _roles(layer: Layer) -> dict[str, bool]:
 
 
 def _slots(layer: Layer, keras: int) -> tuple[list[tuple[Layer, str]], list[tuple[Layer, str]]]:
-    """The (layer, role) of all weights in a layer or model, in the order of the file.
+    """Return the (layer, role) of all weights in a layer or model, in the order of the file.
 
     Returns:
         The trainable ones, and those that are not; a file has them in this order. In a frozen
@@ -146,7 +92,7 @@ def _place_group(group: Group, layer: Layer, slots: list[tuple[Layer, str]], fil
 
 
 def _sort_names(stored: list[str], slots: list[tuple[Layer, str]]) -> list[str]:
-    """The names in the order of the slots: by their words where these tell, else as they stand.
+    """Return the names in the order of the slots: by their words if these tell, else as they are.
 
     Keras 2 and 3 end a name with "layer/role:0", so that no rule about frozen layers is needed.
     """
@@ -167,13 +113,26 @@ def _sort_names(stored: list[str], slots: list[tuple[Layer, str]]) -> list[str]:
 
 
 def place_archived(layers: list[Layer], root: str, file: Group) -> None:
-    """Fill `Layer.places` in a .keras archive, where a layer has the name of its class, counted."""
-    counts: dict[str, int] = {}
+    """Fill `Layer.places` in a .keras archive, where a layer has the name of its class, counted.
+
+    TensorFlow 2.13 counts a layer with weights twice: conv2d, conv2d_2, conv2d_4. So the groups of
+    a class belong to its layers in their order where there are as many.
+    """
+    by_class: dict[str, list[Layer]] = {}
     for layer in layers:
         word = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", layer.config.get("class_name", layer.kind))
         word = re.sub(r"([a-z])([A-Z])", r"\1_\2", word).lower()
-        count = counts[word] = counts.get(word, -1) + 1
-        _place_archived_layer(layer, f"{root}/{word}_{count}" if count else f"{root}/{word}", file)
+        by_class.setdefault(word, []).append(layer)
+    for word, alike in by_class.items():
+        found = [
+            re.fullmatch(rf"{re.escape(word)}(?:_(\d+))?", name) for name in file.get(root) or ()
+        ]
+        numbers = sorted(int(match[1] or 0) for match in found if match)
+        if len(numbers) != len(alike):
+            numbers = list(range(len(alike)))
+        for number, layer in zip(numbers, alike, strict=True):
+            place = f"{root}/{word}_{number}" if number else f"{root}/{word}"
+            _place_archived_layer(layer, place, file)
 
 
 def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
@@ -184,7 +143,9 @@ def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
         for part, name in zip(inner, ("forward_layer", "backward_layer"), strict=False):
             _place_archived_layer(part, f"{place}/{name}", file)
     elif layer.network:
-        place_archived(layer.network.layers, f"{place}/layers", file)
+        roots = (f"{place}/{root}" for root in ARCHIVE_ROOTS)
+        inner_root = next((root for root in roots if root in file), f"{place}/layers")
+        place_archived(layer.network.layers, inner_root, file)
     numbers: dict[str, int] = {}
     for role in [] if layer.network else _roles(layer):
         part = f"/{role.split('/')[0].removeprefix('attention_')}_dense" if "/" in role else ""
@@ -222,12 +183,12 @@ def check_weights(network: Network, era: Era, file: Group) -> None:
 
 
 def read_weight(file: Group, era: Era, layer: Layer, role: str) -> np.ndarray:
-    """A weight as float32, arranged for the formulas."""
+    """Return a weight as float32, arranged for the formulas."""
     return arrange(read_array(file, layer.places[role]), era, layer, role)
 
 
 def arrange(array: np.ndarray, era: Era, layer: Layer, role: str) -> np.ndarray:
-    """A stored weight in the layout of TensorFlow: kernels (rows, columns, in, out)."""
+    """Return a stored weight in the layout of TensorFlow: kernels (rows, columns, in, out)."""
     if not role.endswith("kernel") or array.ndim < 3 or layer.kind == "MaxoutDense":
         return array
     first = layer.config["data_format"] == "channels_first"
@@ -239,7 +200,8 @@ def arrange(array: np.ndarray, era: Era, layer: Layer, role: str) -> np.ndarray:
         array = array.transpose(2, 3, 1, 0)
     elif era.keras == 1 and first and array.ndim == 5:
         array = array.transpose(2, 3, 4, 1, 0)
-    convolves = role in ("kernel", "recurrent_kernel") and layer.kind.startswith("Conv")
+    convolves = role.endswith(("/kernel", "recurrent_kernel")) or role == "kernel"
+    convolves = convolves and layer.kind.startswith(("Conv", "GateConv"))
     if era.backend == "theano" and convolves:
         array = array[tuple(slice(None, None, -1) for _ in array.shape[:-2])]
     return array

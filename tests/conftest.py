@@ -1,7 +1,5 @@
 """What the test files share: the modules under test and models that are made once."""
 
-import importlib
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -12,12 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from chip_classifier.environment import prepare_environment
+
 # As in the task. Without oneDNN, which TensorFlow uses by itself on some processors only, Keras has
 # no dilated transposed convolution to compare with.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
-# First of all: it sets the limits that OpenCV reads when it is loaded.
-importlib.import_module("chip_classifier")
+prepare_environment()
 
 import chip_files
 from browser import CHROMIUM, Browser

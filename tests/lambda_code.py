@@ -103,7 +103,10 @@ def formula(rng: random.Random, depth: int = 4) -> str:
     if depth == 0 or rng.random() < 0.1:
         return rng.choice(("x", "x", "x", constant(rng)))
     inner = formula(rng, depth - 1)
-    kind = rng.randrange(10)
+    kind = rng.randrange(11)
+    if kind == 10:
+        sign, numbers = rng.choice(("<", "<=", "==", "!=", ">", ">=")), (rng.randrange(3), 1)
+        return f"({inner} if {numbers[0]} {sign} {numbers[1]} else {formula(rng, depth - 1)})"
     if kind < 5:
         sign = rng.choice(("+", "-", "*", "/", "+", "-", "*", "/", "//", "%"))
         parts = [inner, formula(rng, depth - 1) if rng.random() < 0.4 else constant(rng)]

@@ -1,8 +1,7 @@
 """Files that old versions of Keras saved, through the whole task: pictures in, classified.json out.
 
 The reference is what the version that saved a file predicted for the same chips, after the task's
-preprocessing (see tests/models). The files that developers have beside the repository are tried
-too, if they are there.
+preprocessing (see tests/models).
 """
 
 import io
@@ -15,19 +14,18 @@ import numpy as np
 import pytest
 import tifffile
 
+from chip_classifier.errors import TaskError
 from chip_files import assert_succeeded, make_tar, make_work_dir, png, run_task
 from keras_files.model_file import ModelError
 
-SHARED = Path(__file__).parents[2] / "shared"
-FOLDERS = (Path(__file__).parent / "models", SHARED / "models", SHARED / "cases" / "models")
+FOLDER = Path(__file__).parent / "models"
 # Name without ending -> the file, or the folder of several files; and its entry in index.json.
 MODELS: dict[str, Path] = {}
 INDEX: dict[str, dict] = {}
-for folder in reversed([folder for folder in FOLDERS if folder.exists()]):
-    for file_name, entry in json.loads((folder / "index.json").read_text()).items():
-        stem = file_name.removesuffix(".h5").removesuffix(".keras")
-        if (folder / f"{stem}.img.npz").exists():
-            MODELS[stem], INDEX[stem] = folder / file_name, entry
+for file_name, entry in json.loads((FOLDER / "index.json").read_text()).items():
+    stem = file_name.removesuffix(".h5").removesuffix(".keras")
+    if (FOLDER / f"{stem}.img.npz").exists():
+        MODELS[stem], INDEX[stem] = FOLDER / file_name, entry
 # As much as index.json allows: the sums of float32 are added up in another order today.
 TOLERANCE = 1e-4
 # What the training computed from the outputs of these (from_logits).
@@ -69,11 +67,12 @@ def reference(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def chip_file(image: np.ndarray) -> tuple[str, bytes]:
-    """Write a chip, uint8 (H, W, bands): a png of R,G,B, a tif of more bands."""
+    """Write a chip, uint8 (H, W, bands): a png of R,G,B, a tif of other bands."""
     if image.shape[2] == 3:
         return ".png", png(image)
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, image, photometric="minisblack", planarconfig="contig")
+    layout = {} if image.shape[2] == 1 else {"planarconfig": "contig"}
+    tifffile.imwrite(buffer, image.squeeze(), photometric="minisblack", **layout)
     return ".tif", buffer.getvalue()
 
 
@@ -113,10 +112,9 @@ def classify(task: ModuleType, name: str, trained_with: str, folder: Path) -> di
     """Run the task within this process, which saves loading TensorFlow for each model."""
     work_dir = work_dir_for(name, folder)
     results, logs = work_dir / "output" / "results", work_dir / "output" / "logs"
-    results.mkdir(parents=True)
-    logs.mkdir()
-    task.warnings.clear()  # of the run before
-    task.run_task(work_dir / "input", results, logs, trained_with)
+    output = task.Output(work_dir, results, logs)
+    output.make_folders()
+    task.run_task(work_dir / "input", output, trained_with, task.Warnings())
     assert not (results / "unclassified.json").exists()
     return json.loads((results / "classified.json").read_text())
 
@@ -161,7 +159,7 @@ def test_refused_model_fails_with_a_sentence_that_names_file_and_layer(tmp_path:
 def test_model_that_cannot_be_computed_is_refused(
     name: str, task: ModuleType, tmp_path: Path
 ) -> None:
-    with pytest.raises((task.TaskError, ModelError)) as error:
+    with pytest.raises((TaskError, ModelError)) as error:
         classify(task, name, INDEX[name]["task"], tmp_path / "w")
     assert str(error.value).isprintable()
     assert "damaged" not in str(error.value)
@@ -193,8 +191,7 @@ def test_json_beside_a_whole_model_is_not_read(task: ModuleType, tmp_path: Path)
     work_dir = work_dir_for(name, tmp_path / "w")
     (work_dir / "input/model/class_indices.json").write_text('{"class_name": 3}')
     (work_dir / "input/model/model.json").write_text("[")
-    results = work_dir / "output/results"
-    results.mkdir(parents=True)
-    (work_dir / "output/logs").mkdir()
-    assert task.run_task(work_dir / "input", results, work_dir / "output/logs", "theano") is None
-    check(json.loads((results / "classified.json").read_text()), name)
+    output = task.Output(work_dir, work_dir / "output/results", work_dir / "output/logs")
+    output.make_folders()
+    assert task.run_task(work_dir / "input", output, "theano", task.Warnings()) is None
+    check(json.loads((output.results / "classified.json").read_text()), name)

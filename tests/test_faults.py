@@ -31,14 +31,13 @@ import pytest
 
 import chip_files
 from chip_classifier import MAX_CHIP_PIXELS
-from chip_classifier.archive import Archive
-from chip_classifier.decode import decode_chip
 from chip_classifier.errors import BrokenArchive, UndecodableChip
-from chip_classifier.explain import TRY_AGAIN
+from chip_classifier.layout import TRY_AGAIN
 from chip_classifier.ports import Ports
-from chip_classifier.preprocessing import settle_preprocessing
-from chip_classifier.report import settings_in_force
-from chip_files import Run, make_tar, make_work_dir, run_task, uniform_png
+from chip_classifier.settings import settle
+from chip_classifier.sources.tar import Tar
+from chip_files import Run, decode_chip, make_tar, make_work_dir, run_task, uniform_png
+from keras_files.open_model import open_model
 from measure import fuzz, kill_run
 
 UNIT_PORTS = {"normalization_vector": "0,0,0"}  # the model sees the pixels as they are
@@ -189,9 +188,11 @@ def test_changed_input_starts_anew_and_says_so(
         ("deploy_batch", (1, 10)),
     ],
 )
-def test_no_change_of_a_port_is_too_small_for_starting_anew(port: str, values: tuple) -> None:
+def test_no_change_of_a_port_is_too_small_for_starting_anew(
+    port: str, values: tuple, bands_model: Path
+) -> None:
     both = [Ports(**{port: value}) for value in values]
-    first, second = (settings_in_force(p, (4, 4), settle_preprocessing(p, 3)) for p in both)
+    first, second = (settle(ports, open_model(bands_model)).in_force for ports in both)
     assert first != second
 
 
@@ -199,7 +200,9 @@ def run_listing_at_first(work_dir: Path, seconds: float) -> Run:
     """Run the task, listing chips for so long before TensorFlow is loaded."""
     program = (
         "import os\n"
-        "from chip_classifier import listing\n"  # first: it sets the limits that OpenCV reads
+        "from chip_classifier.environment import prepare_environment\n"
+        "prepare_environment()\n"
+        "from chip_classifier import listing\n"
         "import chip_files\n"
         f"listing.LISTING_SECONDS = {seconds}\n"
         "task = chip_files.load_task()\n"
@@ -567,6 +570,7 @@ def test_hostile_archive_is_classified_without_leaving_the_work_directory(
         "w/status.json",
         "w/output/logs/out.log",
         "w/output/logs/preview.html",
+        "w/output/results/classified.csv",
         "w/output/results/classified.json",
         "w/output/results/unclassified.json",
     }
@@ -597,7 +601,7 @@ def test_metadata_beyond_reason_is_refused_unread(kind: bytes, tmp_path: Path) -
     with path.open("wb") as file:
         file.write(entry("chips/a.png", b"x") + entry("long", type=kind, size=100_000_000))
         file.truncate(file.tell() + 100_001_280)
-    chips = Archive(path).chips()
+    chips = Tar(path).chips()
     assert next(chips).name == "chips/a.png"
     tracemalloc.start()
     with pytest.raises(BrokenArchive, match=r"after the member 'chips/a\.png' .*metadata"):
@@ -626,7 +630,7 @@ def test_sum_of_what_stands_before_a_member_is_bounded(
     path = tmp_path / "a.tar"
     before = b"".join(entry("x", data, type=kind) for kind, data in headers)
     path.write_bytes(entry("c/a.png", b"x") + before + entry("c/b.png", b"x") + END)
-    chips = Archive(path).chips()
+    chips = Tar(path).chips()
     assert next(chips).name == "c/a.png"
     if cause is None:
         assert len(list(chips)) == 1
@@ -637,16 +641,16 @@ def test_sum_of_what_stands_before_a_member_is_bounded(
 
 
 def test_sum_of_names_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chip_classifier.archive.MAX_NAMES_LENGTH", 10_000)
+    monkeypatch.setattr("chip_classifier.sources.source.MAX_NAMES_LENGTH", 10_000)
     path = tmp_path / "a.tar"
     path.write_bytes(b"".join(entry(f"c/{'n' * 1000}{n}.png", b"x") for n in range(20)) + END)
-    chips = Archive(path).chips()
+    chips = Tar(path).chips()
     with pytest.raises(BrokenArchive, match="names of more than 10,000 letters in all"):
         list(chips)
     link = entry("c/l.png", type=b"2", linkname="n" * 70_000)
     path.write_bytes(link + END)
     with pytest.raises(BrokenArchive, match="shorter"):
-        list(Archive(path).chips())
+        list(Tar(path).chips())
 
 
 def test_members_that_lie_about_their_sizes_are_not_classified(
@@ -682,7 +686,7 @@ def test_header_that_leads_back_to_itself_ends_the_archive(tmp_path: Path) -> No
     # tarfile of Python with the mending of CVE-2025-8194 refuses it by itself.
     circle = with_field(entry("c/b.png"), 124, tarfile.itn(-512, 12, tarfile.GNU_FORMAT))
     path.write_bytes(entry("c/a.png") + circle + END)
-    chips = Archive(path).chips()
+    chips = Tar(path).chips()
     assert next(chips).name == "c/a.png"
     with pytest.raises(BrokenArchive, match="cut off or damaged"):
         next(chips)
@@ -956,22 +960,39 @@ def test_machine_without_proc(bands_model: Path, tmp_path: Path) -> None:
     assert "no /proc" in Run(work_dir, 1, "", "").status["reason"]
 
 
-def test_unexpected_error_is_explained_on_stderr_too(bands_model: Path, tmp_path: Path) -> None:
-    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+def run_with_another(part: str, work_dir: Path) -> subprocess.CompletedProcess:
+    """Run the task with another part in place of one, given as a statement."""
     program = (
-        "import os, chip_classifier, chip_files\n"
+        "import os, chip_classifier.environment\n"
+        "chip_classifier.environment.prepare_environment()\n"
+        "import chip_files\n"
         "task = chip_files.load_task()\n"
-        "task.find_inputs = lambda source: 1 / 0\n"
+        f"{part}\n"
         "os._exit(task.main(task.begin(task.__doc__)))\n"
     )
     path = os.pathsep.join((str(chip_files.REPOSITORY), str(Path(__file__).parent)))
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", program, "--work-dir", work_dir],
         check=False,
         capture_output=True,
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": path},
     )
+
+
+def test_status_that_cannot_be_written_in_the_end_is_told(tmp_path: Path) -> None:
+    status = tmp_path / "status.json"
+    part = f"task.run_task = lambda *_: (os.unlink({str(status)!r}), os.mkdir({str(status)!r}))[1]"
+    done = run_with_another(part, tmp_path)
+    assert done.returncode == TRY_AGAIN
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("status.json cannot be written (")
+    assert line.endswith(f"make {tmp_path} writable.")
+
+
+def test_unexpected_error_is_explained_on_stderr_too(bands_model: Path, tmp_path: Path) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    done = run_with_another("task.find_inputs = lambda source: 1 / 0", work_dir)
     lines = done.stderr.splitlines()
     assert done.returncode == TRY_AGAIN
     assert lines[0].startswith("Traceback")
@@ -997,9 +1018,39 @@ def test_few_descriptors_are_enough_or_named(
     if number < 32:
         reason = run.stderr.splitlines()[-1]
         assert f"only {number} files" in reason
-        assert (run.code, run.status) == (1, {"status": "failed", "reason": reason})
+        assert (run.code, run.status) == (TRY_AGAIN, {"status": "failed", "reason": reason})
     else:
         assert chip_files.assert_succeeded(run).classified == answers
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "words"),
+    [
+        (resource.RLIMIT_CPU, 1, "limit of processor time (ulimit -t): raise it"),
+        (resource.RLIMIT_AS, 2**30, "limit of memory is 1,024 MiB (ulimit -v), too little"),
+        (resource.RLIMIT_FSIZE, 2**10, "limit for the size of a file (ulimit -f): raise it"),
+    ],
+)
+def test_limits_are_called_that_and_nothing_else_is_blamed(
+    limit: int, most: int, words: str, bands_model: Path, tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(60)[0], bands_model, UNIT_PORTS)
+    run = run_with(work_dir, preexec_fn=lambda: resource.setrlimit(limit, (most, most)))
+    assert run.code == TRY_AGAIN
+    assert words in run.status["reason"]
+    assert run.stderr.splitlines()[-1] == run.status["reason"]
+
+
+def test_end_of_processor_time_is_answered(bands_model: Path, tmp_path: Path) -> None:
+    """The system sends this signal a second before it kills."""
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    process = kill_run.start(work_dir)
+    log = work_dir / "output" / "logs" / "out.log"
+    wait_until(lambda: log.exists() and "Port" in log.read_text(), process)
+    process.send_signal(signal.SIGXCPU)
+    assert process.wait(chip_files.TIMEOUT_SECONDS) == TRY_AGAIN
+    reason = chip_files.read_json(work_dir / "status.json")["reason"]
+    assert "limit of processor time (ulimit -t)" in reason
 
 
 def test_low_limit_of_descriptors_that_can_be_raised_is(bands_model: Path, tmp_path: Path) -> None:
@@ -1057,48 +1108,40 @@ def test_odd_file_in_the_way_is_named_at_once(
 
 
 @pytest.mark.parametrize("make", ["link", os.mkfifo])
-@pytest.mark.parametrize(
-    "place",
-    [
-        "status.json",
-        "status.json.part",
-        "output/results/classified.json",
-        "output/results/classified.json.part",
-        "output/results/resume.jsonl",
-        "output/logs/preview.html",
-        "output/logs/preview.html.part",
-    ],
-)
 def test_nothing_is_written_through_a_link_or_into_a_fifo(
-    place: str, make: object, bands_model: Path, tmp_path: Path
+    make: object, bands_model: Path, tmp_path: Path
 ) -> None:
     archive, answers = colour_archive(3)
     work_dir = make_work_dir(tmp_path / "w", archive, bands_model, UNIT_PORTS)
     precious = tmp_path / "precious"
     precious.write_text("precious")
-    path = work_dir / place
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.symlink_to(precious) if make == "link" else make(path)
+    names = ("results/classified.json", "logs/preview.html")
+    places = ["status.json", *(f"output/{name}" for name in names)]
+    paths = [work_dir / f"{place}{part}" for place in places for part in ("", ".part")]
+    paths += [journal_of(work_dir), work_dir / "output" / "results" / ".new"]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(precious) if make == "link" else make(path)
     run = chip_files.assert_succeeded(run_with(work_dir))
     assert run.classified == answers
     assert precious.read_text() == "precious"
-    assert not path.is_symlink() and not path.is_fifo()
+    assert not [path for path in paths if path.is_symlink() or path.is_fifo()]
 
 
-@pytest.mark.parametrize("after", [0.0, 0.3, 1.5])
 def test_second_run_in_a_work_directory_refuses_and_changes_nothing(
-    after: float, bands_model: Path, tmp_path: Path
+    bands_model: Path, tmp_path: Path
 ) -> None:
     archive, answers = colour_archive(3000)
     ports = {"deploy_batch": "1", **UNIT_PORTS}
     work_dir = make_work_dir(tmp_path / "w", archive, bands_model, ports)
     first = kill_run.start(work_dir)
     wait_until((work_dir / "task.lock").exists, first)
-    time.sleep(after)
-    second = run_with(work_dir)
-    assert first.poll() is None
-    assert second.code == 1
-    assert second.stderr.splitlines()[-1].startswith("Another run of the task is at work in")
+    for seconds in (0.0, 0.3, 1.0):  # at the first moment, and while TensorFlow loads
+        time.sleep(seconds)
+        second = run_with(work_dir)
+        assert first.poll() is None
+        assert second.code == 1
+        assert second.stderr.splitlines()[-1].startswith("Another run of the task is at work in")
     assert first.wait(chip_files.TIMEOUT_SECONDS) == 0
     run = Run(work_dir, 0, "", "")
     assert run.status["status"] == "success"
@@ -1291,7 +1334,7 @@ def start_thread_without_memory_for_python(seconds: int) -> tuple[str, str]:
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("nobody noticed"))
     signal.alarm(seconds)
     try:
-        task.wait_for(start)
+        task.supervise(start)
     except BaseException as error:  # noqa: BLE001, it is the result
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         return type(error).__name__, task.explain(error, sys.stderr)
@@ -1312,4 +1355,4 @@ def test_thread_that_dies_ends_the_task(task: ModuleType, monkeypatch: pytest.Mo
         threading.Event().wait(20)  # for ever, if nobody noticed
 
     with pytest.raises(ValueError, match="invalid literal"):
-        task.wait_for(start)
+        task.supervise(start)

@@ -1,12 +1,10 @@
 """The task without a work directory: --chips, --model, --out and a flag for each string port."""
 
-import io
 import json
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -14,9 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chip_classifier.errors import BrokenArchive, UndecodableChip
 from chip_classifier.ports_json import STRING_PORTS
-from chip_classifier.sources import Folder, Zip, open_chips
 from chip_files import SCRIPT, TIMEOUT_SECONDS, make_tar, uniform_png
 
 WAYS = ("folder", "zip", "tar")
@@ -92,6 +88,7 @@ def test_three_ways_give_the_same_results(undisturbed: dict[str, Path]) -> None:
         assert status["status"] == "success"
         assert "chips/notes.txt" in (out / "out.log").read_text()
         assert sorted(path.name for path in out.iterdir()) == [
+            "classified.csv",
             "classified.json",
             "out.log",
             "preview.html",
@@ -201,7 +198,7 @@ def test_every_port_has_a_flag_and_help_begins_with_examples(
         ("--chips chips.tar --model m.h5 --out m.h5", "m.h5 does not exist or is no directory"),
         ("--chips m.h5 --model m.h5 --out o", "m.h5 is not a tar archive"),
         ("--chips empty --model m.h5 --out o", "empty holds no"),
-        ("--chips cut.zip --model m.h5 --out o", "not a tar archive"),
+        ("--chips cut.zip --model m.h5 --out o", "cut.zip is a zip that is cut off or damaged"),
         ("--chips two/chips --model m.h5 --out o", "two/ref.geojson: leave one of them there"),
         ("--chips bad/chips.tar --model m.h5 --out o", "ref.geojson is no GeoJSON"),
         ("--chips chips.tar --model m.h5 --out o --size big", "positive whole number, not 'big'"),
@@ -228,80 +225,3 @@ def test_nonsense_is_refused_in_a_sentence(
         status = json.loads((tmp_path / "o" / "status.json").read_text())
         assert status["status"] == "failed"
         assert part in status["reason"]
-
-
-# --------------------------------------------------------------------- folders and zips, one by one
-
-
-def test_folder_follows_links_to_files_only(tmp_path: Path) -> None:
-    folder = tmp_path / "f"
-    (folder / "sub").mkdir(parents=True)
-    (tmp_path / "out.png").write_bytes(b"outside")
-    (folder / "a.png").symlink_to(tmp_path / "out.png")
-    (folder / "dangling.png").symlink_to(tmp_path / "nothing")
-    (folder / "loop").symlink_to(folder)
-    (folder / "sub" / "b.png").write_bytes(b"b")
-    source = Folder(folder)
-    chips = {chip.name: chip for chip in source.chips()}
-    assert sorted(chips) == ["f/a.png", "f/dangling.png", "f/sub/b.png"]
-    assert source.read(chips["f/a.png"]) == b"outside"
-    assert "target is missing" in chips["f/dangling.png"].problem
-    before = source.fingerprint()
-    (folder / "ref.geojson").write_bytes(b"features")
-    assert Folder(folder).fingerprint() == before
-    (folder / "sub" / "b.png").write_bytes(b"longer")
-    assert Folder(folder).fingerprint() != before
-    with pytest.raises(BrokenArchive, match="was changed"):
-        source.read(chips["f/sub/b.png"])
-    (folder / "sub" / "b.png").unlink()
-    with pytest.raises(BrokenArchive, match="was taken away"):
-        source.read(chips["f/sub/b.png"])
-
-
-def test_damaged_member_of_a_zip_costs_that_chip_alone(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("c/good.png", b"good" * 100)
-        archive.writestr("c/bad.png", b"bad!" * 100)
-        archive.writestr("c\\windows.png", b"backslash")
-    data = bytearray(path.read_bytes())
-    data[data.index(b"bad!bad!") + 2] ^= 1
-    path.write_bytes(data)
-    source = Zip(path)
-    chips = {chip.name: chip for chip in source.chips()}
-    assert sorted(chips) == ["c/bad.png", "c/good.png", "c/windows.png"]
-    assert source.read(chips["c/good.png"]) == b"good" * 100
-    with pytest.raises(UndecodableChip, match="cannot be unpacked"):
-        source.read(chips["c/bad.png"])
-
-
-def test_encrypted_and_lying_members_of_a_zip_are_unclassified(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("c/secret.png", b"x" * 1000)
-        archive.writestr("c/large.png", bytes(10_000_000))
-    data = bytearray(buffer.getvalue())
-    central = data.index(b"PK\1\2")
-    data[data.index(b"PK\3\4") + 6] |= 1  # flag bit 0: encrypted, in both headers
-    data[central + 8] |= 1
-    second = data.index(b"PK\1\2", central + 4)
-    data[second + 24 : second + 28] = (100).to_bytes(4, "little")  # its unpacked size
-    (tmp_path / "a.zip").write_bytes(data)
-    source = Zip(tmp_path / "a.zip")
-    for chip in source.chips():
-        with pytest.raises(UndecodableChip):
-            source.read(chip)
-
-
-def test_tar_that_holds_a_zip_is_a_tar(tmp_path: Path) -> None:
-    """zipfile looks for its mark at a file's end, where a tar may have a zip's."""
-    inner = io.BytesIO()
-    with zipfile.ZipFile(inner, "w") as archive:
-        archive.writestr("x", b"x")
-    path = tmp_path / "a.tar"
-    with tarfile.open(path, "w") as tar:
-        for name, data in (("c/a.png", uniform_png(1, 2, 3)), ("c/z.zip", inner.getvalue())):
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    assert [chip.name for chip in open_chips(path).chips()] == ["c/a.png"]

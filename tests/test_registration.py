@@ -28,6 +28,8 @@ INPUT_PORTS = {
     "bands": ("string", False),
     "bit_depth": ("string", False),
     "probabilities": ("string", False),
+    "loading": ("string", False),
+    "values": ("string", False),
 }
 OUTPUT_PORTS = {"results": "directory", "logs": "directory"}
 

@@ -13,14 +13,14 @@ import tarfile
 import time
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 import chip_files
-from chip_classifier.ports import Ports, class_names
+from chip_classifier.classifier import has_nvidia
 from chip_files import (
     TRY_AGAIN,
     Run,
@@ -99,11 +99,18 @@ def default_run(bands_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_run_without_ports_writes_the_documented_files_only(default_run: Run) -> None:
     written = set(files_below(default_run.work_dir)) - {"gbdx_runtime.json"}
     assert {name for name in written if not name.startswith("input/")} == {
+        "output/results/classified.csv",
         "output/results/classified.json",
         "output/logs/out.log",
         "output/logs/preview.html",
         "status.json",
     }
+
+
+@pytest.mark.skipif(has_nvidia(), reason="this machine has a GPU, of which TensorFlow tells more")
+def test_log_has_only_the_lines_of_the_task(default_run: Run) -> None:
+    lines = default_run.log.splitlines()
+    assert [line for line in lines if not re.match(r"20[0-9-]{8} [0-9:,]{12} [A-Z]+ ", line)] == []
 
 
 @pytest.mark.parametrize("place", ["tmp", "home"])
@@ -173,7 +180,8 @@ def test_summary_of_many_classes_names_those_that_have_chips(
 ) -> None:
     counts = Counter({str(number): 0 for number in range(1000)})
     counts.update({"7": 3, "999": 2, "0": 1})
-    task.summarize(Path("results"), counts, Counter(), 1.0, 1.0)
+    record = SimpleNamespace(counts=counts, reasons=Counter(), rate=1.0)
+    task.summarize(Path("results"), record, None, 1.0)
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:-1] == ["3  7", "2  999", "1  0", "0  in each of the other 997 classes"]
 
@@ -346,10 +354,6 @@ def test_one_sigmoid_output_is_two_classes(tmp_path: Path) -> None:
     assert run.warnings() == []
 
 
-def test_sigmoid_without_names_has_the_classes_0_and_1() -> None:
-    assert class_names(Ports(), 1) == ("0", "1")
-
-
 def test_softmax_and_values_that_are_not_finite(tmp_path: Path) -> None:
     # A red chip overflows float32: the softmax of an infinity is no number.
     kernel = [[0.01, 0, 0], [0, 0.01, 0], [3e38, 0, 0]]
@@ -488,10 +492,13 @@ def test_bad_port_fails_at_once_and_says_what_to_change(
     for part in parts:
         assert part in reason
     assert snapshot(work_dir / "input") == before
+    # What an earlier run left is not lost to a typo, and the sentence says whose it is.
     assert {name for name in files_below(work_dir) if not name.startswith("input/")} == {
+        *(f"output/results/{name}" for name in ("classified.json", "unclassified.json")),
         "output/logs/out.log",
         "status.json",
     }
+    assert re.search(r" The results in \S+/w/output/results are still those of a run of 20", reason)
 
 
 def test_early_failure_would_notice_tensorflow(bands_model: Path, tmp_path: Path) -> None:
@@ -566,6 +573,13 @@ def test_all_chips_bad_is_a_failure_without_results(bands_model: Path, tmp_path:
     assert "4 chips" in reason
     assert set(run.unclassified) == {"a", "b", "c", "d"}
     assert files_below(run.work_dir / "output" / "results") == ["unclassified.json"]
+
+    classified = run.work_dir / "output" / "results" / "classified.json"
+    classified.write_text("{}")  # of an earlier run
+    again = run_task(run.work_dir)
+    assert again.code == 1
+    assert re.search(r"see out\.log\. The results in \S+ are still", again.status["reason"])
+    assert classified.read_text() == "{}"
 
 
 def test_help_explains_the_work_directory() -> None:
@@ -705,12 +719,12 @@ def test_killed_run_is_resumed_by_the_next_one(
     finished = run_task(work_dir)
     assert "Resuming" in finished.log
     assert int(re.search(r"Chips (\d+) to", finished.log)[1]) > answered
-    for name in ("classified.json", "unclassified.json"):
+    for name in ("classified.csv", "classified.json", "unclassified.json"):
         expected = undisturbed[0].work_dir / "output" / "results" / name
         assert (results / name).read_bytes() == expected.read_bytes()
     assert finished.status == undisturbed[0].status
     assert finished.status["status"] == "success"
-    assert files_below(results) == ["classified.json", "unclassified.json"]
+    assert files_below(results) == ["classified.csv", "classified.json", "unclassified.json"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -737,4 +751,4 @@ def test_changed_port_starts_anew(bands_model: Path, tmp_path: Path) -> None:
     answer = {"class": "x", "certainty": pytest.approx(-73.939, rel=1e-6)}
     assert run.classified == {"a": answer}
     assert "Starting anew" in run.log
-    assert files_below(journal.parent) == ["classified.json"]
+    assert files_below(journal.parent) == ["classified.csv", "classified.json"]

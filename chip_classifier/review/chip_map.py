@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from chip_classifier.review.geojson import shortest_stretch
+
 WIDTH, CELL = 1000, 5  # units of the SVG
 HEIGHTS = (200, 500)  # least and largest; at most 200 x 100 cells
 MAX_MARKS = 20_000
@@ -85,7 +87,7 @@ def draw_map(centres: np.ndarray, classes: np.ndarray) -> ChipMap | None:
 
 def _frame(longitudes: np.ndarray, latitudes: np.ndarray) -> ChipMap:
     """Return the map without its chips: the smallest that shows them all, with a margin."""
-    west, width = _span(longitudes)
+    west, width = shortest_stretch(longitudes)
     centre = west + width / 2
     middle = (latitudes.min() + latitudes.max()) / 2
     shrink = max(math.cos(math.radians(middle)), 0.01)  # degrees of longitude are so much shorter
@@ -114,15 +116,6 @@ def _frame(longitudes: np.ndarray, latitudes: np.ndarray) -> ChipMap:
         bar=metres / METRES_PER_DEGREE * per_degree[1],
         bar_label=label,
     )
-
-
-def _span(longitudes: np.ndarray) -> tuple[float, float]:
-    """Return the west end and the width of the shortest stretch that has all longitudes."""
-    ordered = np.unique(longitudes % 360)
-    gaps = np.diff(ordered, append=ordered[0] + 360)
-    widest = int(gaps.argmax())
-    west = float(ordered[(widest + 1) % len(ordered)])
-    return (west + 180) % 360 - 180, 360 - float(gaps[widest])
 
 
 def _round_length(metres: float) -> tuple[float, str]:

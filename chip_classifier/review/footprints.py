@@ -7,6 +7,7 @@ PROJ transforms all corners of the chips that have the set.
 import itertools
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +21,8 @@ DECIMALS = 8  # of a degree: a millimetre
 _POSITION = f"[%.{DECIMALS}f, %.{DECIMALS}f]"
 _POLYGON = f'{{"type": "Polygon", "coordinates": [[{", ".join([_POSITION] * 5)}]]}}'
 CHIPS_AT_ONCE = 20_000  # enough to be quick, few enough to take little memory
+WIDE = 1e6  # metres: of chips that are longer or wider, the edges are followed
+STEPS = 64  # along an edge
 MOST_BAD = 1000  # chips outside of their map projection, after which no others are looked for
 
 Ring: TypeAlias = list[tuple[float, float]]
@@ -58,15 +61,21 @@ def _transform(corners: np.ndarray, keys: GeoKeys) -> np.ndarray:
                 crs = tif.crs
             if not crs or not (crs.is_geographic or crs.is_projected):
                 return unknown
-            found = _transform_all(corners, lambda x, y: transform(crs, WGS84, x, y))
-            # Longitudes of geographic coordinates go on by themselves.
-            return found if crs.is_geographic else _go_on(found)
+            unit = crs.units_factor[1]  # radians, or metres
+            transform_to = partial(_transform_all, transform=partial(transform, crs, WGS84))
+            if crs.is_geographic:
+                return _follow_degrees(transform_to(corners), corners * np.degrees(unit))
+            found = _go_on(transform_to(corners))
+            is_wide = np.ptp(corners, axis=1).max(axis=1) * unit > WIDE
+            if is_wide.any():
+                found[is_wide] = _follow_edges(corners[is_wide], transform_to)
+            return found
     except Exception:  # noqa: BLE001, whatever strange keys make GDAL come upon
         return unknown
 
 
 def _transform_all(corners: np.ndarray, transform: Callable) -> np.ndarray:
-    """Transform corners (K, 4, 2), where a single bad one makes the transformation fail.
+    """Transform corners (K, n, 2), where a single bad one makes the transformation fail.
 
     The chips are halved until the bad ones are alone; after MOST_BAD of these the rest is given up.
     """
@@ -77,7 +86,7 @@ def _transform_all(corners: np.ndarray, transform: Callable) -> np.ndarray:
         part = waiting.pop()
         x, y = corners[part].reshape(-1, 2).T
         try:
-            found[part] = np.stack(transform(x, y), axis=-1).reshape(-1, 4, 2)
+            found[part] = np.stack(transform(x, y), axis=-1).reshape(-1, *corners.shape[1:])
         except Exception:  # noqa: BLE001, rasterio raises GDAL's own errors here
             middle = (part.start + part.stop) // 2
             if middle == part.start:
@@ -89,10 +98,35 @@ def _transform_all(corners: np.ndarray, transform: Callable) -> np.ndarray:
 
 
 def _go_on(corners: np.ndarray) -> np.ndarray:
-    """Let the longitudes of (K, 4, 2) corners differ by less than 180 from that of the first."""
-    first = corners[:, :1, 0]
-    corners[..., 0] = first + (corners[..., 0] - first + 180) % 360 - 180
+    """Let the longitudes of corners (K, n, 2) go on beyond 180, by less than 180 at each step."""
+    corners[..., 0] = np.unwrap(corners[..., 0], axis=1, period=360)
     return corners
+
+
+def _follow_degrees(corners: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Let the longitudes of corners (K, 4, 2) go on as those before the shift of the datum do.
+
+    A shift by some metres makes -180 of 180; and a chip may be wider than half the earth.
+
+    Args:
+        corners: longitudes and latitudes in WGS 84.
+        degrees: those in the system of the chips, which may be of another prime meridian.
+    """
+    there, here = (one[..., 0] - one[:, :1, 0] for one in (degrees, corners))
+    corners[..., 0] += 360 * np.round((there - here) / 360)
+    return corners
+
+
+def _follow_edges(corners: np.ndarray, transform: Callable) -> np.ndarray:
+    """Transform corners (K, 4, 2) of wide chips, by steps along their edges.
+
+    The longitudes then go on by less than 180 at each step, however wide a chip is.
+    """
+    shares = np.linspace(0, 1, STEPS, endpoint=False)[:, None]
+    ends = np.roll(corners, -1, axis=1)
+    points = corners[:, :, None] + (ends - corners)[:, :, None] * shares
+    found = _go_on(transform(points.reshape(len(corners), -1, 2)))
+    return found[:, ::STEPS]
 
 
 def smallest_tif(keys: GeoKeys) -> bytes:

@@ -1,242 +1,160 @@
-"""Features with the chips' answers: GeoJSON (RFC 7946) in and out, one feature at a time.
-
-A reference file lies beside the chips, as the task chip-from-vrt writes it: the features that the
-chips were cut at, some with their true class. It may have millions of features; it is read as a
-stream.
-"""
+"""GeoJSON (RFC 7946) in and out, one feature at a time: a file may have millions of them."""
 
 import itertools
-import os
+import json
+import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TextIO, TypeAlias
 
-import ijson
 import numpy as np
 
 from chip_classifier.answers import encode_json, whole_file
-from chip_classifier.errors import TaskError
-from chip_classifier.final_chips import FinalChips
-from chip_classifier.review.scores import NO_TRUTH
 
-CLASSIFIED = "classified.geojson"
-REFERENCE, REFERENCE_SUFFIX = "ref.geojson", ".geojson"
-TRUE_CLASS = "class_name"
-# Where a feature may say which chip was cut at it, in this order.
-KEYS = ("feature_id", "id", "name")
-FEATURES_AT_ONCE = 1000
-MOST_STRANGE = 1000  # different class names, for the warning
-
-# The names of WGS 84 with longitude first, which GeoJSON of before 2016 may give in "crs".
-_WGS84 = re.compile(r"(OGC.*CRS84|EPSG:+4326|WGS ?84)$", re.IGNORECASE)
+# Of a feature, or of another member of a file. Python's objects take up to 33 times as much memory.
+MOST_CHARACTERS = 2**24
+_BLOCK = 2**16  # characters that are read at a time
+_NEAR = 16  # characters: what is wrong so near to the end of a text may be due to its end
+_BLANKS = re.compile(r"[ \t\r\n]*")
+# NaN and Infinity, which Python and older GDAL write, are null.
+_decode = json.JSONDecoder(parse_constant=lambda _: None, strict=False).raw_decode
 
 Feature: TypeAlias = dict[str, object]
 
 
-def find_reference(folder: Path) -> Path | None:
-    """Find the GeoJSON file beside the archive of a work directory; None if there is none.
+class _Text:
+    """The text of a JSON file, read as it is needed."""
 
-    Raises TaskError if there are several, or if it is no collection of features.
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._text, self._at, self._is_whole = file, "", 0, False
+
+    def _read_on(self) -> None:
+        """Read at least as much again as waits, so that all is looked at twice in the mean."""
+        more = self._file.read(max(_BLOCK, len(self._text) - self._at))
+        self._text, self._at, self._is_whole = self._text[self._at :] + more, 0, not more
+
+    def peek(self) -> str:
+        """Return the next character that is no blank, "" at the end."""
+        self._at = _BLANKS.match(self._text, self._at).end()
+        while self._at == len(self._text) and not self._is_whole:
+            self._read_on()
+            self._at = _BLANKS.match(self._text).end()
+        return self._text[self._at : self._at + 1]
+
+    def take(self, expected: str) -> str:
+        """Take the next character, which must be one of those expected; raise ValueError if not."""
+        if (found := self.peek()) not in expected or not found:
+            found = f"'{found}'" if found else "the end of the file"
+            raise ValueError(f"{found} where '{expected[0]}' is expected")
+        self._at += 1
+        return found
+
+    def value(self) -> object:
+        """Take the next value.
+
+        Raises ValueError: it is no JSON, or larger than what is read.
+        """
+        self.peek()
+        while True:
+            end = None
+            try:
+                value, end = _decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                is_open = error.msg.startswith("Unterminated string")
+                if self._is_whole or (error.pos < len(self._text) - _NEAR and not is_open):
+                    raise ValueError(error.msg) from error
+            except RecursionError as error:
+                raise ValueError("lists within lists, deeper than anything is read") from error
+            except ValueError as error:
+                raise ValueError("a number of more than 4,300 digits") from error
+            if (end or len(self._text)) - self._at > MOST_CHARACTERS:
+                raise ValueError(f"what follows is longer than {MOST_CHARACTERS:,} characters")
+            if end is not None and (end < len(self._text) or self._is_whole):
+                self._at = end
+                return value
+            self._read_on()
+
+    def items(self) -> Iterator[object]:
+        """Take a list behind its bracket, and yield its items."""
+        if self.peek() == "]":
+            self.take("]")
+            return
+        yield self.value()
+        while self.take(",]") == ",":
+            yield self.value()
+
+
+def read_collection(path: Path) -> Iterator[tuple[str, object]]:
+    """Yield the members of a file, (name, value).
+
+    ("features", None) stands for the beginning of the features' list, ("features", feature) for
+    each of them.
+
+    Raises ValueError where the file is damaged, or larger than what is read: what was yielded
+    before is sound.
     """
-    return _the_only_one(_references_in(folder))
-
-
-def find_reference_of(chips: Path) -> Path | None:
-    """Find the GeoJSON file of a folder, a zip or a tar of chips; None if there is none.
-
-    It lies in the folder, or as ref.geojson beside the folder, zip or tar, where files with other
-    names may have to do with other things.
-
-    Raises TaskError as find_reference does.
-    """
-    found = _references_in(chips) if chips.is_dir() else []
-    beside = Path(os.path.abspath(chips)).parent / REFERENCE
-    return _the_only_one([*found, beside] if beside.is_file() else found)
-
-
-def _references_in(folder: Path) -> list[Path]:
-    """List the GeoJSON files in a folder."""
-    return sorted(path for path in folder.iterdir() if is_reference(path.name) and path.is_file())
-
-
-def is_reference(name: str) -> bool:
-    """Return whether a file beside chips is one of features, by its name."""
-    return name.lower().endswith(REFERENCE_SUFFIX) and not name.startswith(".")
-
-
-def _the_only_one(found: Sequence[Path]) -> Path | None:
-    """Return the only one of some GeoJSON files; None if there is none."""
-    if len(found) > 1:
-        raise TaskError(
-            f"There may be one {REFERENCE_SUFFIX} file with the chips, but there are "
-            f"{len(found)}: {', '.join(map(str, found[:10]))}: leave one of them there."
-        )
-    for path in found:
-        _require_collection(path)
-    return found[0] if found else None
-
-
-def _require_collection(path: Path) -> None:
-    """Raise TaskError unless a file begins as a collection of features does."""
-    problem = "it has no list of features"
+    features = 0
     try:
-        with path.open("rb") as file:
-            if ("features", "start_array") in (
-                (prefix, event) for prefix, event, _ in ijson.parse(_without_mark(file))
-            ):
-                return
-    except (ijson.JSONError, ValueError) as error:  # the latter where text is not UTF-8
-        problem = " ".join(str(error).split())[:200]
-    raise TaskError(
-        f"{path.name} is no GeoJSON FeatureCollection in UTF-8 ({problem}): mend it, or take it "
-        "away from the chips."
-    )
-
-
-def _without_mark(file: Iterable[bytes]) -> Iterable[bytes]:
-    """Pass over the mark with which some editors begin a file in UTF-8."""
-    if file.read(3) != b"\xef\xbb\xbf":
-        file.seek(0)
-    return file
+        with path.open(encoding="utf-8-sig") as file:
+            text = _Text(file)
+            text.take("{")
+            end = "}" if text.peek() == "}" else ","
+            while end == ",":
+                name = str(text.value())
+                text.take(":")
+                if name == "features":
+                    text.take("[")
+                    yield name, None
+                    for feature in text.items():
+                        features += 1
+                        yield name, feature
+                else:
+                    yield name, text.value()
+                end = text.take(",}")
+            if rest := text.peek():
+                raise ValueError(f"'{rest}' behind its end")
+    except ValueError as error:  # also where text is not UTF-8
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path.name} is damaged after feature {features:,}: {reason}") from error
 
 
 def read_features(path: Path) -> Iterator[Feature]:
-    """Yield the features of a collection.
+    """Yield the features of a file, as read_collection does; what is no object is left out."""
+    for name, value in read_collection(path):
+        if name == "features" and isinstance(value, dict):
+            yield value
 
-    Raises ValueError where the file is damaged: what was yielded before is sound.
+
+def encode_feature(feature: object) -> str:
+    """Write a feature as JSON; a number that is too large for a float is null."""
+    try:
+        return encode_json(feature)
+    except ValueError:
+        return encode_json(_finite(feature))
+
+
+def _finite(value: object) -> object:
+    """Return a value of JSON with null for each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_collection(path: Path, features: Iterable[str]) -> None:
+    """Write features, in JSON, one a line, as a GeoJSON FeatureCollection, whole or not at all.
+
+    Raises OSError if it cannot be written; nothing is left of it then, or after another error.
     """
-    number = 0
-    with path.open("rb") as file:
-        try:
-            for feature in ijson.items(_without_mark(file), "features.item", use_float=True):
-                number += 1
-                if isinstance(feature, dict):
-                    yield feature
-        except (ijson.JSONError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"{path.name} is damaged after feature {number:,}: {reason}"
-            ) from error
-
-
-def foreign_crs(path: Path) -> str | None:
-    """Return the name of the coordinate system that a file declares, if it is not WGS 84.
-
-    GeoJSON has been in WGS 84 since RFC 7946; before, a member "crs" could name another one.
-    """
-    with path.open("rb") as file:
-        blocks = iter(lambda: file.read(2**20), b"")
-        overlaps = itertools.pairwise(itertools.chain(blocks, [b""]))
-        if not any(b'"crs"' in one + other[:4] for one, other in overlaps):
-            return None
-        file.seek(0)
-        for crs in ijson.items(_without_mark(file), "crs"):
-            try:
-                name = str(crs["properties"]["name"])
-            except (TypeError, KeyError):
-                name = "an unnamed coordinate system"
-            if crs is not None and not _WGS84.search(name):
-                return name
-    return None
-
-
-class Matches(NamedTuple):
-    """What the features of a reference file tell of the N chips.
-
-    key: by which property they were matched; None if no feature matches a chip.
-    features: how many there are.
-    lost: those that no chip was cut at.
-    is_matched: bool (N,): the chips that have a feature.
-    truths: true class indices, int32 (N,), NO_TRUTH where it is unknown.
-    centres: longitude and latitude of the features' middles, float64 (N, 2), NaN where unknown.
-    strange: class names of features that are none of the model's classes -> features.
-    """
-
-    key: str | None
-    features: int
-    lost: int
-    is_matched: np.ndarray
-    truths: np.ndarray
-    centres: np.ndarray
-    strange: Counter
-
-
-class Matcher:
-    """Matches features with chips, and notes what they tell of them.
-
-    Which of KEYS names the chip is told by the features themselves: it is the one by which most of
-    the first features that match at all find a chip. It is one for the whole file, because
-    numbers in another one may be those of other chips.
-    """
-
-    def __init__(self, chips: FinalChips, class_names: Sequence[str]) -> None:
-        """Begin; arguments as elsewhere."""
-        self._chips = chips
-        self._rows = {name: row for row, (_, name) in enumerate(chips.names)}
-        self._class_index = {name: index for index, name in enumerate(class_names)}
-        self._key: str | None = None
-        self._features = self._lost = 0
-        self._is_matched = np.zeros(len(chips.numbers), bool)
-        self._truths = np.full(len(chips.numbers), NO_TRUTH, np.int32)
-        self._centres = np.full((len(chips.numbers), 2), np.nan)
-        self._strange: Counter = Counter()
-
-    def match(self, features: Iterable[Feature]) -> Iterator[tuple[Feature, int]]:
-        """Yield each feature with the row of its chip in FinalChips, -1 if it has none."""
-        features = iter(features)
-        while block := list(itertools.islice(features, FEATURES_AT_ONCE)):
-            if self._key is None:
-                self._key = self._choose_key(block)
-            for feature in block:
-                row = self._row(feature, self._key) if self._key else -1
-                self._features += 1
-                if row < 0:
-                    self._lost += 1
-                else:
-                    self._note(feature, row)
-                yield feature, row
-
-    def _choose_key(self, features: Sequence[Feature]) -> str | None:
-        """Return the key by which most features match, the first of several; None if none does."""
-        found = {key: sum(self._row(f, key) >= 0 for f in features) for key in KEYS}
-        best = max(KEYS, key=found.__getitem__)
-        return best if found[best] else None
-
-    def _row(self, feature: Feature, key: str) -> int:
-        """Return the row of the chip that a feature names by a key, -1 if there is none."""
-        value = properties_of(feature).get(key)
-        if value is None and key == "id":
-            value = feature.get("id")
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        return self._rows.get(str(value), -1)
-
-    def _note(self, feature: Feature, row: int) -> None:
-        """Note the true class and the place of a feature."""
-        self._is_matched[row] = True
-        self._centres[row] = centre_of(feature.get("geometry"))
-        name = properties_of(feature).get(TRUE_CLASS)
-        if name is None:
-            return
-        index = self._class_index.get(str(name).strip())
-        if index is not None:
-            self._truths[row] = index
-        elif len(self._strange) < MOST_STRANGE:
-            self._strange[str(name)] += 1
-
-    def matches(self) -> Matches:
-        """Return what the features told, once all are matched."""
-        return Matches(
-            self._key,
-            self._features,
-            self._lost,
-            self._is_matched,
-            self._truths,
-            self._centres,
-            self._strange,
-        )
+    with whole_file(path) as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        separator = "\n"
+        for feature in features:
+            file.write(separator + feature)
+            separator = ",\n"
+        file.write("\n]}\n")
 
 
 def properties_of(feature: Feature) -> Mapping[str, object]:
@@ -260,22 +178,41 @@ def positions(geometry: object) -> Iterator[tuple[float, float]]:
 
 
 def centre_of(geometry: object) -> tuple[float, float]:
-    """Return the middle of a geometry's bounds, (longitude, latitude); NaN where it has none."""
-    points = list(positions(geometry))
-    if not points:
+    """Return the middle of a geometry's bounds, (longitude, latitude); NaN where it has none.
+
+    Bounds that would be wider than half the earth are those across the antimeridian, if these are
+    narrower: where it cuts a geometry, the parts lie at both ends.
+    """
+    try:
+        points = np.array(list(positions(geometry)), np.float64)
+    except OverflowError:  # a number of hundreds of digits
+        points = np.empty(0)
+    if not len(points):
         return np.nan, np.nan
-    longitudes, latitudes = zip(*points, strict=True)
-    return (min(longitudes) + max(longitudes)) / 2, (min(latitudes) + max(latitudes)) / 2
+    longitudes, latitudes = points.T
+    west, east = longitudes.min(), longitudes.max()
+    if east - west > 180:
+        west, width = shortest_stretch(longitudes)
+        east = west + width
+    return (west + east) / 2, (latitudes.min() + latitudes.max()) / 2
 
 
-def are_degrees(features: Iterable[Feature]) -> bool:
-    """Return whether the coordinates of features can be longitudes and latitudes.
+def shortest_stretch(longitudes: np.ndarray) -> tuple[float, float]:
+    """Return the west end and the width of the shortest stretch that has all longitudes (N,)."""
+    ordered = np.unique(longitudes % 360)
+    gaps = np.diff(ordered, append=ordered[0] + 360)
+    widest = int(gaps.argmax())
+    west = float(ordered[(widest + 1) % len(ordered)])
+    return (west + 180) % 360 - 180, 360 - float(gaps[widest])
+
+
+def are_degrees(feature: Feature) -> bool:
+    """Return whether the coordinates of a feature can be longitudes and latitudes.
 
     Longitudes up to 360 occur where a feature crosses the antimeridian.
     """
     return all(
         abs(longitude) <= 360 and abs(latitude) <= 90
-        for feature in features
         for longitude, latitude in positions(feature.get("geometry"))
     )
 
@@ -296,7 +233,7 @@ def turn_rings(geometry: object) -> None:
             for number, ring in enumerate(rings):
                 if ring and (signed_area(ring) < 0) == (number == 0):
                     ring.reverse()
-    except (TypeError, IndexError, AttributeError, ValueError):
+    except (TypeError, IndexError, AttributeError, ValueError, OverflowError):
         return
 
 
@@ -310,33 +247,3 @@ def signed_area(ring: Sequence[Sequence[float]]) -> float:
         )
         / 2
     )
-
-
-def write_collection(path: Path, features: Iterable[str]) -> None:
-    """Write features, in JSON, one a line, as a GeoJSON FeatureCollection, whole or not at all.
-
-    Raises OSError if it cannot be written; nothing is left of it then, or after another error.
-    """
-    with whole_file(path) as file:
-        file.write('{"type": "FeatureCollection", "features": [')
-        separator = "\n"
-        for feature in features:
-            file.write(separator + feature)
-            separator = ",\n"
-        file.write("\n]}\n")
-
-
-def with_answers(
-    matched: Iterable[tuple[Feature, int]], answer: Callable[[int], Mapping[str, object]]
-) -> Iterator[str]:
-    """Add the answers of their chips to the properties of features, and yield these in JSON.
-
-    Args:
-        matched: features, each with the row of its chip, -1 if it has none.
-        answer: row of a chip -> what to add, {} if the chip has no class.
-    """
-    for feature, row in matched:
-        if row >= 0 and (entry := answer(row)):
-            feature["properties"] = {**properties_of(feature), **entry}
-        turn_rings(feature.get("geometry"))
-        yield encode_json(feature)

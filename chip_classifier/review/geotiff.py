@@ -57,8 +57,8 @@ class Place(NamedTuple):
 def read_place(data: bytes) -> Place | None:
     """Read where a tif file lies; None if it does not say so, or only by ground control points.
 
-    As GDAL reads it: a matrix counts before a scale with its tiepoint; where a pixel is a point,
-    the place is half a pixel off.
+    As GDAL reads it: a scale counts before a matrix, also without a tiepoint; where a pixel is a
+    point, the place is half a pixel off.
     """
     try:
         directory = read_directory(data)
@@ -105,13 +105,14 @@ def _affine(tags: dict[int, bytes]) -> tuple[float, ...] | None:
 
     Raises struct.error if a tag has too few values.
     """
-    if _TRANSFORMATION in tags:
+    scale = tags.get(_PIXEL_SCALE, b"")
+    scale_x, scale_y = struct.unpack_from("<2d", scale) if len(scale) >= 16 else (0, 0)
+    if not (scale_x and scale_y):
+        if len(tags.get(_TRANSFORMATION, b"")) != 128:
+            return None
         a, b, _, x, d, e, _, y = struct.unpack_from("<8d", tags[_TRANSFORMATION])
         return x, a, b, y, d, e
-    if _PIXEL_SCALE not in tags or _TIEPOINT not in tags:
-        return None
-    scale_x, scale_y = struct.unpack_from("<2d", tags[_PIXEL_SCALE])
-    if not (scale_x and scale_y):
+    if _TIEPOINT not in tags:
         return None
     column, row, _, x, y = struct.unpack_from("<5d", tags[_TIEPOINT])
     scale_y = -abs(scale_y)

@@ -1,35 +1,57 @@
-"""What becomes known when all chips are answered: how right the answers are, and where they lie."""
+"""The review of a run: how right its answers are, where its chips lie, and a page to look at them.
+
+`review` is the wing's only door for the task: it is called once, when all chips are answered.
+"""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from chip_classifier.answers import NO_CLASS, Answers, encode_json
-from chip_classifier.final_chips import FinalChips
-from chip_classifier.log import harmless, log, warn
-from chip_classifier.review.footprints import centres_of, corners_in_wgs84, footprints
-from chip_classifier.review.geojson import (
-    CLASSIFIED,
-    FEATURES_AT_ONCE,
-    Matcher,
-    Matches,
-    are_degrees,
-    foreign_crs,
-    read_features,
-    with_answers,
-    write_collection,
-)
-from chip_classifier.review.geotiff import Places
+from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.cores import usable_cores
+from chip_classifier.layout import MAP, PAGE, TABLE
+from chip_classifier.log import log
+from chip_classifier.pipeline import Pipeline
+from chip_classifier.record import Record
+from chip_classifier.review.chip_map import draw_map
+from chip_classifier.review.classified_csv import write_csv
+from chip_classifier.review.classified_map import map_features, map_footprints
+from chip_classifier.review.contact_sheets import MOST_WRONG, KnownChip, MistakenChip
+from chip_classifier.review.final_chips import FinalChips, final_chips
+from chip_classifier.review.page import Confused, Findings, RunFacts, write_page
+from chip_classifier.review.reference import Reference
+from chip_classifier.review.sample import Sample, thumbnail
 from chip_classifier.review.scores import (
     NO_TRUTH,
     Scores,
+    headline,
     lines_of_scores,
+    mistakes,
     score,
     truths_of_folders,
 )
+from chip_classifier.second_look.look import SecondLook
+from chip_classifier.second_look.of_run import look_again, truth_of
+
+FIRST_VALUES = 3  # classes of a chip whose values the page shows
+MOST_UNCLASSIFIED = 50  # chips that are named
+
+
+class Where(NamedTuple):
+    """Where a run's files lie.
+
+    reference: the features beside the chips, or None.
+    logs: directory of the page.
+    """
+
+    reference: Reference | None
+    logs: Path
 
 
 class Review(NamedTuple):
@@ -38,159 +60,150 @@ class Review(NamedTuple):
     truths: true class indices, int32 (N,), NO_TRUTH where it is unknown.
     source: where they are from.
     scores: how right the answers are; None if no true class is known.
+    headline: their accuracy in a line; None where it says little.
     centres: longitude and latitude of each chip's middle, float64 (N, 2), NaN where it is unknown.
     """
 
     truths: np.ndarray
     source: str
     scores: Scores | None
+    headline: str | None
     centres: np.ndarray
 
 
-def review_answers(
-    results: Path,
-    reference: Path | None,
-    places: Places | None,
-    answers: Answers,
-    chips: FinalChips,
-    class_names: Sequence[str],
-) -> Review:
-    """Write classified.geojson, if it is known where the chips lie, and log what is found.
+def review(
+    record: Record, pipeline: Pipeline, run: RunFacts, where: Where, look: SecondLook
+) -> str | None:
+    """Write classified.geojson, if it is known where the chips lie, and the page; log the truth.
 
     A file that cannot be read or written is warned about.
 
     Args:
-        results: directory of the results.
-        reference: the GeoJSON file beside the chips, or None.
-        places: of the tif chips; where there is a reference, they are not looked at.
-        answers: of all chips.
-        chips: those that count.
-        class_names: the name of each class.
+        record: of the run, whose chips are all answered.
+        pipeline: has the places of tif chips, and decodes some chips again.
+        run: what the page says of the run.
+        where: what is read and written.
+        look: is asked whether the settings can be right, now that the truth is known.
+    Returns:
+        How right the answers are, in a line; None if no true class is known, or it says little.
     """
-    truths = np.full(len(chips.numbers), NO_TRUTH, np.int32)
-    centres = _nowhere(chips)
-    source = reference.name if reference else "the folders' names"
-    with harmless(CLASSIFIED):
-        if reference is None:
-            counts = np.zeros(len(answers.names), bool)
-            counts[chips.numbers] = True
-            paths = itertools.compress(answers.names, counts)
-            of_folders = truths_of_folders(paths, len(chips.numbers), class_names)
-            if of_folders is not None:
-                truths = of_folders
-            centres = _place(results, places, answers, chips, class_names)
-        else:
-            matches = _match(results, reference, answers, chips, class_names)
+    answers, sample, warnings = record.answers, record.sample, record.warnings
+    chips = final_chips(answers)
+    found = review_answers(record, chips, pipeline, where)
+    truth = truth_of(chips.numbers, found.truths, found.scores)
+    doubts = [finding.figures for finding in look_again(look, truth, warnings)]
+    with warnings.instead_of(TABLE):
+        write_csv(record, chips, found.truths, found.centres)
+    with warnings.instead_of(PAGE):
+        wrong = []
+        if found.scores:
+            wrong = mistakes(found.scores, found.truths, chips.classes, chips.certainties)
+        mistaken = _decode_mistakes(sample, pipeline, chips, found)
+        numbers = sample.chip_ids() | {chip.chip_id for chip in mistaken}
+        findings = _findings(answers, chips, found)._replace(
+            known=_known(numbers, chips, found, answers),
+            confusions=[
+                Confused(truth, given, number, [chips.name(row) for row in rows])
+                for truth, given, number, rows in wrong
+            ],
+            mistaken=mistaken,
+            doubts=doubts,
+        )
+        run = replace(run, warnings=tuple(warnings.sentences))
+        write_page(where.logs / PAGE, run, sample, findings)
+    return found.headline
+
+
+def review_answers(record: Record, chips: FinalChips, pipeline: Pipeline, where: Where) -> Review:
+    """Write classified.geojson, if it is known where the chips lie, and log what is found.
+
+    A file that cannot be read or written is warned about. Arguments as for `review`, with the chips
+    that count.
+    """
+    class_names, strange = record.class_names, 0
+    truths, centres = np.full(len(chips.numbers), NO_TRUTH, np.int32), chips.nowhere()
+    source = where.reference.path.name if where.reference else "the folders' names"
+    with record.warnings.instead_of(MAP):
+        if where.reference is None:
+            of_folders = _truths_of_folders(record.answers, chips, class_names)
+            truths = truths if of_folders is None else of_folders
+            placed = pipeline.places.chips()
+            centres = map_footprints(record, placed, chips)
+        elif where.reference.is_sound:
+            matches = map_features(record, where.reference, chips)
             truths, centres = matches.truths, matches.centres
-            _log_matches(matches, reference.name)
+            strange = matches.strange.total()
     scores = score(truths, chips.classes, len(class_names))
     for line in lines_of_scores(scores, class_names, source) if scores else ():
         log.info("Truth: %s", line)
-    return Review(truths, source, scores, centres)
+    line = headline(scores, source, strange) if scores else None
+    return Review(truths, source, scores, line, centres)
 
 
-def _nowhere(chips: FinalChips) -> np.ndarray:
-    """Return the middles of chips of which none is known, as Review has them; without memory."""
-    return np.broadcast_to(np.nan, (len(chips.numbers), 2))
+def _truths_of_folders(
+    answers: Answers, chips: FinalChips, class_names: Sequence[str]
+) -> np.ndarray | None:
+    """Take the true classes from the folders of the chips that count; None if they tell none."""
+    counts = np.zeros(len(answers.names), bool)
+    counts[chips.numbers] = True
+    paths = itertools.compress(answers.names, counts)
+    return truths_of_folders(paths, len(chips.numbers), class_names)
 
 
-def _match(
-    results: Path,
-    reference: Path,
-    answers: Answers,
-    chips: FinalChips,
-    class_names: Sequence[str],
-) -> Matches:
-    """Match a reference file with the chips, and write its features with their answers.
-
-    Nothing is written, and no place is known, if it is not in WGS 84.
-    """
-
-    def answer(row: int) -> Mapping[str, object]:
-        if chips.classes[row] == NO_CLASS:
-            return {}
-        return answers.entry(int(chips.answering[row]), class_names)
-
-    matcher = Matcher(chips, class_names)
-    matched = matcher.match(read_features(reference))
-    problem = _why_not_wgs84(reference)
-    if problem is None:
-        write_collection(results / CLASSIFIED, with_answers(matched, answer))
-        return matcher.matches()
-    warn(
-        f"{reference.name} {problem}, GeoJSON is in WGS 84: {CLASSIFIED} is not written; convert "
-        "it with 'ogr2ogr -t_srs EPSG:4326 -lco RFC7946=YES' for that."
+def _findings(answers: Answers, chips: FinalChips, found: Review) -> Findings:
+    """Return what the page shows of all chips, and the first that are not classified."""
+    is_classified = chips.classes != NO_CLASS
+    (rows,) = (~is_classified).nonzero()
+    numbers = zip(chips.numbers[rows].tolist(), chips.answering[rows].tolist(), strict=True)
+    reasons = [answers.reason(*pair) for pair in numbers]
+    names = map(chips.name, rows[:MOST_UNCLASSIFIED].tolist())
+    return Findings(
+        chips.classes[is_classified],
+        chips.certainties[is_classified],
+        known={},
+        reasons=Counter(reasons),
+        unclassified=list(zip(names, reasons, strict=False)),
+        scores=found.scores,
+        headline=found.headline,
+        source=found.source,
+        map=draw_map(found.centres, chips.classes),
     )
-    for _ in matched:
-        pass
-    matches = matcher.matches()
-    return matches._replace(centres=_nowhere(chips))
 
 
-def _why_not_wgs84(reference: Path) -> str | None:
-    """Say why a file is not in WGS 84; None if it seems to be."""
-    if crs := foreign_crs(reference):
-        return f"is in {crs[:200]}"
-    first = (feature for feature, _ in zip(read_features(reference), range(FEATURES_AT_ONCE)))
-    return None if are_degrees(first) else "has coordinates that are no longitudes and latitudes"
+def _decode_mistakes(
+    sample: Sample, pipeline: Pipeline, chips: FinalChips, found: Review
+) -> list[MistakenChip]:
+    """Decode the chips with a wrong class that are not in the sample, the most certain first."""
+    is_wrong = (found.truths >= 0) & (chips.classes >= 0) & (found.truths != chips.classes)
+    (rows,) = is_wrong.nonzero()
+    rows = rows[np.argsort(-chips.certainties[rows], kind="stable")][:MOST_WRONG]
+    rows = rows[~np.isin(chips.numbers[rows], list(sample.chip_ids()))]
+    with ThreadPoolExecutor(usable_cores(), "mistaken") as threads:
+        decoded = threads.map(pipeline.decode_again, chips.answering[rows].tolist())
+        return [
+            MistakenChip(
+                int(chips.classes[row]),
+                int(chips.numbers[row]),
+                float(chips.certainties[row]),
+                thumbnail(pixels, sample.sizes.edge),
+            )
+            for row, pixels in zip(rows.tolist(), decoded, strict=True)
+            if pixels is not None
+        ]
 
 
-def _place(
-    results: Path,
-    places: Places,
-    answers: Answers,
-    chips: FinalChips,
-    class_names: Sequence[str],
-) -> np.ndarray:
-    """Write the footprints of the classified chips that say where they lie, if there are any.
-
-    Returns the chips' middles, as Review has them.
-    """
-    placed = places.chips()
-    if not len(placed.numbers):
-        return _nowhere(chips)
-    centres = np.full((len(chips.numbers), 2), np.nan)
-    positions = np.minimum(
-        np.searchsorted(placed.numbers, chips.answering), len(placed.numbers) - 1
-    )
-    is_placed = (placed.numbers[positions] == chips.answering) & (chips.classes != NO_CLASS)
-    corners = corners_in_wgs84(placed)[positions]
-    is_placed &= np.isfinite(corners[:, 0, 0])
-    log.info(
-        "Classified chips with a place on the ground: %d, without: %d",
-        is_placed.sum(),
-        ((chips.classes != NO_CLASS) & ~is_placed).sum(),
-    )
-    if not is_placed.any():
-        return centres
-    (rows,) = is_placed.nonzero()
-    corners = corners[rows]
-    centres[rows] = centres_of(corners)
-
-    def features() -> Iterator[str]:
-        entry, answering = answers.entry_writer(class_names), chips.answering[rows].tolist()
-        names = chips.names.of(chips.numbers[rows].tolist())
-        for name, number, geometry in zip(names, answering, footprints(corners), strict=True):
-            properties = f'{{"name": {encode_json(name)}, {entry(number)}}}'
-            yield f'{{"type": "Feature", "properties": {properties}, "geometry": {geometry}}}'
-
-    write_collection(results / CLASSIFIED, features())
-    return centres
-
-
-def _log_matches(matches: Matches, name: str) -> None:
-    """Log what the features told, and warn of what may be wrong."""
-    log.info("Features in %s: %d, matched by %s", name, matches.features, matches.key or "nothing")
-    log.info("Features without a chip, left as they are: %d", matches.lost)
-    log.info("Chips without a feature: %d", np.count_nonzero(~matches.is_matched))
-    if matches.key is None:
-        warn(
-            f"None of the {matches.features:,} features in {name} has the name of a chip as "
-            "feature_id, id or name: none of them gets a class."
+def _known(
+    numbers: set[int], chips: FinalChips, found: Review, answers: Answers
+) -> dict[int, KnownChip]:
+    """Return what is known of some chips, by chip number; not of those that no longer count."""
+    (rows,) = np.isin(chips.numbers, list(numbers)).nonzero()
+    return {
+        int(chips.numbers[row]): KnownChip(
+            chips.name(row),
+            int(found.truths[row]),
+            tuple(found.centres[row].tolist()),
+            answers.first_values(int(chips.answering[row]), FIRST_VALUES),
         )
-    if matches.strange:
-        warn(
-            f"{matches.strange.total():,} features in {name} have a class_name that is none of the "
-            f"classes, as '{matches.strange.most_common(1)[0][0][:100]}': they do not count for "
-            "the accuracy."
-        )
+        for row in rows.tolist()
+        if chips.classes[row] != NO_CLASS
+    }

@@ -31,12 +31,12 @@ class SampleSizes(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Chips kept per class."""
+        """Return how many chips are kept per class."""
         return self.least + self.most + self.rest
 
 
-# (for up to so many classes, sizes). The thumbnails of each line take at most 23 MB of memory, and
-# with photographs' usual compression a page of at most 2 MB.
+# (for up to so many classes, sizes that every page shows). With photographs' usual compression a
+# page of each line's chips has at most 2 MB.
 SAMPLE_SIZES = (
     (4, SampleSizes(least=16, most=8, rest=8, edge=128)),
     (20, SampleSizes(least=10, most=5, rest=5, edge=96)),
@@ -44,6 +44,8 @@ SAMPLE_SIZES = (
     (300, SampleSizes(least=3, most=1, rest=1, edge=64)),
     (MAX_CLASSES, SampleSizes(least=1, most=1, rest=1, edge=48)),
 )
+# Of the thumbnails in memory. More are kept than every page shows: there may be room for them.
+MOST_BYTES = 48_000_000
 
 
 class SampledChip(NamedTuple):
@@ -67,7 +69,7 @@ class Sample:
     """
 
     def __init__(self, classes: int) -> None:
-        """Args: classes: number of the model's classes, 1 or more."""
+        """Begin; `classes`: number of the model's classes, 1 or more."""
         self.sizes = sample_sizes(classes)
         self.rows = rows = min(classes, MAX_CLASSES)
         self.seen = 0
@@ -97,7 +99,7 @@ class Sample:
         class_indices: np.ndarray,
         certainties: np.ndarray,
     ) -> None:
-        """Offers one classified batch to the sample, which copies what it keeps.
+        """Offer one classified batch to the sample, which copies what it keeps.
 
         Args:
             chip_ids: (N,) the chips' numbers, as `chip_ids` and `groups` give them back.
@@ -129,14 +131,14 @@ class Sample:
         self._merge(newcomers, chips, allowed)
 
     def _give_rows(self, class_indices: np.ndarray) -> None:
-        """Gives a row of the sample to each class that has none yet, while there are rows."""
+        """Give a row of the sample to each class that has none yet, while there are rows."""
         classes = np.unique(class_indices[self._row_of_class[class_indices] < 0])
         classes = classes[: self.rows - self._rows_taken]
         self._row_of_class[classes] = self._rows_taken + np.arange(len(classes))
         self._rows_taken += len(classes)
 
     def _merge(self, newcomers: np.ndarray, chips: np.ndarray, positions: np.ndarray) -> None:
-        """Lets newcomers compete with their rows' chips; only those that stay become thumbnails.
+        """Let newcomers compete with their rows' chips; only those that stay become thumbnails.
 
         Args:
             newcomers: (K,) SLOT.
@@ -161,7 +163,7 @@ class Sample:
         self._tighten(entries[stays])
 
     def _tighten(self, entries: np.ndarray) -> None:
-        """Sets the limits of the rows that are full, from all their entries, sorted SLOTs."""
+        """Set the limits of the rows that are full, from all their entries, sorted SLOTs."""
         sizes = self.sizes
         row, count = np.unique(entries["row"], return_counts=True)
         full = row[count == sizes.total]
@@ -196,7 +198,7 @@ class Sample:
         )
 
     def _chips(self, slots: np.ndarray) -> list[SampledChip]:
-        """The chips in these slots."""
+        """Return the chips in these slots."""
         return [
             SampledChip(int(entry["chip_id"]), float(entry["certainty"]), self._thumbnails[slot])
             for slot, entry in zip(slots, self._slots[slots], strict=True)
@@ -207,13 +209,21 @@ class Sample:
         return set(self._slots["chip_id"][self._slots["row"] >= 0].tolist())
 
 
-def sample_sizes(classes: int) -> SampleSizes:
-    """The line of SAMPLE_SIZES for a number of classes."""
+def least_sizes(classes: int) -> SampleSizes:
+    """Return the line of SAMPLE_SIZES for a number of classes."""
     return next(sizes for limit, sizes in SAMPLE_SIZES if min(classes, MAX_CLASSES) <= limit)
 
 
+def sample_sizes(classes: int) -> SampleSizes:
+    """Return how many chips of each class are kept: at least those that every page shows."""
+    sizes = least_sizes(classes)
+    chips = MOST_BYTES // (3 * sizes.edge**2 * min(classes, MAX_CLASSES))
+    more = max(0, chips - sizes.total)
+    return sizes._replace(least=sizes.least + more - more // 4, rest=sizes.rest + more // 4)
+
+
 def kept(entries: np.ndarray, sizes: SampleSizes) -> np.ndarray:
-    """Which entries stay in the sample: in each row the least certain, the most certain, and of
+    """Tell which entries stay in the sample: in each row the least and the most certain, and of
     the rest those with the lowest keys.
 
     With random keys this is a uniform sample of the rest, also over many batches: an entry that
@@ -239,7 +249,7 @@ def kept(entries: np.ndarray, sizes: SampleSizes) -> np.ndarray:
 
 
 def thumbnail(chip: np.ndarray, edge: int) -> np.ndarray:
-    """A copy of a chip, shrunk in proportion where it is larger than the edge, never enlarged.
+    """Copy a chip, shrunk in proportion where it is larger than the edge, never enlarged.
 
     Args:
         chip: (H, W, 3) uint8.

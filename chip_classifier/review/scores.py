@@ -6,7 +6,11 @@ scikit-learn's precision_recall_fscore_support).
 """
 
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -126,6 +130,23 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
+def class_finder(class_names: Sequence[str]) -> Callable[[str], int | None]:
+    """Return what finds the index of a class by its name, None if it is none of them.
+
+    Without regard to case, blanks, _ and -, unless that would make two of the classes one.
+    """
+    exact = {name: index for index, name in enumerate(class_names)}
+    folded = Counter(map(_folded, class_names))
+    loose = {_folded(name): index for name, index in exact.items() if folded[_folded(name)] == 1}
+    loose.pop("", None)
+    return lambda name: exact.get(name.strip(), loose.get(_folded(name)))
+
+
+def _folded(name: str) -> str:
+    """Return the name of a class without what writers differ in."""
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFC", name).casefold())
+
+
 def truths_of_folders(
     paths: Iterable[str], chips: int, class_names: Sequence[str]
 ) -> np.ndarray | None:
@@ -136,16 +157,37 @@ def truths_of_folders(
         chips: N.
         class_names: in the order of the model's outputs, all different.
     Returns:
-        Class indices, int32 (N,), or None unless the folders' names are exactly the classes.
+        Class indices, int32 (N,), or None unless the folders' names are the classes: all of them,
+        and no others.
     """
-    index = {name: number for number, name in enumerate(class_names)}
+    find = cache(class_finder(class_names))
     truths = np.full(chips, NO_TRUTH, np.int32)
     for number, path in enumerate(paths):
-        truth = index.get(posixpath.basename(posixpath.dirname(path)))
+        truth = find(posixpath.basename(posixpath.dirname(path)))
         if truth is None:
             return None
         truths[number] = truth
     return truths if len(np.unique(truths)) == len(class_names) else None
+
+
+def headline(scores: Scores, source: str, strange: int) -> str | None:
+    """Write the accuracy in a line, for the terminal.
+
+    Args:
+        scores: of the run.
+        source: where the truth is from.
+        strange: how many true classes are none of the model's.
+    Returns:
+        The line; None where only one class remains of several: to have answered it says little.
+    """
+    if strange and np.count_nonzero(scores.of_class) == 1:
+        return None
+    which = " whose true class the model has" if strange else ""
+    shown = scores.accuracy if scores.right == scores.chips else min(scores.accuracy, 0.999)
+    return (
+        f"Accuracy: {shown:.1%} ({scores.right:,} of {scores.chips:,} chips{which}, "
+        f"truth from {source})"
+    )
 
 
 def lines_of_scores(scores: Scores, class_names: Sequence[str], source: str) -> Iterator[str]:

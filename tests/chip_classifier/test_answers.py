@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chip_classifier.answers import NO_CLASS, Answers, rounded, write_json_object
+from chip_classifier.answers import NO_CLASS, AnsweredBatch, Answers, rounded, write_json_object
 
 # ---------------------------------------------------------------------------------------- answers
 
@@ -23,7 +23,8 @@ def answers_for(
         for number, index in enumerate(classes)
         if index == NO_CLASS and number not in answers.links
     }
-    answers.add(classes, [number / 10 for number in range(len(classes))], problems)
+    certainties = [number / 10 for number in range(len(classes))]
+    answers.add(AnsweredBatch(0, classes, certainties, problems))
     return answers
 
 
@@ -67,7 +68,7 @@ def test_unclassified_file_exists_only_if_a_chip_goes_into_it(tmp_path: Path) ->
 def test_certainty_is_rounded_to_ten_decimals(tmp_path: Path) -> None:
     answers = Answers()
     answers.names = ["a.jpg"]
-    answers.add([0], [float(np.float32(1 / 3))], {})  # 0.3333333432674408
+    answers.add(AnsweredBatch(0, [0], [float(np.float32(1 / 3))]))  # 0.3333333432674408
     answers.write(tmp_path, ("0",))
     assert '"certainty": 0.3333333433}' in (tmp_path / "classified.json").read_text()
 
@@ -85,7 +86,7 @@ def test_numbers_are_written_as_python_writes_them() -> None:
 def test_probabilities_are_those_of_the_chip(tmp_path: Path) -> None:
     answers = Answers(probabilities=True)
     answers.names = ["t/a.jpg", "t/b.jpg"]
-    answers.add([1, 0], [0.75, 0.5], {}, [0.25, 0.75, 0.5, 1 / 3])
+    answers.add(AnsweredBatch(0, [1, 0], [0.75, 0.5], probabilities=[0.25, 0.75, 0.5, 1 / 3]))
     answers.write(tmp_path, ("no", "yes"))
     assert written(tmp_path, "classified.json")["b"] == {
         "class": "no",
@@ -97,7 +98,7 @@ def test_probabilities_are_those_of_the_chip(tmp_path: Path) -> None:
 def test_certainty_that_is_not_finite_is_never_written(tmp_path: Path) -> None:
     answers = Answers()
     answers.names = ["a.jpg", "b.jpg"]
-    answers.add([0, 0], [0.5, float("nan")], {})
+    answers.add(AnsweredBatch(0, [0, 0], [0.5, float("nan")]))
     with pytest.raises(ValueError, match="not finite"):
         answers.write(tmp_path, ("0",))
     assert list(tmp_path.iterdir()) == []

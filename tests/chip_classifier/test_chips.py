@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 
 import chip_files
-from chip_classifier.archive import Archive
-from chip_classifier.decode import decode_chip
 from chip_classifier.errors import UndecodableChip
-from chip_files import Run, make_tar, make_work_dir, run_task
+from chip_classifier.sources.tar import Tar
+from chip_files import Run, decode_chip, make_tar, make_work_dir, run_task
 
 CHIPS = Path(__file__).resolve().parents[1] / "chips"
 COLORS, GREY = (135.0, 75.0, 46.4), (135.0,) * 3
@@ -271,7 +270,7 @@ def test_pictures_by_other_names_are_listed_in_plain_and_packed_archives(tmp_pat
                 mode,
             )
         )
-        archive = Archive(path)
+        archive = Tar(path)
         problems = {chip.name: chip.problem for chip in archive.chips()}
         assert list(problems) == ["a", "b.gif"]
         assert "(png)" in problems["a"]
@@ -285,4 +284,4 @@ def test_names_of_ustar_keep_their_prefix(tmp_path: Path) -> None:
     path.write_bytes(
         make_tar([(name, chip_files.uniform_png(1, 2, 3))], tar_format=tarfile.USTAR_FORMAT)
     )
-    assert [chip.name for chip in Archive(path).chips()] == [name]
+    assert [chip.name for chip in Tar(path).chips()] == [name]

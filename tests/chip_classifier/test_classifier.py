@@ -5,20 +5,15 @@ import os
 import resource
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from chip_classifier.answers import NO_CLASS, Answers
 from chip_classifier.classifier import Classifier, interpret
-from chip_classifier.classify import Outputs, compute_batches, note_batch
-from chip_classifier.journal import Expected, Journal
-from chip_classifier.pipeline import Batch
+from chip_classifier.log import Warnings
 from chip_classifier.ports import Ports
-from chip_classifier.preprocessing import settle_preprocessing
-from chip_classifier.review.page import Preview
+from chip_classifier.settings import settle
 from chip_files import (
     assert_succeeded,
     command,
@@ -36,6 +31,12 @@ SIZE = (48, 48)
 CHIPS = 150
 # What the task promises; float32 rounding through such a network stays well below it.
 TOLERANCE = 1e-5
+
+
+def load_classifier(batch_size: int = 100) -> Classifier:
+    """Load the model with the default ports."""
+    model = open_model(MODEL)
+    return Classifier(model, settle(Ports(size=SIZE[0]), model), batch_size, Warnings())
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +83,8 @@ def test_number_of_threads_does_not_matter(
 
 CLASSIFY_BLACK_CHIPS = """
 import numpy as np
-from test_classifier import MODEL, SIZE, Classifier, Ports, open_model, settle_preprocessing
-classifier = Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), SIZE, 100)
+from test_classifier import SIZE, load_classifier
+classifier = load_classifier()
 print(classifier(np.zeros((2, *SIZE, 3), np.uint8)).shape)
 """
 
@@ -107,46 +108,8 @@ def test_gpu_multiplies_in_full_float32() -> None:
     import tensorflow as tf
 
     tf.config.experimental.enable_tensor_float_32_execution(True)
-    Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), SIZE, 100)
+    load_classifier()
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
-
-
-class ClassifierOfTwoAtATime:
-    """In place of a classifier: gives the chips' first value, the first batch's as the last one.
-
-    A batch of zeros cannot be computed.
-    """
-
-    outputs = 1
-    batches_at_a_time = 2
-
-    def __init__(self) -> None:
-        self._other_is_done = threading.Event()
-
-    def __call__(self, chips: np.ndarray) -> np.ndarray:
-        value = chips[0, 0, 0, 0]
-        if value == 0:
-            raise ValueError("no chips for this classifier")
-        if value == 1:
-            assert self._other_is_done.wait(timeout=60)
-        self._other_is_done.set()
-        return np.full((len(chips), 1), value, np.float32)
-
-
-def test_batches_that_are_computed_side_by_side_come_in_their_order() -> None:
-    values = [1, 2, 3, 0, 5]
-    batches = [
-        Batch(first, ["a.png"], pixels=np.full((1, 2, 2, 3), value, np.uint8))
-        for first, value in enumerate(values)
-    ]
-    computed = compute_batches(batches, ClassifierOfTwoAtATime())
-    for first in range(3):
-        batch, outputs = next(computed)
-        assert batch.first == first
-        np.testing.assert_array_equal(outputs.values, [[values[first]]])
-    with pytest.raises(ValueError, match="no chips for this classifier"):
-        next(computed)
-    assert list(computed) == []  # nothing behind a hole: the journal could not be resumed
 
 
 @pytest.mark.parametrize(
@@ -170,28 +133,3 @@ def test_outputs_are_interpreted(
     assert found.tolist() == classes
     assert certainty.tolist() == certainties
     assert values[:, -1].tolist() == outputs[:, -1].tolist()
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_a_chip_without_finite_outputs_is_not_classified(
-    bad: float, outputs: int, tmp_path: Path
-) -> None:
-    values = np.full((3, outputs), 0.25, np.float32)
-    values[1, outputs - 1] = bad
-    batch = Batch(0, ["a.png", "b.png", "c.png"], pixels=np.zeros((3, 2, 2, 3), np.uint8))
-    classes = max(outputs, 2)
-    answers, expected = Answers(probabilities=True), Expected(classes, 3, 3, classes)
-    journal = Journal(tmp_path / "j", {}, expected, Answers(probabilities=True))
-    preview, of_batch = Preview(classes), Outputs(np.arange(3), values, 0.0)
-    note_batch(batch, of_batch, Head(), answers, journal, preview, saw_16_bits=False)
-    journal.close()
-    resumed = Answers(probabilities=True)
-    Journal(tmp_path / "j", {}, expected, resumed).close()
-    certainty = 0.75 if outputs == 1 else 0.25
-    for found in (answers, resumed):
-        assert found.classes.tolist() == [0, NO_CLASS, 0]
-        assert found.certainties.tolist() == [certainty, 0, certainty]
-        assert found.problems == {1: "the model gives no finite value for this chip"}
-        of_chip = [0.75, 0.25] if outputs == 1 else [0.25] * 3
-        assert found.probabilities.tolist() == [*of_chip, *[0] * classes, *of_chip]

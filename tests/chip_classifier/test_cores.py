@@ -170,9 +170,11 @@ COMPUTE = """
 import numpy as np
 from chip_classifier.classifier import Classifier
 from chip_classifier.ports import Ports
-from chip_classifier.preprocessing import settle_preprocessing
+from chip_classifier.log import Warnings
+from chip_classifier.settings import settle
 from keras_files.open_model import open_model
-classifier = Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), (48, 48), 100)
+model = open_model(MODEL)
+classifier = Classifier(model, settle(Ports(size=48), model), 100, Warnings())
 classifier(np.zeros((50, 48, 48, 3), np.uint8))
 import tensorflow as tf
 context = tf.config.threading

@@ -13,11 +13,13 @@ from PIL import Image
 
 import chip_files
 from chip_classifier import MAX_CHIP_PIXELS
-from chip_classifier.decode import BGR, decode_chip, decode_into, warp
+from chip_classifier.answers import Noticed
+from chip_classifier.decode import Decoder
 from chip_classifier.errors import UndecodableChip
-from chip_classifier.kinds import TIF, kind_of
+from chip_classifier.image_header import TIF, kind_of
+from chip_classifier.picture import warp
 from chip_classifier.tiff import read_layout
-from chip_files import make_tar, make_work_dir, readable_chips, scene, unreadable_chips
+from chip_files import decode_chip, make_tar, make_work_dir, readable_chips, scene, unreadable_chips
 from tif_reference import read_tif
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -142,7 +144,9 @@ def test_rows_that_libtiff_does_not_fill_hold_nothing_of_another_chip() -> None:
 @pytest.mark.parametrize("name", READABLE)
 def test_16_bit_chips_are_told_from_others(name: str) -> None:
     out = np.empty((8, 8, 3), np.uint8)
-    assert decode_into(out, readable_chips()[name][0], BGR, None) == ("16_bit" in name)
+    decoded = Decoder().decode_into(out, readable_chips()[name][0])
+    assert decoded.pixels is out
+    assert decoded.noticed == (Noticed.SIXTEEN_BITS if "16_bit" in name else None)
 
 
 @pytest.mark.parametrize("fill", [b"\xff", b"\xff\x00", b"\xff\xd0"])

@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 
 from chip_classifier import journal as journal_module
-from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.answers import NO_CLASS, AnsweredBatch, Answers, Noticed
 from chip_classifier.journal import SYNC_SECONDS, Expected, Journal
-from chip_classifier.noticed import Noticed
 
 FINGERPRINT = {"archive": "1-2-3", "size": "4 x 4"}
 EXPECTED = Expected(classes=3, batch_size=2, chips=5)
 BATCHES = (
-    (0, [1, NO_CLASS], [0.1 + 0.2, 0.0], {1: "bad"}, [], (), {Noticed.SIXTEEN_BITS}),
-    (2, [0, NO_CLASS], [1e-30, 1 / 3], {}, [3]),
-    (4, [2], [-5.5], {}, [], (), set(Noticed)),
+    AnsweredBatch(0, [1, NO_CLASS], [0.1 + 0.2, 0.0], {1: "bad"}, noticed={Noticed.SIXTEEN_BITS}),
+    AnsweredBatch(2, [0, NO_CLASS], [1e-30, 1 / 3], links=[3]),
+    AnsweredBatch(4, [2], [-5.5], noticed=set(Noticed)),
 )
 CLASSES = [1, NO_CLASS, 0, NO_CLASS, 2]
 
@@ -28,7 +27,7 @@ def write_journal(path: Path) -> bytes:
     """Write a journal of three batches, as a run that died leaves it, and give its content."""
     journal = Journal(path, FINGERPRINT, EXPECTED, Answers())
     for batch in BATCHES:
-        journal.add(*batch)
+        journal.add(batch)
     journal.close()
     return path.read_bytes()
 
@@ -59,7 +58,7 @@ def test_new_journal_has_no_note(tmp_path: Path) -> None:
 
 def test_batch_is_on_disk_as_soon_as_it_is_added(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", FINGERPRINT, EXPECTED, Answers())
-    journal.add(*BATCHES[0])
+    journal.add(BATCHES[0])
     assert len((tmp_path / "j").read_bytes().splitlines()) == 2
 
 
@@ -77,7 +76,7 @@ def test_journal_is_synced_seldom_and_never_long_after_a_batch(
     journal = Journal(path, FINGERPRINT, EXPECTED, Answers())
     began = time.monotonic()
     for first in range(20):
-        journal.add(first, [0], [1.0], {}, [])
+        journal.add(AnsweredBatch(first, [0], [1.0]))
     while not sizes or sizes[-1] < path.stat().st_size:
         assert time.monotonic() < began + 60
         time.sleep(0.05)
@@ -98,7 +97,7 @@ def test_journal_cut_off_anywhere_resumes_after_its_last_whole_batch(tmp_path: P
             assert (tmp_path / "j").read_bytes() == content[: ends[whole]]
         journal = Journal(tmp_path / "j", FINGERPRINT, EXPECTED, Answers())
         for batch in BATCHES[whole:]:
-            journal.add(*batch)
+            journal.add(batch)
         journal.close()
         assert (tmp_path / "j").read_bytes() == content
 
@@ -235,10 +234,10 @@ def test_journal_ends_before_a_line_that_does_not_hold(line: bytes, tmp_path: Pa
     lines = write_journal(tmp_path / "j").splitlines(keepends=True)
     (tmp_path / "j").write_bytes(b"".join([*lines[:2], line + b"\n", *lines[2:]]))
     answers, _ = resume(tmp_path / "j")
-    assert list(answers.classes) == list(BATCHES[0][1])
-    assert list(answers.certainties) == list(BATCHES[0][2])
-    assert answers.problems == BATCHES[0][3]
-    assert answers.noticed == BATCHES[0][6]
+    assert list(answers.classes) == BATCHES[0].classes
+    assert list(answers.certainties) == BATCHES[0].certainties
+    assert answers.problems == BATCHES[0].problems
+    assert answers.noticed == BATCHES[0].noticed
     assert (tmp_path / "j").read_bytes() == b"".join(lines[:2])
 
 
@@ -269,9 +268,10 @@ def test_only_the_last_batch_of_the_archive_may_be_short(
 def test_probabilities_are_those_of_all_classes(
     probabilities: object, holds: bool, tmp_path: Path
 ) -> None:
-    batch, expected = BATCHES[0][:5], Expected(3, 2, 5, probabilities=3)
+    batch = AnsweredBatch(0, [1, NO_CLASS], [0.3, 0.0], {1: "bad"}, probabilities=[0.1] * 6)
+    expected = Expected(3, 2, 5, probabilities=True)
     journal = Journal(tmp_path / "j", FINGERPRINT, expected, Answers(True))
-    journal.add(*batch, [0.1] * 6)
+    journal.add(batch)
     journal.close()
     header, line = (tmp_path / "j").read_bytes().splitlines()
     line = json.dumps({**json.loads(line), "probabilities": probabilities}).encode()

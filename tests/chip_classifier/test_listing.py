@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import chip_files
-from chip_classifier.archive import Archive, Chip
 from chip_classifier.errors import BrokenArchive
 from chip_classifier.listing import LISTED_SECONDS, Listing
+from chip_classifier.sources.source import Chip
+from chip_classifier.sources.tar import Tar
 from chip_files import make_tar
 
 
@@ -23,7 +24,7 @@ def test_listing_goes_ahead_of_the_chips_that_are_used(mode: str, tmp_path: Path
     path = tmp_path / "a.tar"
     names = [f"{n}.jpg" for n in range(5)]
     path.write_bytes(make_tar([(name, b"x") for name in names], mode))
-    listing = Listing(Archive(path))
+    listing = Listing(Tar(path))
     listing.go_on(seconds=0)
     assert listing.number == 1
     listing.go_on(chips=3)
@@ -42,7 +43,7 @@ def test_listing_goes_ahead_of_the_chips_that_are_used(mode: str, tmp_path: Path
 def test_listing_gives_the_sound_chips_before_the_damage(mode: str, tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(make_tar([(f"{n}.jpg", os.urandom(9000)) for n in range(9)], mode)[:50_000])
-    listing = Listing(Archive(path))
+    listing = Listing(Tar(path))
     listing.go_on(seconds=60)
     names = []
     with pytest.raises(BrokenArchive, match=r"cut off or damaged after the member '[45]\.jpg'"):
@@ -53,7 +54,7 @@ def test_listing_gives_the_sound_chips_before_the_damage(mode: str, tmp_path: Pa
     assert not listing.is_complete
 
 
-class ArchiveThatEndsItsReader(Archive):
+class ArchiveThatEndsItsReader(Tar):
     """An archive at whose last chip the other process, but not this one, is killed."""
 
     def chips(self) -> Iterator[Chip]:
@@ -67,7 +68,7 @@ class ArchiveThatEndsItsReader(Archive):
         yield chips[-1]
 
 
-def list_aside(archive: Archive) -> Listing:
+def list_aside(archive: Tar) -> Listing:
     """Begin to list an archive, and leave the rest to another process."""
     listing = Listing(archive)
     listing.go_on(seconds=0)
@@ -80,13 +81,13 @@ def test_another_process_lists_the_rest(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "a.tar"
     names = [f"{n}.jpg" for n in range(5000)]
     path.write_bytes(make_tar([*((name, b"x") for name in names), ("a.txt", b"x")]) + b"x" * 9000)
-    listing = list_aside(Archive(path))
-    monkeypatch.delattr(Archive, "chips")  # of this process
+    listing = list_aside(Tar(path))
+    monkeypatch.delattr(Tar, "chips")  # of this process
     assert [chip.name for chip in listing] == names
     assert (listing.number, listing.is_complete) == (len(names), True)
-    assert listing.archive.passed_over["other files"] == 1
-    assert listing.archive.left_behind
-    assert 0.9 < listing.archive.progress <= 1
+    assert listing.source.passed_over["other files"] == 1
+    assert listing.source.left_behind
+    assert 0.9 < listing.source.progress <= 1
     assert multiprocessing.active_children() == []
 
 
@@ -95,8 +96,8 @@ def test_another_process_gives_the_sound_chips_before_the_damage(
 ) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(make_tar([(f"{n}.jpg", os.urandom(9000)) for n in range(9)])[:50_000])
-    listing = list_aside(Archive(path))
-    monkeypatch.delattr(Archive, "chips")  # of this process
+    listing = list_aside(Tar(path))
+    monkeypatch.delattr(Tar, "chips")  # of this process
     chips = iter(listing)
     assert [next(chips).name for _ in range(5)] == [f"{n}.jpg" for n in range(5)]
     with pytest.raises(BrokenArchive, match=r"cut off or damaged after the member '5\.jpg'"):
@@ -118,10 +119,10 @@ def test_another_process_ends_with_this_one(tmp_path: Path) -> None:
     code = """
 import os, sys, time
 from pathlib import Path
-from chip_classifier.archive import Archive
+from chip_classifier.sources.tar import Tar
 from chip_classifier.listing import Listing
 
-class EndlessArchive(Archive):
+class EndlessArchive(Tar):
     def chips(self):
         yield from super().chips()
         time.sleep(600)

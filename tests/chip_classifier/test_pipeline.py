@@ -11,10 +11,12 @@ import pytest
 
 import chip_files
 from chip_classifier import pipeline
-from chip_classifier.archive import Archive, Chip
+from chip_classifier.decode import Decoder
 from chip_classifier.errors import BrokenArchive
 from chip_classifier.listing import Listing
-from chip_classifier.pipeline import Batch, Pipeline
+from chip_classifier.pipeline import Batch, Earlier, Pipeline
+from chip_classifier.sources.source import Chip
+from chip_classifier.sources.tar import Tar
 from chip_files import make_tar, scene
 
 PIXELS = chip_files.uniform_png(10, 20, 30)
@@ -22,7 +24,7 @@ PIXELS = chip_files.uniform_png(10, 20, 30)
 
 def batches_of(path: Path, batch_size: int, answered: int = 0) -> list[Batch]:
     """Read an archive through the pipeline, chips warped to 5 x 6."""
-    return list(Pipeline(Listing(Archive(path)), batch_size, (5, 6), answered))
+    return list(Pipeline(Listing(Tar(path)), Decoder(), (batch_size, 5, 6), Earlier(answered)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 17, 1000])
@@ -67,14 +69,14 @@ def test_pipeline_gives_nothing_of_an_archive_that_was_written_to(tmp_path: Path
     path = tmp_path / "a.tar"
     members = [(f"{n}.png", PIXELS) for n in range(40)]
     path.write_bytes(make_tar(members))
-    batches = iter(Pipeline(Listing(Archive(path)), 1, (5, 6), 0))
+    batches = iter(Pipeline(Listing(Tar(path)), Decoder(), (1, 5, 6)))
     next(batches)
     path.write_bytes(make_tar(members[::-1]))  # as long, the chips at other places
     with pytest.raises(BrokenArchive, match=r"a\.tar was changed while it was read"):
         next(batches)
 
 
-class WaitingArchive(Archive):
+class WaitingArchive(Tar):
     """An archive of which no chip but the first ones is listed, or read, until that is allowed."""
 
     def __init__(self, path: Path, waits_to: str) -> None:
@@ -86,14 +88,14 @@ class WaitingArchive(Archive):
             assert self.allowed.wait(timeout=60)
 
     def chips(self) -> Iterator[Chip]:
-        """Yield the chips, as Archive does."""
+        """Yield the chips, as Tar does."""
         for number, chip in enumerate(super().chips()):
             if number > 1:
                 self._wait("list")
             yield chip
 
     def read(self, chip: Chip) -> bytes:
-        """Read a chip, as Archive does."""
+        """Read a chip, as Tar does."""
         if chip.offset > tarfile.BLOCKSIZE:  # it is not the first one
             self._wait("read")
         return super().read(chip)
@@ -106,7 +108,7 @@ def test_what_is_missing_because_the_archive_was_written_to_is_not_called_damage
     path = tmp_path / "a.tar"
     path.write_bytes(make_tar([(f"{n}.png", PIXELS) for n in range(40)]))
     archive = WaitingArchive(path, waits_to)
-    batches = iter(Pipeline(Listing(archive), 1, (5, 6), 0))
+    batches = iter(Pipeline(Listing(archive), Decoder(), (1, 5, 6)))
     next(batches)
     path.write_bytes(b"")  # the moment in which it is written anew
     archive.allowed.set()
@@ -117,7 +119,7 @@ def test_what_is_missing_because_the_archive_was_written_to_is_not_called_damage
 def test_archive_is_read_to_its_end_whatever_takes_its_place(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(make_tar([("a.jpg", b"first"), ("b.jpg", b"x")]))
-    archive = Archive(path)
+    archive = Tar(path)
     path.unlink()
     path.write_bytes(make_tar([("c.jpg", b"other")]))
     assert [archive.read(chip) for chip in archive.chips()] == [b"first", b"x"]
@@ -136,6 +138,6 @@ def test_pipeline_gives_sound_batches_before_the_damage(tmp_path: Path) -> None:
     path.write_bytes(make_tar([(f"{n}.png", PIXELS) for n in range(9)], "w")[: 8 * 1024 + 700])
     names = []
     with pytest.raises(BrokenArchive, match=r"'7\.png'|'8\.png'"):
-        for batch in Pipeline(Listing(Archive(path)), 2, (5, 6), 0):
+        for batch in Pipeline(Listing(Tar(path)), Decoder(), (2, 5, 6)):
             names += batch.names
     assert names == [f"{n}.png" for n in range(8)]

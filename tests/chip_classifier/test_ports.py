@@ -1,36 +1,14 @@
 """The string ports, one by one: what is taken, what is refused."""
 
-from pathlib import Path
-
 import pytest
 
 from chip_classifier.errors import TaskError
 from chip_classifier.ports import (
-    find_model,
     parse_batch,
-    parse_classes,
     parse_size,
     parse_value,
     parse_vector,
 )
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("a", ("a",)),
-        ("No Buildings, Buildings", ("No Buildings", "Buildings")),
-        (" é , 'b' ", ("é", "'b'")),
-    ],
-)
-def test_classes_are_stripped_and_keep_their_order(text: str, names: tuple[str, ...]) -> None:
-    assert parse_classes(text) == names
-
-
-@pytest.mark.parametrize("text", [",", "a,", ",a", "a, ,b"])
-def test_empty_class_name_is_refused(text: str) -> None:
-    with pytest.raises(TaskError, match="classes"):
-        parse_classes(text)
 
 
 @pytest.mark.parametrize(("text", "number"), [("1", 1), ("224", 224), ("0010", 10), ("16.0", 16)])
@@ -88,42 +66,3 @@ def test_value_that_cannot_divide_is_refused(text: str) -> None:
     # 1e-60 is 0 in float32, which is what the division is done in.
     with pytest.raises(TaskError, match="normalization_value"):
         parse_value(text)
-
-
-HDF5 = b"\x89HDF\r\n\x1a\n"
-
-
-@pytest.mark.parametrize(
-    ("files", "model", "beside"),
-    [
-        ({"m.h5": b"", "m.json": b"", "notes.txt": b""}, "m.h5", ["m.json"]),
-        ({"m.model": HDF5, "notes.txt": b""}, "m.model", []),
-        ({"weights": HDF5, "a.json": b"", "b.json": b""}, "weights", ["a.json", "b.json"]),
-        ({"m.h5": b"", "old.model": HDF5}, "m.h5", []),
-    ],
-)
-def test_model_is_found_by_name_or_content(
-    files: dict[str, bytes], model: str, beside: list[str], tmp_path: Path
-) -> None:
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    assert find_model(tmp_path) == (tmp_path / model, [tmp_path / name for name in beside])
-
-
-@pytest.mark.parametrize(
-    ("files", "words"),
-    [
-        ({}, "holds no file"),
-        ({"notes.txt": b""}, "holds notes.txt"),
-        ({"m.h5": b"", "n.keras": b""}, "holds 2: m.h5, n.keras"),
-        ({"a.model": HDF5, "b.model": HDF5}, "a.model, b.model"),
-        ({"model.json": b"{}"}, "no weights beside model.json"),
-    ],
-)
-def test_directory_without_one_model_is_refused(
-    files: dict[str, bytes], words: str, tmp_path: Path
-) -> None:
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(TaskError, match=words):
-        find_model(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chip_classifier.ports import PARSERS
+from chip_classifier.ports import PARSERS, parse_ports, read_ports
 from chip_classifier.ports_json import MAX_BYTES, STRING_PORTS, PortError, read_texts
 
 FILES = Path(__file__).parents[1] / "ports"
@@ -18,9 +18,9 @@ TAKEN = {
     "utf16_powershell": NAMES,
     "utf16_big_endian": NAMES,
     "null": NAMES,
-    "list_classes": NAMES,
-    "list_as_text": NAMES,
-    "list_as_json_text": NAMES,
+    "list_classes": {"classes": '["blue", "green", "red"]'},  # see test_class_names
+    "list_as_text": {"classes": "['blue', 'green', 'red']"},
+    "list_as_json_text": {"classes": '["blue", "green", "red"]'},
     "list_vector": {"normalization_vector": "123.68,116.779,103.939"},
     "vector_as_text": {"normalization_vector": "123.68,116.779,103.939"},
     "numbers": {"size": "16", "deploy_batch": "10.0", "normalization_value": "255"},
@@ -81,7 +81,6 @@ def test_a_name_that_is_no_port_is_warned_about(name: str) -> None:
     [
         ('{"size": {"rows": 16}}', "quotation marks"),
         ('{"size": [16, [16]]}', "one string"),
-        ('{"classes": ["a,b", "c"]}', "names with commas"),
         ('{"ports": [{"name": "size", "value": "16"}]}', "to the top"),
         ("[" * 100_000, "not valid JSON"),
         ('{"size": "16",, }', "not valid JSON"),
@@ -101,13 +100,17 @@ def test_other_slips_have_a_sentence_too(text: str, part: str, tmp_path: Path) -
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "text", ["[blue, green]", "(blue,green)", "['blue', \"green\"]", "blue,green"]
-)
+@pytest.mark.parametrize("text", ["[5, 3]", "(5,3)", "['5', \"3\"]", "5,3"])
 def test_lists_as_text_lose_their_brackets(text: str, tmp_path: Path) -> None:
-    (tmp_path / "ports.json").write_text(json.dumps({"classes": text}))
+    (tmp_path / "ports.json").write_text(json.dumps({"bands": text}))
     texts, _ = read_texts(tmp_path / "ports.json")
-    assert [name.strip() for name in texts["classes"].split(",")] == ["blue", "green"]
+    assert [number.strip() for number in texts["bands"].split(",")] == ["5", "3"]
+
+
+@pytest.mark.parametrize("value", [["a,b", "c"], {"c": 1, "a,b": 0}, "['a,b', 'c']", '"a,b", c'])
+def test_class_names_may_have_commas(value: object, tmp_path: Path) -> None:
+    (tmp_path / "ports.json").write_text(json.dumps({"classes": value}))
+    assert parse_ports(read_ports(tmp_path / "ports.json")).classes == ("a,b", "c")
 
 
 def test_no_file_sets_nothing(tmp_path: Path) -> None:

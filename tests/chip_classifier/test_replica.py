@@ -17,10 +17,11 @@ import pytest
 from chip_classifier.classifier import Classifier
 from chip_classifier.classify import compute_batches
 from chip_classifier.errors import TaskError
-from chip_classifier.log import log, warnings
+from chip_classifier.log import Warnings, log
 from chip_classifier.pipeline import Batch
 from chip_classifier.ports import Ports
-from chip_classifier.preprocessing import CAFFE_MEAN, settle_preprocessing
+from chip_classifier.preprocessing import CAFFE_MEAN
+from chip_classifier.settings import settle
 from chip_files import scene
 from keras_files.open_model import open_model
 
@@ -39,22 +40,14 @@ TOLERANCE_OF_DEVICES = 1e-6
 
 def make_classifier() -> Classifier:
     """Load the model onto the devices that TensorFlow has."""
-    return Classifier(open_model(MODEL), settle_preprocessing(Ports(), 3), SIZE, 100)
+    model = open_model(MODEL)
+    return Classifier(model, settle(Ports(size=SIZE[0]), model), 100, Warnings())
 
 
 def make_replica() -> Replica:
     """Load the model onto the processor."""
-    classifier = make_classifier()
-    (replica,) = replicas_of(classifier)
+    (replica,) = make_classifier().replicas
     return replica
-
-
-def replicas_of(classifier: Classifier) -> list[Replica]:
-    """Return the replicas of a classifier, each once, by their devices."""
-    free = [classifier._free.get() for _ in range(classifier.batches_at_a_time)]
-    for replica in free:
-        classifier._free.put(replica)
-    return sorted(set(free), key=lambda replica: replica._device)
 
 
 def test_parts_and_joined_layers_give_what_keras_predicts() -> None:
@@ -67,7 +60,7 @@ def test_parts_and_joined_layers_give_what_keras_predicts() -> None:
     pixels = chips.astype(np.float32) - np.float32(CAFFE_MEAN[::-1])
     expected = np.asarray(model.predict_on_batch(pixels))
     for largest in (1, 7, 30):
-        replica._largest = largest
+        replica.largest = largest
         np.testing.assert_allclose(replica(chips), expected, rtol=0, atol=TOLERANCE)
 
 
@@ -85,13 +78,13 @@ def test_gpu_computes_few_different_numbers_of_chips() -> None:
     replica = make_replica()
     chips = scene(4, 12, *SIZE, 3)
     expected = replica(chips)
-    function, sizes = replica._function, []
-    replica._function = lambda batch: sizes.append(len(batch)) or function(batch)
-    replica._map, replica._fill_to = map, 12
+    function, sizes = replica.function, []
+    replica.function = lambda batch: sizes.append(len(batch)) or function(batch)
+    replica.parts_at_a_time, replica.fill_to = 1, 12
     for count in (9, 12, 5, 4, 1):
         outputs = replica(chips[:count])
         np.testing.assert_allclose(outputs, expected[:count], rtol=0, atol=TOLERANCE)
-    replica._largest = 5  # what is left after a batch did not fit
+    replica.largest = 5  # what is left after a batch did not fit
     np.testing.assert_allclose(replica(chips), expected, rtol=0, atol=TOLERANCE)
     assert sizes == [12, 12, 8, 4, 1, 4, 4, 4]
 
@@ -120,14 +113,13 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
     replica = make_replica()
     chips = scene(3, 75, *SIZE, 3)
     expected = replica(chips)
-    model, sizes = replica._function, []
+    model, sizes = replica.function, []
 
     def small_device(batch: tf.Tensor) -> tf.Tensor:
         sizes.append(len(batch))
         return no_room(batch) if len(batch) > 10 else model(batch)
 
-    replica._function, replica._map, replica._fill_to = small_device, map, 75
-    warnings.clear()
+    replica.function, replica.parts_at_a_time, replica.fill_to = small_device, 1, 75
     with caplog.at_level(logging.WARNING):
         outputs = [replica(chips), replica(chips)]
     for again in outputs:
@@ -136,7 +128,7 @@ def test_batch_that_does_not_fit_the_memory_is_halved_with_one_warning(
     assert "does not fit" in caplog.text
     assert sizes == [75, 38, 19] + 16 * [10]  # what fits is found once; shorter parts filled up
 
-    replica._function = no_room
+    replica.function = no_room
     with pytest.raises(TaskError, match="too little memory"):
         replica(chips)
 
@@ -149,7 +141,7 @@ def test_other_errors_of_a_device_are_not_taken_for_a_lack_of_memory() -> None:
     def broken_device(batch: tf.Tensor) -> tf.Tensor:
         raise tf.errors.InternalError(None, None, "cuDNN launch failure")
 
-    replica._function = broken_device
+    replica.function = broken_device
     with pytest.raises(tf.errors.InternalError, match="launch failure"):
         replica(scene(5, 12, *SIZE, 3))
 
@@ -195,16 +187,16 @@ def compute_and_name_devices(classifier: Classifier) -> tuple[list[np.ndarray], 
     devices = []
 
     def watch(replica: Replica) -> None:
-        function = replica._function
+        function = replica.function
 
         def watched(batch: tf.Tensor) -> tf.Tensor:
             outputs = function(batch)
             devices.extend([batch.device, outputs.device])
             return outputs
 
-        replica._function = watched
+        replica.function = watched
 
-    for replica in replicas_of(classifier):
+    for replica in classifier.replicas:
         watch(replica)
     values = compute_all(classifier)
     return (
@@ -227,8 +219,8 @@ def test_each_device_computes_and_the_answers_are_those_of_one(count: int) -> No
 
 def compute_beside_one_that_waits(classifier: Classifier) -> list[np.ndarray]:
     """Compute the batches; the first device goes on when the other one has done three of them."""
-    slow, fast = replicas_of(classifier)
-    functions = slow._function, fast._function
+    slow, fast = classifier.replicas
+    functions = slow.function, fast.function
     done, is_time = [], threading.Event()
 
     def wait(batch: tf.Tensor) -> tf.Tensor:
@@ -242,7 +234,7 @@ def compute_beside_one_that_waits(classifier: Classifier) -> list[np.ndarray]:
             is_time.set()
         return outputs
 
-    slow._function, fast._function = wait, count
+    slow.function, fast.function = wait, count
     return compute_all(classifier)
 
 
@@ -254,17 +246,17 @@ def test_batches_go_to_the_device_that_is_free() -> None:
 
 def compute_with_little_room_on_one(
     classifier: Classifier,
-) -> tuple[list[np.ndarray], list[list[int]], list[str], list[str]]:
+) -> tuple[list[np.ndarray], list[list[int]], list[str]]:
     """Compute the batches twice where the second device has room for 3 chips.
 
-    Returns the outputs, the numbers of chips that each device was given, warnings and log lines.
+    Returns the outputs, the numbers of chips that each device was given, and log lines.
     """
     import tensorflow as tf
 
     sizes: list[list[int]] = [[], []]
     rooms = (1000, 3)
-    for replica, given, room in zip(replicas_of(classifier), sizes, rooms, strict=True):
-        function = replica._function
+    for replica, given, room in zip(classifier.replicas, sizes, rooms, strict=True):
+        function = replica.function
 
         def limited(
             batch: tf.Tensor,
@@ -277,22 +269,22 @@ def compute_with_little_room_on_one(
                 raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
             return function(batch)
 
-        replica._function = limited
+        replica.function = limited
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    return [*compute_all(classifier), *compute_all(classifier)], sizes, warnings, lines
+    return [*compute_all(classifier), *compute_all(classifier)], sizes, lines
 
 
 def test_too_little_memory_on_one_device_halves_the_batches_of_that_one() -> None:
-    values, sizes, warned, lines = with_devices(2, compute_with_little_room_on_one)
+    values, sizes, lines = with_devices(2, compute_with_little_room_on_one)
     expected = compute_all(make_classifier())
     for some, others in zip(values, [*expected, *expected], strict=True):
         np.testing.assert_allclose(some, others, rtol=0, atol=TOLERANCE_OF_DEVICES)
     assert max(sizes[0]) > 3  # this one goes on with whole batches
     assert sizes[1][-1] <= 3
-    assert sum("does not fit" in warning for warning in warned) == 1
+    assert sum("does not fit" in line for line in lines) == 1
     assert any("chips do not fit the memory of CPU:1: " in line for line in lines)
     assert not any("CPU:0" in line for line in lines)

@@ -11,7 +11,7 @@ import pytest
 
 from chip_files import assert_succeeded, make_tar, make_work_dir, read_json, run_task, uniform_png
 from cluster import store
-from workflow.test_snakefile import WORKFLOW, call, copy_workflow, engine
+from workflow.test_snakefile import SNAKEFILE, call, copy_workflow, engine
 
 PORTS = {"deploy_batch": "1"}
 PLACE = {
@@ -101,12 +101,15 @@ def test_machines_that_share_nothing_but_a_store(
     assert json.loads(get("classified.json")) == assert_succeeded(run_task(work_dir)).classified
     listed = client.list_objects_v2(Bucket=store.BUCKET, Prefix="run/deployed/")["Contents"]
     merged = {item["Key"].removeprefix("run/deployed/") for item in listed}
-    results = {"classified.json", "classified.geojson", "summary.json", "summary.html"}
+    results = {f"classified.{kind}" for kind in ("json", "geojson", "csv")}
+    results |= {"summary.json", "summary.html", ".merged"}
     assert {name for name in merged if "/" not in name} == results
     (feature,) = json.loads(get("classified.geojson"))["features"]
     assert feature["properties"]["archive"] == "small b.tar.gz"
     assert "notes.txt" in get("summary.html")  # the warning of a task that succeeded
     assert "</html>" in get("tasks/big.tar/output/logs/preview.html")
+    third = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, **options)
+    assert "Nothing to be done" in third.stdout
 
 
 def test_archives_in_a_store_and_results_in_a_folder(
@@ -122,7 +125,7 @@ def test_archives_in_a_store_and_results_in_a_folder(
         for name, file in (("archives", "chips"), ("model", "model.h5"))
     }
     endpoint = ("--storage-s3-endpoint-url", store.ENDPOINT)
-    done = call(engine(tmp_path, *endpoint, snakefile=tmp_path / WORKFLOW[0], **inputs))
+    done = call(engine(tmp_path, *endpoint, snakefile=tmp_path / SNAKEFILE, **inputs))
     assert done.returncode == 0, done.stdout
     merged = read_json(tmp_path / "deployed" / "classified.json")
     assert set(merged) == {"a.tar/a", "b.tar/a"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import random
 import sys
@@ -124,6 +126,8 @@ FORMULAS: dict[str, Formula] = {
     "tf.expand_dims": lambda x: tf.squeeze(tf.expand_dims(x, axis=1), axis=[1]),
     "tf.pad": lambda x: tf.pad(x, [[0, 0], [1, 2], [0, 3], [0, 0]], constant_values=5),
     "tf.gather": lambda x: tf.gather(x, [2, 1, 0, 0], axis=-1),
+    "decided": lambda x, mode="tf": x / 127.5 - 1 if mode == "tf" else x,
+    "lrn by place": lambda x: tf.nn.lrn(x, 2, 1.5, 1e-3, 0.75),
     "tf.tile": lambda x: tf.tile(x, [1, 1, 2, 1]) + 1,
     "tf.where": lambda x: tf.where(x > 0, x, 0.1 * x) + tf.cast(x <= 3, tf.float32),
     "tf.keras": lambda x: tf.keras.backend.mean(x, axis=-1) + keras.backend.epsilon(),
@@ -254,7 +258,59 @@ def test_an_instruction_has_the_same_number_wherever_the_form_is_the_same() -> N
         tables = [get_opcode_module(v, PythonImplementation.CPython).opname for v in group]
         for names in zip(*tables):
             possible = {name for name in names if not name.startswith("<")} - unreached
+            # jumps forward from 3.11 on, by the same number of instructions
+            possible = {name.replace("JUMP_FORWARD_IF", "JUMP_IF") for name in possible}
             assert len(possible) <= 1 or not possible & known, names
+
+
+# Decided by constants: code of real Pythons, see jumps.json
+
+
+def joined(x: Any, mode: str = "tf", scale: float | None = None) -> Any:
+    """The first function of jumps.json."""
+    if mode == "tf":
+        x = x / 127.5
+        y = x - 1
+    elif mode in ("torch", "caffe"):
+        y = x * 2.0
+    else:
+        y = x + 7.0
+    if scale is not None:
+        y = y * scale
+    return y
+
+
+def chosen(x: Any, s: float = 1) -> Any:
+    """The second one, which is a lambda there."""
+    return x * 2.0 if s > 1 else x + 3.0
+
+
+JUMPS = json.loads((Path(__file__).parent / "jumps.json").read_text())
+CHOICES: list[tuple[int, dict[str, Any]]] = [
+    (0, {}),
+    (0, {"mode": "caffe", "scale": 3.0}),
+    (0, {"mode": "other"}),
+    (1, {}),
+    (1, {"s": 2}),
+]
+
+
+@pytest.mark.parametrize("version", JUMPS)
+def test_what_constants_decide_is_computed(version: str, x: np.ndarray) -> None:
+    for number, arguments in CHOICES:
+        function = (joined, chosen)[number]
+        stored = [JUMPS[version][number], list(function.__defaults__ or ()), None]
+        layer = layer_of(function)
+        layer.config = {"function": stored, "arguments": arguments}
+        assert_same(layer, function(x, **arguments), x)
+
+
+def with_alias(x: Any) -> Any:
+    """One whose constant has two names when it is changed."""
+    mean = np.array([1.0, 2.0, 3.0])
+    shifted = mean
+    shifted += 1
+    return x - mean
 
 
 # Refusals
@@ -308,6 +364,15 @@ REFUSED: dict[str, tuple[Formula, str]] = {
     "zero": (lambda x: x + float(0) ** -1, "a number that is none"),
     "no array": (lambda x: 3.0, "does not depend"),
     "equal": (lambda x: tf.cast(x == 0, tf.float32), "compares"),
+    "in place under another name": (with_alias, "in place"),
+    "array[True]": (lambda x: x - np.array([1.0, 2.0, 3.0])[True], "part"),
+    "tuple or list": (lambda x, size=(1, 2): x if size == (1, 2) else -x, "compares"),
+    "fourth parameter of resize": (
+        lambda x: tf.image.resize(x, [3, 4], "bilinear", True),
+        "other arguments",
+    ),
+    "third parameter of gather": (lambda x: tf.gather(x, [0], 1), "other arguments"),
+    "third parameter of moments": (lambda x: tf.nn.moments(x, [1], True)[0], "other arguments"),
     "matrix product": (lambda x: x @ x, "operator"),
     "too few arguments": (lambda x, scale: x * scale, "'scale'"),
     "named only": (lambda x, *, b=1: x * b, "by their names"),
@@ -412,6 +477,26 @@ def test_every_function_of_the_table_is_an_allowed_operation() -> None:
                 assert "not known to be mere arithmetic" not in str(error), path
         assert reached, path
     assert {"eval", "io.read_file"}.isdisjoint(OPERATIONS)
+
+
+SIGNATURES = json.loads((Path(__file__).parent / "signatures.json").read_text())
+SAME_PARAMETER = {"a": "y", "n": "multiples", "x1": "x", "x2": "y"}  # after the first one
+
+
+@pytest.mark.parametrize("path", SIGNATURES)
+def test_parameters_by_place_are_those_of_each_version(path: str) -> None:
+    """As Keras 1.2.2 to 3.15 and TensorFlow 1.13 to 2.21 have them.
+
+    What versions have in other orders can only be given by its name.
+    """
+    parameters = inspect.signature(lambda_functions.FUNCTIONS[path]).parameters.values()
+    own = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    for signature in SIGNATURES[path]:
+        theirs = [name.lower() for name in signature.split()[: len(own)]]
+        for mine, name in zip(own[1:], theirs[1:], strict=True):
+            known = {name, lambda_functions.ARGUMENTS.get(name), SAME_PARAMETER.get(name)}
+            # a name is a text, which is refused where a number is expected
+            assert mine in known or name == "name", (path, signature)
 
 
 def test_fuzz_of_formulas_and_damaged_code() -> None:

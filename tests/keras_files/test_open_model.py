@@ -1,20 +1,16 @@
-"""Old models give the numbers of their version; other files are refused, and do no harm."""
+"""Old models give the numbers of their version; what cannot be computed is refused."""
 
 from __future__ import annotations
 
 import base64
-import inspect
 import itertools
 import json
 import marshal
-import os
 import re
 import shutil
 import subprocess
 import sys
-import tracemalloc
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,107 +18,23 @@ import h5py
 import numpy as np
 import pytest
 
+from keras_files import inspect_hdf5
+from keras_files.open_model import open_model
+from model_files import (
+    DENSE,
+    REFERENCES,
+    Entry,
+    after,
+    classified,
+    graph,
+    layer,
+    predict,
+    refusal,
+    save,
+    sequential,
+)
+
 REPOSITORY = Path(__file__).parents[2]
-sys.path.insert(0, str(REPOSITORY))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-from keras_files import arguments, inspect_hdf5, model_file, operations
-from keras_files.network import Era, Layer, words
-from keras_files.open_model import ModelError, open_model
-from keras_files.operations import OPERATIONS
-from keras_files.weights import LAYER_WEIGHTS
-
-Entry = dict[str, Any]
-
-
-def reference_models() -> dict[str, tuple[Path, Entry]]:
-    """All models beside an index.json, here and in ../shared/models, with their entries.
-
-    What is here counts: a Lambda layer was to be refused when ../shared/models was made.
-    """
-    found = {}
-    for folder in (REPOSITORY.parent / "shared" / "models", REPOSITORY / "tests" / "models"):
-        if (folder / "index.json").exists():
-            index = json.loads((folder / "index.json").read_text())
-            found |= {name: (folder / name, entry) for name, entry in index.items()}
-    return found
-
-
-REFERENCES = reference_models()
-
-
-def layer(kind: str, name: str, **config: Any) -> Entry:
-    return {"class_name": kind, "config": {"name": name, **config}, "name": name}
-
-
-INPUT = layer("InputLayer", "input", batch_input_shape=[None, 4, 4, 3])
-DENSE = layer("Dense", "dense", units=2, activation="softmax")
-
-
-def sequential(*layers: Entry) -> Entry:
-    entries = [*layers, layer("Flatten", "flatten"), DENSE]
-    return {"class_name": "Sequential", "config": {"name": "model", "layers": [INPUT, *entries]}}
-
-
-def graph(*layers: tuple[Entry, Any], outputs: list[str] | None = None) -> Entry:
-    """A functional model: each entry with its inbound nodes; the last two flatten and classify."""
-    calls = [(INPUT, []), *layers]
-    entries = [{**entry, "inbound_nodes": nodes} for entry, nodes in calls]
-    ends = [[name, 0, 0] for name in outputs or [calls[-1][0]["name"]]]
-    config = {"name": "model", "layers": entries}
-    ends = {"input_layers": [["input", 0, 0]], "output_layers": ends}
-    return {"class_name": "Functional", "config": {**config, **ends}}
-
-
-def after(*names: str, **kwargs: Any) -> list[Any]:
-    return [[[name, 0, 0, kwargs] for name in names]]
-
-
-def classified(before: str) -> list[tuple[Entry, Any]]:
-    return [(layer("Flatten", "flatten"), after(before)), (DENSE, after("flatten"))]
-
-
-def save(path: Path, model: Entry | str, version: str = "2.15.0", width: int = 48) -> Path:
-    """Write a model as Keras 2 does, with weights of a Dense layer of `width` inputs."""
-    rng = np.random.default_rng(0)
-    with h5py.File(path, "w") as file:
-        file.attrs["keras_version"] = version
-        file.attrs["backend"] = "tensorflow"
-        file.attrs["model_config"] = model if isinstance(model, str) else json.dumps(model)
-        group = file.create_group("model_weights/dense")
-        group.attrs["weight_names"] = ["dense/kernel:0", "dense/bias:0"]
-        group["dense/kernel:0"] = rng.normal(size=(width, 2)).astype(np.float32)
-        group["dense/bias:0"] = np.zeros(2, np.float32)
-        file["model_weights"].attrs["layer_names"] = ["dense"]
-    return path
-
-
-def predict(path: Path, trained_with: str = "tensorflow") -> np.ndarray:
-    model = open_model(path, trained_with).build()
-    rows, columns = model.input_shape[1:3]
-    return np.asarray(model(np.ones((2, rows, columns, 3), np.float32)))
-
-
-def refusal(
-    path: Path, trained_with: str = "tensorflow", build: bool = True, beside: Sequence[Path] = ()
-) -> str:
-    """The sentence with which a file is refused; it names the file.
-
-    A folder: of the first file in it that is no .json file, with those beside it.
-    """
-    if path.is_dir():
-        beside = sorted(path.glob("*.json"))
-        path = next(file for file in sorted(path.iterdir()) if file not in beside)
-    with pytest.raises(ModelError) as caught:
-        opened = open_model(path, trained_with, beside)
-        if build:
-            opened.build()
-    message = str(caught.value)
-    assert message.startswith(f"{path.name}: ") and "\n" not in message
-    return message
-
-
-# Reference models
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -173,48 +85,6 @@ def test_opening_imports_neither_tensorflow_nor_keras() -> None:
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "[]"
-
-
-def test_every_layer_has_weights_and_formula() -> None:
-    from keras_files import formulas, model
-
-    assert {*model.FORMULAS, "TimeDistributed"} == set(LAYER_WEIGHTS)
-    assert set(formulas.ACTIVATIONS) == operations.ACTIVATIONS
-
-
-def test_every_layer_has_the_arguments_of_todays_libraries() -> None:
-    """Those of `__init__`, but for what is used in training alone or has no place in a file."""
-    gone = words(
-        "activity_regularizer args kwargs self input_tensor shape "
-        "gptq_unpacked_column_size batch_size"
-    )
-    endings = ("_initializer", "_regularizer", "_constraint")
-    for name in ("keras", "tf_keras"):
-        layers = pytest.importorskip(name).layers
-        for kind in LAYER_WEIGHTS:
-            if hasattr(layers, kind):
-                names = inspect.signature(getattr(layers, kind).__init__).parameters
-                names = {name for name in names if not name.endswith(endings)} - gone
-                known = arguments.KNOWN.get(kind, set()) | arguments.COMMON
-                assert names <= known, kind
-                assert name == "keras" or not names & arguments.OF_KERAS3, kind
-
-
-@pytest.mark.parametrize(("keras", "version"), [(1, "1.2.2"), (2, "2.2.4"), (2, "2.15.0")])
-def test_argument_of_a_later_keras_is_refused(keras: int, version: str) -> None:
-    layer = Layer("Dense", "dense", {"units": 2, "lora_rank": 4})
-    arguments.check_arguments(layer, Era(3, "3.15.1", "tensorflow", "channels_last"))
-    with pytest.raises(ModelError, match=f"has 'lora_rank', which this layer of Keras {version}"):
-        arguments.check_arguments(layer, Era(keras, version, "tensorflow", "channels_last"))
-
-
-def test_every_operation_exists() -> None:
-    import functools
-
-    import tensorflow as tf
-
-    for name in OPERATIONS - {"getitem"}:
-        assert callable(functools.reduce(getattr, name.split("."), tf)), name
 
 
 @pytest.mark.parametrize("library", ["keras", "tf_keras"])
@@ -293,21 +163,6 @@ def test_weights_by_order_where_the_names_are_others(tmp_path: Path) -> None:
     np.testing.assert_allclose(y, model(chips, training=False), atol=1e-5)
 
 
-def test_archive_whose_weights_inflate_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.keras"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("metadata.json", '{"keras_version": "3.0.0"}')
-        archive.writestr("config.json", json.dumps(sequential()))
-        archive.writestr("model.weights.h5", bytes(2**28))
-    tracemalloc.start()
-    assert "far more" in refusal(path)
-    assert tracemalloc.get_traced_memory()[1] < 2**24
-    tracemalloc.stop()
-
-
-# What is no model that can be computed
-
-
 def test_plain_model_is_opened(tmp_path: Path) -> None:
     assert predict(save(tmp_path / "m.h5", sequential())).shape == (2, 2)
 
@@ -319,48 +174,6 @@ def test_training_configuration_is_ignored(tmp_path: Path) -> None:
     assert predict(path).shape == (2, 2)
 
 
-def test_weights_only(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        del file.attrs["model_config"]
-    assert "only weights" in refusal(path) and "model.save()" in refusal(path)
-
-
-def test_hdf5_of_another_kind(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "data.h5", "w") as file:
-        file["layers/roads"] = np.arange(3)
-    message = refusal(tmp_path / "data.h5")
-    assert "no Keras model" in message and "layers" in message
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "no HDF5 file"),
-        (b"\n<!DOCTYPE html><html>not found</html>", "a web page"),
-        (b"<html>not found</html>", "a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n", "Git LFS"),
-        (b"\x89HDF\r\n\x1a\n" + b"x" * 99, "truncated or damaged"),
-    ],
-)
-def test_file_of_another_kind(content: bytes, words: str, tmp_path: Path) -> None:
-    (tmp_path / "m.h5").write_bytes(content)
-    assert words in refusal(tmp_path / "m.h5")
-
-
-def test_zip_archive_of_another_kind(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
-        archive.writestr("data.pkl", b"")
-    assert "no .keras file" in refusal(tmp_path / "m.keras")
-
-
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
-def test_truncated_file(part: float, tmp_path: Path) -> None:
-    whole = REFERENCES["keras3151_misc.h5"][0].read_bytes()
-    (tmp_path / "m.h5").write_bytes(whole[: int(len(whole) * part)])
-    assert "truncated" in refusal(tmp_path / "m.h5")
-
-
 @pytest.mark.parametrize("backend", ["../theano", "Theano", "\x1b[2J", "x" * 5000])
 def test_backend_that_is_none(backend: str, tmp_path: Path) -> None:
     path = save(tmp_path / "m.h5", sequential())
@@ -368,25 +181,6 @@ def test_backend_that_is_none(backend: str, tmp_path: Path) -> None:
         file.attrs["backend"] = backend
     message = refusal(path, build=False)
     assert backend[:9] in message and len(message) < 300
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    assert "no such file" in refusal(tmp_path / "m.h5")
-
-
-def test_damaged_bytes_never_end_in_another_exception(tmp_path: Path) -> None:
-    whole = bytearray(save(tmp_path / "m.h5", sequential()).read_bytes())
-    rng = np.random.default_rng(0)
-    for number in range(150):
-        damaged = bytearray(whole)
-        for place in rng.integers(0, len(whole), 8):
-            damaged[place] = rng.integers(256)
-        path = tmp_path / f"{number}.h5"
-        path.write_bytes(damaged)
-        try:
-            open_model(path)
-        except ModelError as error:
-            assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize(
@@ -610,9 +404,6 @@ def test_two_layers_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "two layers" in refusal(save(tmp_path / "m.h5", model), build=False)
 
 
-# What would do harm
-
-
 def test_lambda_is_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     code = compile(f"lambda x: [x, open({str(mark)!r}, 'w')][0]", "model", "eval").co_consts[0]
@@ -733,213 +524,6 @@ def test_graph_operation_that_writes_a_file(tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
-def steal(path: Path, secret: Path, link: Any) -> Path:
-    """Replace the weights of a model by a link."""
-    with h5py.File(path, "a") as file:
-        del file["model_weights/dense/dense/kernel:0"]
-        file["model_weights/dense/dense/kernel:0"] = link
-    return path
-
-
-def test_external_link(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "secret.h5", "w") as file:
-        file["kernel"] = np.ones((48, 2), np.float32)
-    link = h5py.ExternalLink(str(tmp_path / "secret.h5"), "kernel")
-    path = steal(save(tmp_path / "m.h5", sequential()), tmp_path / "secret.h5", link)
-    assert "kernel:0" in refusal(path, build=False)
-
-
-def test_external_link_that_nothing_uses(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        file["optimizer_weights/x"] = h5py.ExternalLink("/etc/passwd", "x")
-    assert "ExternalLink" in refusal(path, build=False)
-
-
-def test_soft_link(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        file["elsewhere"] = np.ones((48, 2), np.float32)
-    path = steal(path, path, h5py.SoftLink("/elsewhere"))
-    assert "SoftLink" in refusal(path, build=False)
-
-
-def test_virtual_dataset(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "secret.h5", "w") as file:
-        file["kernel"] = np.ones((48, 2), np.float32)
-    layout = h5py.VirtualLayout((48, 2), np.float32)
-    layout[:] = h5py.VirtualSource(str(tmp_path / "secret.h5"), "kernel", shape=(48, 2))
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        del file["model_weights/dense/dense/kernel:0"]
-        file.create_virtual_dataset("model_weights/dense/dense/kernel:0", layout)
-    assert "another file" in refusal(path, build=False)
-
-
-def test_external_storage(tmp_path: Path) -> None:
-    (tmp_path / "secret.raw").write_bytes(bytes(48 * 2 * 4))
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        del file["model_weights/dense/dense/kernel:0"]
-        file.create_dataset(
-            "model_weights/dense/dense/kernel:0",
-            (48, 2),
-            np.float32,
-            external=[(str(tmp_path / "secret.raw"), 0, h5py.h5f.UNLIMITED)],
-        )
-    assert "another file" in refusal(path, build=False)
-
-
-@pytest.mark.parametrize("written", [True, False])
-def test_array_that_inflates(written: bool, tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        array = file.create_dataset(
-            "optimizer_weights/x",
-            (2**13, 2**8),
-            np.float32,
-            chunks=(2**13, 2**8),
-            compression="gzip",
-        )
-        if written:
-            array[:] = np.zeros(array.shape, np.float32)
-    assert "far more" in refusal(path, build=False)
-
-
-def test_array_packed_by_a_plug_in(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        file.create_dataset("optimizer_weights/x", data=np.ones((9, 9)), compression="lzf")
-    assert "gzip" in refusal(path, build=False)
-
-
-def test_array_packed_by_gzip_is_opened(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        kernel = file["model_weights/dense/dense/kernel:0"][()]
-        del file["model_weights/dense/dense/kernel:0"]
-        file.create_dataset(
-            "model_weights/dense/dense/kernel:0", data=kernel, compression="gzip", shuffle=True
-        )
-    assert predict(path).shape == (2, 2)
-
-
-def test_many_arrays_that_inflate_a_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspect_hdf5, "SMALL_FILE_BYTES", 2**20)
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        for number in range(40):
-            file.create_dataset(
-                f"model_weights/zeros/{number}", data=np.zeros(2**14, "f4"), compression="gzip"
-            )
-    assert "far more" in refusal(path, build=False)
-
-
-def test_numbers_are_those_of_the_file_wherever_it_keeps_them(tmp_path: Path) -> None:
-    kernel = np.random.default_rng(1).normal(size=(48, 2))
-    expected = None
-    for number, options in enumerate(
-        (
-            {},
-            {"dtype": ">f4"},
-            {"dtype": "<f8"},
-            {"chunks": (7, 1)},
-            {"compression": "gzip", "fletcher32": True},
-            {"dcpl": h5py.h5p.create(h5py.h5p.DATASET_CREATE)},
-        )
-    ):
-        path = tmp_path / f"{number}.h5"
-        with h5py.File(path, "w", userblock_size=512 * (number % 2)):
-            pass
-        with (
-            h5py.File(save(tmp_path / "m.h5", sequential())) as whole,
-            h5py.File(path, "a") as file,
-        ):
-            for name, value in whole.attrs.items():
-                file.attrs[name] = value
-            whole.copy("model_weights", file)
-            del file["model_weights/dense/dense/kernel:0"]
-            if "dcpl" in options:
-                options["dcpl"].set_layout(h5py.h5d.COMPACT)
-            data = kernel.astype(np.float32).astype(options.pop("dtype", "<f4"))
-            file.create_dataset("model_weights/dense/dense/kernel:0", data=data, **options)
-        y = predict(path)
-        expected = y if expected is None else expected
-        np.testing.assert_array_equal(y, expected)
-
-
-def save_archive(path: Path) -> Path:
-    """Write a small .keras archive."""
-    import keras
-
-    layers = [keras.layers.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
-    keras.Sequential(layers).save(path)
-    return path
-
-
-def test_archive_that_was_packed_again_gives_the_same_numbers(tmp_path: Path) -> None:
-    path, packed = save_archive(tmp_path / "m.keras"), tmp_path / "packed.keras"
-    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w") as other:
-        for info in archive.infolist():
-            other.writestr(info.filename, archive.read(info), zipfile.ZIP_DEFLATED)
-    np.testing.assert_array_equal(predict(packed), predict(path))
-
-
-def test_archive_with_a_damaged_byte_among_its_weights(tmp_path: Path) -> None:
-    path = save_archive(tmp_path / "m.keras")
-    with zipfile.ZipFile(path) as archive:
-        info = archive.getinfo("model.weights.h5")
-    data = bytearray(path.read_bytes())
-    data[info.header_offset + info.file_size - 100] ^= 1
-    path.write_bytes(data)
-    assert "CRC" in refusal(path, build=False)
-
-
-# What never ends
-
-
-def test_file_that_makes_libhdf5_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_file, "CPU_SECONDS", 1)
-    data = bytearray(REFERENCES["tf284_mixed.h5"][0].read_bytes())
-    data[5594 : 5594 + 160] = bytes(160)  # in a heap of texts
-    (tmp_path / "m.h5").write_bytes(data)
-    assert "processor time" in refusal(tmp_path / "m.h5", build=False)
-
-
-@pytest.mark.parametrize("place", ["/", "model_weights", "model_weights/dense/dense/bias:0"])
-def test_thousands_of_attributes(place: str, tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        for number in range(1001):
-            file[place].attrs[f"a{number}"] = number
-    assert "attributes" in refusal(path, build=False)
-
-
-def test_hundreds_of_attributes_are_passed_over(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        file["model_weights"].attrs[b"\xff\xfe"] = b"\xff\xfe"
-        for number in range(900):
-            file["model_weights"].attrs[f"a{number}"] = number
-    assert predict(path).shape == (2, 2)
-
-
-def test_thousands_of_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspect_hdf5, "MAX_ITEMS", 500)
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        for number in range(500):
-            file.create_group(f"odd/{number}")
-    assert "more than 500 entries" in refusal(path, build=False)
-
-
-def test_groups_in_groups(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        file.create_group("a/" * 500)
-    assert "nested" in refusal(path, build=False)
-
-
 def test_thousands_of_layers_in_the_wrong_order(tmp_path: Path) -> None:
     chain = ["input", *(f"a{number}" for number in range(9000))]
     calls = [
@@ -968,81 +552,6 @@ def test_one_array_that_many_layers_share(tmp_path: Path, monkeypatch: pytest.Mo
     assert "far more weights" in refusal(path)
 
 
-# Check and use are the same file
-
-
-def test_file_that_another_takes_the_place_of(tmp_path: Path) -> None:
-    path, other = save(tmp_path / "m.h5", sequential()), tmp_path / "other.h5"
-    before = predict(path)
-    opened = open_model(path)
-    with h5py.File(save(other, sequential()), "a") as file:
-        file["model_weights/dense/dense/kernel:0"][:] *= -1
-    os.replace(other, path)
-    model = opened.build()
-    np.testing.assert_array_equal(model(np.ones((2, 4, 4, 3), np.float32)), before)
-    assert np.abs(predict(path) - before).max() > 0.1
-
-
-def test_file_that_is_written_to_before_its_weights_are_read(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    opened = open_model(path)
-    with h5py.File(path, "a") as file:
-        file["model_weights/dense/dense/kernel:0"][:] *= -1
-    os.utime(path, (1, 1))
-    with pytest.raises(ModelError, match=r"m\.h5: the file was changed"):
-        opened.build()
-
-
-def test_hard_links_in_a_circle(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        file["model_weights/again"] = file["/"]
-    assert "second name" in refusal(path, build=False)
-
-
-@pytest.mark.parametrize("place", ["attribute", "array"])
-@pytest.mark.parametrize("kind", ["reference", "opaque", "compound"])
-def test_values_of_odd_types(place: str, kind: str, tmp_path: Path) -> None:
-    path = save(tmp_path / "m.h5", sequential())
-    with h5py.File(path, "a") as file:
-        value = {
-            "reference": np.array([file["model_weights"].ref], h5py.ref_dtype),
-            "opaque": np.array([np.void(b"pickled")]),
-            "compound": np.zeros(1, [("a", "f4")]),
-        }[kind]
-        if place == "array":
-            file["odd"] = value
-        else:
-            file["model_weights"].attrs["odd"] = value
-    assert "other than numbers and text" in refusal(path, build=False)
-
-
-def test_huge_attribute(tmp_path: Path) -> None:
-    path = tmp_path / "m.h5"
-    save(path, sequential())
-    with h5py.File(tmp_path / "n.h5", "w", libver="latest") as file:
-        file.attrs["model_config"] = json.dumps(sequential())
-        file.attrs["odd"] = np.zeros(2**26 + 1, np.uint8)
-    assert "67108865 bytes" in refusal(tmp_path / "n.h5", build=False)
-
-
-@pytest.mark.parametrize("depth", [150, 100_000])
-def test_configuration_of_absurd_depth(depth: int, tmp_path: Path) -> None:
-    nested = "[" * depth + "]" * depth
-    model = json.dumps(sequential()).replace('"units": 2', f'"units": 2, "odd": {nested}')
-    assert "nested" in refusal(save(tmp_path / "m.h5", model), build=False)
-
-
-def test_number_of_absurd_length(tmp_path: Path) -> None:
-    model = json.dumps(sequential()).replace('"units": 2', f'"units": {"9" * 10_000}')
-    refusal(save(tmp_path / "m.h5", model), build=False)
-
-
-def test_configuration_of_absurd_size(tmp_path: Path) -> None:
-    model = json.dumps(sequential()) + " " * 2**26
-    assert "larger than any" in refusal(save(tmp_path / "m.h5", model), build=False)
-
-
 def test_models_that_multiply(tmp_path: Path) -> None:
     """A model that uses the one inside ten times, nine levels deep, would compute 10**9 layers."""
     inner = layer("Activation", "inner", activation="relu")
@@ -1057,3 +566,51 @@ def test_models_that_multiply(tmp_path: Path) -> None:
 def test_custom_activation_is_refused_without_tensorflow(tmp_path: Path) -> None:
     odd = layer("Activation", "odd", activation="my_act")
     assert "my_act" in refusal(save(tmp_path / "m.h5", sequential(odd)), build=False)
+
+
+# What packages put around a model
+
+
+def test_cast_of_autokeras_is_passed_over(tmp_path: Path) -> None:
+    odd = layer("Custom>CastToFloat32", "cast", dtype="float32")
+    np.testing.assert_array_equal(
+        predict(save(tmp_path / "odd.h5", sequential(odd))),
+        predict(save(tmp_path / "plain.h5", sequential())),
+    )
+
+
+def copied(axis: int) -> Entry:
+    """Return what multi_gpu_model makes of a model for two GPUs."""
+    inner = {**graph(*classified("input")), "name": "dense"}
+    slices = [
+        (
+            layer("Lambda", f"slice_{i}", function=["4wA", None, None], arguments=given),
+            after("input"),
+        )
+        for i, given in enumerate(({"i": 0, "parts": 2}, {"i": 1, "parts": 2}))
+    ]
+    calls = [[["slice_0", 0, 0, {}]], [["slice_1", 0, 0, {}]]]
+    join = (
+        layer("Concatenate", "join", axis=axis),
+        [[["dense", 0, 0, {}], ["dense", 1, 0, {}]]],
+    )
+    return graph(*slices, (inner, calls), join, outputs=["join"])
+
+
+def test_model_of_several_gpus_is_the_model_within(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(
+        predict(save(tmp_path / "odd.h5", copied(0))),
+        predict(save(tmp_path / "plain.h5", sequential())),
+    )
+    assert "'slice_0'" in refusal(save(tmp_path / "other.h5", copied(1)))
+
+
+def test_merge_of_keras_1_by_a_lambda(tmp_path: Path) -> None:
+    code = compile("lambda x: x[0] - 3 * x[1]", "model", "eval").co_consts[0]
+    stored = [base64.b64encode(marshal.dumps(code)).decode(), None, None]
+    merge = layer("Merge", "merge", mode=stored, mode_type="lambda", arguments={})
+    model = graph((merge, after("input", "input")), *classified("merge"))
+    y = predict(save(tmp_path / "odd.h5", model, "1.2.2"))
+    chips = np.full((2, 4, 4, 3), -2, np.float32)
+    plain = open_model(save(tmp_path / "plain.h5", sequential(), "1.2.2")).build()
+    np.testing.assert_allclose(y, np.asarray(plain(chips)), atol=1e-6)

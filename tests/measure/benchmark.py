@@ -22,7 +22,6 @@ largest behind it.
 """
 
 import argparse
-import importlib
 import io
 import itertools
 import json
@@ -242,34 +241,37 @@ def ceilings(work: Path, size: int, seconds: float) -> dict[str, float]:
         Chips per second of "decode", "predict" and the executions "model ...".
     """
     sys.path.insert(0, str(SCRIPT.parent))
-    # First of all: it sets what OpenCV and TensorFlow read when they are loaded.
-    importlib.import_module("chip_classifier.classifier")
-    import cv2
+    from chip_classifier.environment import prepare_environment
+
+    prepare_environment()
     import keras
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
-    from chip_classifier.archive import Archive
     from chip_classifier.classifier import Classifier
     from chip_classifier.cores import usable_cores
-    from chip_classifier.decode import decode_chip, warp
+    from chip_classifier.decode import Decoder
+    from chip_classifier.log import Warnings
     from chip_classifier.pipeline import MOST_CHIPS_OF_A_GROUP
     from chip_classifier.ports import Ports
-    from chip_classifier.preprocessing import settle_preprocessing
+    from chip_classifier.settings import settle
+    from chip_classifier.sources.tar import Tar
     from keras_files.open_model import open_model
 
-    cv2.setNumThreads(1)
     path = work / "input" / "model" / "model.h5"
-    classifier = Classifier(open_model(path), settle_preprocessing(Ports(), 3), (size, size), 100)
-    archive = Archive(work / "input" / "chips" / "chips.tar")
+    model = open_model(path)
+    classifier = Classifier(model, settle(Ports(size=size), model), 100, Warnings())
+    archive = Tar(work / "input" / "chips" / "chips.tar")
     jpegs = [archive.read(chip) for chip, _ in zip(archive.chips(), range(500), strict=False)]
     pixels = np.empty((len(jpegs), size, size, 3), np.uint8)
     pool = ThreadPoolExecutor(usable_cores())
 
+    decoder = Decoder()
+
     def prepare(number: int) -> None:
-        warp(decode_chip(jpegs[number]), pixels[number])
+        decoder.decode_into(pixels[number], jpegs[number])
 
     def prepare_group(numbers: np.ndarray) -> None:
         for number in numbers:

@@ -15,15 +15,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from chip_classifier.environment import prepare_environment
+
+prepare_environment()
+
+import cv2
+import numpy as np
+
 import chip_files
 from chip_classifier.cores import usable_cores
-from chip_classifier.decode import decode_chip
+from chip_classifier.decode import Decoder
 
 CHIPS, TURNS = 60, 31  # chips a turn
 SIDE = 256
@@ -76,7 +80,7 @@ def main() -> None:
     for (kind, data), threads in itertools.product(kinds().items(), (1, usable_cores())):
         turns = np.array(
             [
-                [rate(reader, data, threads) for reader in (decode_chip, read_with_opencv)]
+                [rate(reader, data, threads) for reader in (Decoder().decode, read_with_opencv)]
                 for _ in range(TURNS)
             ]
         )

@@ -122,17 +122,19 @@ def measure_model(path: Path, batch_sizes: list[int], seconds: float, outputs: P
     """
     sys.path.insert(0, str(benchmark.SCRIPT.parent))
     from chip_classifier.classifier import Classifier
+    from chip_classifier.environment import prepare_environment
+    from chip_classifier.log import Warnings
     from chip_classifier.ports import Ports
-    from chip_classifier.preprocessing import settle_preprocessing
+    from chip_classifier.settings import settle
     from keras_files.open_model import open_model
 
+    prepare_environment()
+    model = open_model(path)
     chips = np.random.default_rng(5).integers(0, 256, (max(batch_sizes), SIZE, SIZE, 3), np.uint8)
     found: dict = {"rates": []}
     for batch_size in batch_sizes:
         started = time.perf_counter()
-        classifier = Classifier(
-            open_model(path), settle_preprocessing(Ports(), 3), (SIZE, SIZE), batch_size
-        )
+        classifier = Classifier(model, settle(Ports(size=SIZE), model), batch_size, Warnings())
         found.setdefault("loading", time.perf_counter() - started)
         if not outputs.exists():
             np.save(outputs, classifier(chips[:batch_size]))

@@ -20,14 +20,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import chip_classifier  # noqa: F401, sets the limits that OpenCV reads when it is loaded
-from chip_classifier.answers import Answers, encode_json
-from chip_classifier.final_chips import final_chips
-from chip_classifier.report import write_preview
+from chip_classifier.environment import prepare_environment
+
+prepare_environment()
+
+from chip_classifier.answers import AnsweredBatch, encode_json
+from chip_classifier.journal import Expected
+from chip_classifier.log import Warnings
+from chip_classifier.record import Record
 from chip_classifier.review.geojson import write_collection
 from chip_classifier.review.geotiff import Places
-from chip_classifier.review.page import Preview, RunFacts
-from chip_classifier.review.review import review_answers
+from chip_classifier.review.page import RunFacts
+from chip_classifier.review.review import Where, review
 
 BATCH = 1000
 CLASSES = [f"class {number}" for number in range(12)]
@@ -35,19 +39,19 @@ COLUMNS = 1000  # chips in a row on the ground
 PIXEL, SIZE = 0.5, 96  # metres, pixels
 
 
-def make_answers(chips: int, preview: Preview) -> Answers:
-    """Make up the answers of a run, and show its batches to the preview."""
+def make_record(chips: int, folder: Path) -> Record:
+    """Make up the record of a run, with all answers."""
     rng = np.random.default_rng(0)
-    answers = Answers()
+    record = Record(folder, {}, Expected(len(CLASSES), BATCH, chips), CLASSES, Warnings())
     pixels = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
     for first in range(0, chips, BATCH):
         count = min(BATCH, chips - first)
         classes, certainties = rng.integers(0, len(CLASSES), count), rng.random(count)
-        preview.add(np.arange(first, first + count), pixels[:count], classes, certainties)
         numbers = range(first, first + count)
-        answers.names.extend(f"chips/tile_{number:07}.tif" for number in numbers)
-        answers.add(classes.tolist(), certainties.tolist(), {})
-    return answers
+        record.answers.names.extend(f"chips/tile_{number:07}.tif" for number in numbers)
+        batch = AnsweredBatch(first, classes.tolist(), certainties.tolist(), pixels=pixels[:count])
+        record.add(batch)
+    return record
 
 
 def make_places(chips: int) -> tuple[Places, float]:
@@ -94,6 +98,9 @@ def write_reference(path: Path, chips: int) -> None:
 class NoPipeline:
     """Stands for the chips of a compressed archive: none can be decoded again."""
 
+    def __init__(self, places: Places) -> None:
+        self.places = places
+
     def decode_again(self, _number: int) -> None:
         """Return no pixels."""
 
@@ -107,8 +114,7 @@ def measure(kind: str, chips: int) -> None:
     """Write the files of a run and print what that took."""
     with tempfile.TemporaryDirectory() as folder:
         results, reference, places = Path(folder), None, Places()
-        preview = Preview(len(CLASSES))
-        answers = make_answers(chips, preview)
+        record = make_record(chips, results)
         if kind == "footprints":
             places, seconds = make_places(chips)
             print(f"{kind}: reading the place of a chip: {seconds * 1e6:.1f} us")
@@ -118,20 +124,13 @@ def measure(kind: str, chips: int) -> None:
         before = peak()
         print(f"{kind}: peak memory with the answers: {before:,.0f} MiB")
         started = time.process_time()
-        _, reasons = answers.write(results, CLASSES)
+        record.write()
         print(f"{kind}: classified.json: {time.process_time() - started:.1f} s")
         print(f"{kind}: memory above that: {peak() - before:,.0f} MiB")
         started = time.process_time()
-        found = final_chips(answers)
-        review = review_answers(results, reference, places, answers, found, CLASSES)
-        print(f"{kind}: truth and classified.geojson: {time.process_time() - started:.1f} s")
-        print(f"{kind}: memory above that of the answers: {peak() - before:,.0f} MiB")
-        started = time.process_time()
         run = RunFacts("chips.tar", "model.h5", "", CLASSES, {}, "CPU", 1.0, 1.0, "", "")
-        write_preview(
-            results / "preview.html", preview, NoPipeline(), run, answers, found, reasons, review
-        )
-        print(f"{kind}: preview.html: {time.process_time() - started:.1f} s")
+        review(record, NoPipeline(places), run, Where(reference, results))
+        print(f"{kind}: truth, map and page: {time.process_time() - started:.1f} s")
         print(f"{kind}: memory above that of the answers: {peak() - before:,.0f} MiB")
         for path in sorted(results.iterdir()):
             print(f"{kind}: {path.name}: {path.stat().st_size / 1e6:,.2f} MB")

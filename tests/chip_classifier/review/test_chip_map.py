@@ -96,5 +96,5 @@ def test_a_cell_has_the_class_of_most_of_its_chips() -> None:
             assert (here == index).mean() >= 0.5
 
 
-def test_colours_differ() -> None:
+def test_colors_differ() -> None:
     assert len({color(rank) for rank in range(100)}) > 95

@@ -41,8 +41,8 @@ def make_run(
     reference: Sequence[dict] | str | None = None,
     ports: Mapping[str, str] | None = None,
 ) -> Path:
-    """Make a work directory of chips of one colour, with the features they were cut at."""
-    archive = make_tar([(name, uniform_png(*colour)) for name, colour in chips.items()])
+    """Make a work directory of chips of one color, with the features they were cut at."""
+    archive = make_tar([(name, uniform_png(*color)) for name, color in chips.items()])
     work_dir = make_work_dir(folder, archive, model, {**PORTS, **(ports or {})})
     if reference is not None:
         text = reference if isinstance(reference, str) else collection(reference)
@@ -120,7 +120,7 @@ def test_features_get_the_answers(tmp_path: Path, softmax_model: Path, probabili
             "ref.geojson is in EPSG:32633, GeoJSON is in WGS 84",
             False,
         ),
-        ([feature("1", 500_000)], "has coordinates that are no longitudes and latitudes", False),
+        ([feature("1", 500_000)], "is in coordinates that are no longitudes and latitudes", False),
         (collection([feature("1", 1)] * 2)[:-99], "ref.geojson is damaged after feature 1", False),
     ],
 )
@@ -182,12 +182,12 @@ SYSTEMS = {
 def geotif(system: str, number: int) -> bytes:
     """Make a chip in a coordinate system, red if its number is even."""
     x, y, pixel = SYSTEMS[system]
-    colour = (RED, BLUE)[number % 2]
+    color = (RED, BLUE)[number % 2]
     profile = {"driver": "GTiff", "width": 6, "height": 4, "count": 3, "dtype": "uint8"}
     place = from_origin(x + 7 * number * pixel, y, pixel, pixel)
     with rasterio.MemoryFile() as file:
         with file.open(**profile, crs=system, transform=place) as image:
-            image.write(np.full((4, 6, 3), colour, np.uint8).transpose(2, 0, 1))
+            image.write(np.full((4, 6, 3), color, np.uint8).transpose(2, 0, 1))
         return file.read()
 
 
@@ -238,20 +238,21 @@ def test_a_resumed_run_knows_all_places(tmp_path: Path, softmax_model: Path) -> 
 
 
 def test_confident_mistakes_are_on_the_page(tmp_path: Path, softmax_model: Path) -> None:
-    """A chip that is neither among the least nor the most certain, nor drawn by chance."""
-    colours = [(100 + n, 0, 0) for n in range(200)]
-    chips = {f"chips/{n}.png": colour for n, colour in enumerate(colours)}
+    """All of them, whether they are in the sample or decoded again."""
+    colors = [(50 + n // 10, 0, 0) for n in range(1300)]
+    chips = {f"chips/{n}.png": color for n, color in enumerate(colors)}
     reference = [
-        feature(str(n), n / 1000, class_name="Blue" if 90 <= n < 110 else "Red") for n in range(200)
+        feature(str(n), n / 1e4, class_name="Blue" if 600 <= n < 620 else "Red")
+        for n in range(1300)
     ]
     run = assert_succeeded(run_task(make_run(tmp_path / "w", softmax_model, chips, reference)))
     page = (run.work_dir / "output" / "logs" / "preview.html").read_text()
-    group = page.partition("<h4>More mistakes, the most certain</h4>")[2].partition("</ul>")[0]
-    assert group.count("<img") == 4
-    assert group.count("<em>is <bdi>Blue</bdi></em>") == 4
+    group = page.partition("<h4>Wrong, the most certain first</h4>")[2].partition("</ul>")[0]
+    assert group.count("<img") == 20
+    assert group.count("<em>is <bdi>Blue</bdi></em>") == 20
     names = set(re.findall(r"</b> <bdi>(\d+)</bdi>", group))
-    assert names < {str(n) for n in range(90, 110)}
+    assert names == {str(n) for n in range(600, 620)}
     images = re.findall(r"base64,([^\"]+)", group)
     for name, image in zip(re.findall(r"</b> <bdi>(\d+)</bdi>", group), images, strict=True):
         pixels = cv2.imdecode(np.frombuffer(base64.b64decode(image), np.uint8), cv2.IMREAD_COLOR)
-        assert np.abs(pixels.reshape(-1, 3) - (0, 0, 100 + int(name))).max() == 0
+        assert np.abs(pixels.reshape(-1, 3) - (0, 0, 50 + int(name) // 10)).max() == 0

@@ -8,6 +8,8 @@ import pytest
 from chip_classifier.review.scores import (
     NO_TRUTH,
     Scores,
+    class_finder,
+    headline,
     lines_of_scores,
     score,
     truths_of_folders,
@@ -76,6 +78,17 @@ def test_lines_for_the_log() -> None:
     ]
 
 
+def test_headline_says_of_which_chips_it_is() -> None:
+    two = score(np.array([0, 1, 1]), np.array([0, 1, 0]), 2)
+    assert headline(two, "t.geojson", 0) == "Accuracy: 66.7% (2 of 3 chips, truth from t.geojson)"
+    assert "(2 of 3 chips whose true class the model has, truth" in headline(two, "t.geojson", 5)
+    one = score(np.array([1, 1]), np.array([1, 1]), 2)
+    assert headline(one, "t", 0) == "Accuracy: 100.0% (2 of 2 chips, truth from t)"
+    assert headline(one, "t", 1) is None
+    nearly = score(np.zeros(10_000, int), (np.arange(10_000) == 7).astype(int), 2)
+    assert headline(nearly, "t", 0).startswith("Accuracy: 99.9% (9,999 of 10,000 chips")
+
+
 def test_nothing_to_compare() -> None:
     assert score(np.array([0, NO_TRUTH]), np.array([-1, 0]), 2) is None
 
@@ -87,6 +100,24 @@ def test_memory_does_not_grow_with_the_square_of_the_classes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("classes", "names", "expected"),
+    [
+        (["Open Water", "b"], ["Open Water", "open_water", "OPEN-WATER ", "openwater"], [0] * 4),
+        (["Open Water", "b"], ["Open", "Waters", "", " ", "c"], [None] * 5),
+        # Where it would make two classes one, the name must be theirs.
+        (["a_b", "a-b", "C"], ["a_b", "a-b", "ab", "a b", "c"], [0, 1, None, None, 2]),
+        (["Wald", "wald"], ["wald", "WALD"], [1, None]),
+        (["Stra\u00dfe", "Geb\u00e4ude"], ["STRASSE", "Geba\u0308ude"], [0, 1]),
+        (["-", "b"], ["", "_", "-"], [None, None, 0]),
+    ],
+)
+def test_classes_are_found_as_people_write_them(
+    classes: list[str], names: list[str], expected: list[int | None]
+) -> None:
+    assert list(map(class_finder(classes), names)) == expected
+
+
+@pytest.mark.parametrize(
     ("paths", "truths"),
     [
         (["chips/a/1.jpg", "chips/b/1.jpg", "chips/a/2.jpg"], [0, 1, 0]),
@@ -95,7 +126,7 @@ def test_memory_does_not_grow_with_the_square_of_the_classes() -> None:
         (["chips/a/1.jpg", "chips/a/2.jpg"], None),  # b may be another name of theirs
         (["chips/a/1.jpg", "chips/b/1.jpg", "chips/c/1.jpg"], None),
         (["chips/a/1.jpg", "chips/b/1.jpg", "chips/1.jpg"], None),
-        (["chips/A/1.jpg", "chips/b/1.jpg"], None),
+        (["chips/A/1.jpg", "chips/b/1.jpg", "chips/ a_/1.jpg"], [0, 1, 0]),
         (["a.jpg", "b.jpg"], None),
         ([], None),
     ],

@@ -1,0 +1,94 @@
+"""classified.csv: a line for each chip, for pandas, Excel and QGIS (RFC 4180, UTF-8).
+
+chip,class,certainty[,one column for each class],true_class,longitude,latitude,reason
+
+The columns of the classes, which hold their values, are there if probabilities are wanted; a class
+that is named like another column is `probability of ...`. Longitude and latitude are those of the
+chip's middle in WGS 84. What is not known is empty; a reason is given where there is no class.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
+
+import numpy as np
+
+from chip_classifier.answers import NO_CLASS, rounded, whole_file
+from chip_classifier.layout import TABLE
+from chip_classifier.record import Record
+from chip_classifier.review.final_chips import FinalChips
+from chip_classifier.review.footprints import DECIMALS
+
+FIRST, LAST = ("chip", "class", "certainty"), ("true_class", "longitude", "latitude", "reason")
+CHIPS_AT_A_TIME = 10_000  # are written
+
+
+def header(class_names: Sequence[str], has_probabilities: bool) -> list[str]:
+    """Return the names of the columns."""
+    others = {*FIRST, *LAST}
+    values = [f"probability of {name}" if name in others else name for name in class_names]
+    return [*FIRST, *(values if has_probabilities else ()), *LAST]
+
+
+def write_csv(record: Record, chips: FinalChips, truths: np.ndarray, centres: np.ndarray) -> None:
+    """Write classified.csv, whole or not at all.
+
+    Args:
+        record: of the run, whose chips are all answered.
+        chips: the N that count.
+        truths: true class indices, int32 (N,), NO_TRUTH where it is unknown.
+        centres: longitude and latitude of each chip's middle, float64 (N, 2), NaN where unknown.
+    Raises:
+        OSError: the file cannot be written.
+    """
+    names = (name for _, name in chips.names)
+    with whole_file(record.results / TABLE, "utf-8") as file:
+        columns = header(record.class_names, record.answers.keeps_probabilities)
+        _write(file, [columns])
+        for start in range(0, len(chips.numbers), CHIPS_AT_A_TIME):
+            part = slice(start, start + CHIPS_AT_A_TIME)
+            some = FinalChips(chips.numbers[part], chips.names, *(one[part] for one in chips[2:]))
+            _write(file, zip(*_columns(record, some, names, truths[part], centres[part])))
+
+
+def _write(file: TextIO, lines: Iterable[Sequence[object]]) -> None:
+    """Write lines; what is no character, as of names that are not UTF-8, is written as \\udcff."""
+    text = io.StringIO()
+    csv.writer(text).writerows(lines)
+    file.write(text.getvalue().encode("utf-8", "backslashreplace").decode())
+
+
+def _columns(
+    record: Record,
+    chips: FinalChips,
+    names: Iterator[str],
+    truths: np.ndarray,
+    centres: np.ndarray,
+) -> Iterator[Iterable[object]]:
+    """Yield the columns of some chips; `names` are those of these chips and of all that follow."""
+    answers, classes = record.answers, chips.classes.tolist()
+    named = [*record.class_names, ""]  # NO_CLASS and NO_TRUTH are the last one
+    is_classified = [index != NO_CLASS for index in classes]
+    yield [next(names) for _ in classes]
+    yield [named[index] for index in classes]
+    certainties = zip(is_classified, chips.certainties.tolist())
+    yield [rounded(value) if has else "" for has, value in certainties]
+    if answers.keeps_probabilities:
+        yield from zip(*_probabilities(record, chips))
+    yield [named[index] for index in truths.tolist()]
+    for degrees in centres.T:
+        values = degrees.tolist()
+        yield [f"{value:.{DECIMALS}f}" if not math.isnan(value) else "" for value in values]
+    numbers = zip(is_classified, chips.numbers.tolist(), chips.answering.tolist())
+    yield ["" if has else answers.reason(*pair) for has, *pair in numbers]
+
+
+def _probabilities(record: Record, chips: FinalChips) -> Iterator[list[str]]:
+    """Yield the values of all classes of each chip."""
+    number, values = len(record.class_names), record.answers.probabilities
+    for index, answering in zip(chips.classes.tolist(), chips.answering.tolist()):
+        first = answering * number
+        found = values[first : first + number] if index != NO_CLASS else ()
+        yield [rounded(value) for value in found] or [""] * number
