@@ -19,7 +19,6 @@ TASK = {
     "rasterio": "GDAL: tif layouts that libtiff does not read, jp2, coordinate systems",
     "jinja2": "fills in the page and the workflow's summary",
     "xdis": "takes the bytecode of Lambda layers apart, without running it",
-    "ijson": "reads ref.geojson feature by feature",
 }
 DEVELOPMENT = {
     "pytest": "runs the tests",
