@@ -72,6 +72,9 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
     is missing if Keras did not move the channels; `random` marks what acts in training alone.
     """
     config = layer.config
+    if layer.kind == "Merge" and config.get("mode_type") == "lambda":  # of Keras 1
+        function = {"function": config["mode"], "arguments": config.get("arguments")}
+        layer.kind, layer.config = "Lambda", function
     if layer.kind == "Lambda" and known:
         return  # what it computes depends on its calls: see configuration
     if known or layer.kind in KNOWN_CUSTOM:
