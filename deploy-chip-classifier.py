@@ -58,7 +58,7 @@ from chip_classifier.journal import Expected, fingerprint_task
 from chip_classifier.layout import JOURNAL, Given
 from chip_classifier.listing import list_chips
 from chip_classifier.log import Warnings, log
-from chip_classifier.pipeline import Pipeline
+from chip_classifier.pipeline import Earlier, Pipeline
 from chip_classifier.record import Record
 from chip_classifier.report import (
     facts_of,
@@ -70,6 +70,7 @@ from chip_classifier.report import (
 )
 from chip_classifier.review.geotiff import Places
 from chip_classifier.review.review import Where, review
+from chip_classifier.second_look.of_run import doubts_of_chips
 from chip_classifier.settings import settle
 from keras_files.open_model import open_model
 
@@ -114,12 +115,14 @@ def run_task(
         decoder = Decoder(bands, ports.bit_depth, ports.loading, ports.values)
         places = None if inputs.reference else Places()
         shape = (batch_size, *settings.size)
-        pipeline = Pipeline(listing, decoder, shape, record.resumed, places)
-        classify_chips(pipeline, classifier, record)
+        earlier = Earlier(record.resumed, record.has_crashed)
+        pipeline = Pipeline(listing, decoder, shape, earlier, places)
+        look = classify_chips(pipeline, classifier, record)
     log_archive(inputs.chips, warnings)
+    warnings.add(*doubts_of_chips(decoder, settings))
     record.write()
     run = facts_of(inputs, model, classifier, record, started)
-    accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs))
+    accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs), look)
     output.replace()
     missing = summarize(output.results, record, accuracy, time.monotonic() - clock)
     return join_reasons(missing, warnings.sentences)

@@ -48,6 +48,8 @@ class AnsweredBatch:
         class; empty unless they are wanted.
     noticed: what may be wrong with the chips or the model's outputs so far.
     pictures: of the chips that have a class; None in a batch that the journal gives back.
+    pixels, values: of these chips what the model got, (M, rows, columns, bands), and the values of
+        the classes, float64 (M, classes); None where `pictures` is.
     """
 
     first: int
@@ -58,6 +60,8 @@ class AnsweredBatch:
     probabilities: Sequence[float] = ()
     noticed: Collection[str] = ()
     pictures: Pictures | None = None
+    pixels: np.ndarray | None = None
+    values: np.ndarray | None = None
 
 
 class Answers:
@@ -149,6 +153,15 @@ class Answers:
             rounded = (round(value, 10) for value in values)
             entry["probabilities"] = dict(zip(class_names, rounded, strict=True))
         return entry
+
+    def first_values(self, answering: int, most: int) -> list[tuple[int, float]]:
+        """Return index and value of a chip's first classes, the largest first; [] if not kept."""
+        if not self.keeps_probabilities:
+            return []
+        classes = len(self.probabilities) // len(self)
+        values = np.array(self.probabilities[answering * classes : (answering + 1) * classes])
+        first = np.argsort(-values, kind="stable")[:most]
+        return [(int(index), float(values[index])) for index in first]
 
     def entry_writer(self, class_names: Sequence[str]) -> Callable[[int], str]:
         """Return what writes the items of `entry` as JSON, quicker, for the number of a chip."""

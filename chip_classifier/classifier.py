@@ -1,8 +1,10 @@
 """The model on the machine's devices: batches of pixels -> classes and certainties."""
 
+import contextlib
 import gc
 import os
 import queue
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -11,15 +13,22 @@ from types import ModuleType
 import numpy as np
 
 from chip_classifier.cores import cores_of_affinity, usable_cores
-from chip_classifier.log import Warnings
+from chip_classifier.log import Warnings, without_lines
 from chip_classifier.settings import Settings
 from keras_files.head import Head
 from keras_files.open_model import OpenedModel
+
+# What TensorFlow writes of GPUs that a machine does not have, and of settings that are the task's.
+NOISE = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog|To enable the following instructions: |"
+    rb"[IWE]\d{4} .*\b(port|cudart_stub|cpu_feature_guard|cuda_platform)\.cc:\d+\]"
+)
 
 
 class Classifier:
     """A model with the task's preprocessing in front of it, on every GPU or on the processor.
 
+    opened: the model file.
     settings: what is in force.
     head: what the model's outputs are; outputs: their number.
     class_names: of the classes that it tells apart.
@@ -43,12 +52,14 @@ class Classifier:
             TaskError: the model does not take chips of this size, or has other classes.
         """
         started = time.monotonic()
-        self.settings, self.head = settings, opened.head
-        tf = load_tensorflow()
+        self.opened, self.settings, self.head = opened, settings, opened.head
+        # Where there is a GPU, and it is not found, what TensorFlow writes may tell why.
+        with without_lines(NOISE) if not has_nvidia() else contextlib.nullcontext():
+            tf = load_tensorflow()
+            self.device = _set_up_devices(tf, warnings)
+            devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         from chip_classifier.replica import Replica
 
-        self.device = _set_up_devices(tf, warnings)
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         self.replicas = [
             Replica(opened, settings, batch_size, device, warnings) for device in devices
         ]
@@ -57,6 +68,12 @@ class Classifier:
             warnings.add(
                 "The model's one output is a softmax, which is always 1, so that every chip is of "
                 "the second class: end the model with a sigmoid and train it again."
+            )
+        if self.outputs > 1 and opened.head.activation == "sigmoid":
+            warnings.add(
+                f"The model's {self.outputs} outputs are sigmoids, each a probability of its own, "
+                "so that a chip may be of several classes or of none: only the largest is given; "
+                "set the port probabilities to True to have all of them."
             )
         # Those that may take one more batch: each is there as often as it takes some at a time.
         self._free: queue.SimpleQueue[Replica] = queue.SimpleQueue()
@@ -83,6 +100,16 @@ class Classifier:
             return replica(chips)
         finally:
             self._free.put(replica)
+
+    def compute(self, x: np.ndarray) -> np.ndarray:
+        """Compute the outputs for a few chips that are preprocessed already, in whatever way.
+
+        Args:
+            x: float32 (N, rows, columns, bands), as the model gets them.
+        Returns:
+            float32 (N, outputs).
+        """
+        return self.replicas[0].compute(x)
 
 
 def load_tensorflow() -> ModuleType:
@@ -130,15 +157,24 @@ def do_without_temporary_files() -> None:
         tempfile.tempdir = os.devnull
 
 
-def missing_cuda(root: Path = Path("/")) -> bool:
-    """Return whether the machine has a GPU of NVIDIA's that the user has not hidden from the task.
+def has_nvidia(root: Path = Path("/")) -> bool:
+    """Return whether the machine has a GPU of NVIDIA's.
 
     Args:
         root: of the file system: the driver makes /dev/nvidia0, ... and /proc/driver/nvidia.
     """
+    return any(root.glob("dev/nvidia[0-9]*")) or (root / "proc/driver/nvidia").exists()
+
+
+def missing_cuda(root: Path = Path("/")) -> bool:
+    """Return whether the machine has a GPU of NVIDIA's that the user has not hidden from the task.
+
+    Args:
+        root: of the file system.
+    """
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1", "none", "NoDevFiles"):
         return False
-    return any(root.glob("dev/nvidia[0-9]*")) or (root / "proc/driver/nvidia").exists()
+    return has_nvidia(root)
 
 
 def interpret(outputs: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

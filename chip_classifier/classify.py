@@ -16,26 +16,33 @@ from chip_classifier.log import clock_time, log, say
 from chip_classifier.pipeline import Batch, Pipeline, batches_to_compute, rows_of
 from chip_classifier.record import Record
 from chip_classifier.review.pictures import Look, Pictures
+from chip_classifier.second_look.look import SecondLook
+from chip_classifier.second_look.of_run import second_look
 
 PROGRESS_SECONDS = {"terminal": 0.5, "log": 10.0}
 
 
-def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -> None:
+def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -> SecondLook:
     """Classify the chips that have no answers yet, and note the answers batch by batch.
 
     Args:
         pipeline: the batches, those that have answers among them.
         classifier: the model.
         record: receives each batch, in the order of the archive.
+    Returns:
+        What has seen the chips, and is to be asked whether the settings can be right.
     Raises:
         BrokenArchive: the archive is damaged or was changed.
         TaskError, OSError: the device or the disk cannot go on.
     """
+    second = second_look(classifier)
     progress, started = Progress(pipeline.listing, record.resumed), time.monotonic()
     batches = batches_to_compute(pipeline, record.answers)
 
     def note(batch: Batch, outputs: Outputs, noticed: Collection[str]) -> None:
-        record.add(answer(batch, outputs, classifier, noticed, pipeline.look))
+        answered = answer(batch, outputs, classifier, noticed, pipeline.look)
+        second.see(answered)
+        record.add(answered)
         last = batch.first + len(batch.names) - 1
         log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)
 
@@ -56,6 +63,7 @@ def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -
     record.look = pipeline.look.description
     record.seconds = time.monotonic() - started
     log.info("Total classification time: %.2f s, %.1f chips/s", record.seconds, record.rate)
+    return second
 
 
 @dataclass(frozen=True)
@@ -134,11 +142,11 @@ def answer(
     noticed = {*noticed}
     if not are_probabilities(values):
         noticed.add(Noticed.NO_PROBABILITIES)
-    pictures = None
+    pictures = ()
     if len(rows):
         look = look or Look()
         look.see(pixels := rows_of(batch, rows))
-        pictures = Pictures(pixels, look)
+        pictures = (Pictures(pixels, look), pixels, values)
     return AnsweredBatch(
         batch.first,
         classes.tolist(),
@@ -147,7 +155,7 @@ def answer(
         batch.links,
         of_chips.ravel().tolist(),
         noticed,
-        pictures,
+        *pictures,
     )
 
 

@@ -19,9 +19,11 @@ from chip_classifier.frame import (
     give_up,
     open_closed_streams,
     release_lock,
+    require_addresses,
     require_descriptors,
     require_proc,
     take_lock,
+    watch_processor_time,
 )
 from chip_classifier.layout import INPUT, Given, logs_of, results_of
 from chip_classifier.output import Output
@@ -83,7 +85,9 @@ def begin(description: str) -> Start:
     try:
         warnings = take_lock(work_dir)
         output.begin()
+        watch_processor_time(output)
         require_descriptors(output)
+        require_addresses(output)
         require_proc(output)
     except BlockingIOError:
         give_up(

@@ -4,6 +4,7 @@ What a file is, its first bytes tell. Its header is read before any decoder sees
 a gate of their own (tiff.py).
 """
 
+import os
 import threading
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from chip_classifier.gdal import Unreadable, read_with_gdal
 from chip_classifier.image_header import (
     HEAD_BYTES,
     JP2,
+    JPEG,
     PNG,
     READ_KINDS,
     TIF,
@@ -27,9 +29,11 @@ from chip_classifier.image_header import (
     lean_png,
     read_header,
 )
+from chip_classifier.isolation import Isolation
 from chip_classifier.loading import Exact, OpenCV, loading_of
 from chip_classifier.picture import Picture, scale_to_8_bits, take, upper_8_bits, upright
 from chip_classifier.ports import LOADINGS, NATIVE, VALUES
+from chip_classifier.second_look.chips import ChipFacts
 from chip_classifier.tiff import (
     DAMAGED,
     DEFLATE,
@@ -50,6 +54,9 @@ BGR = (3, 2, 1)
 # more; and what a decoder takes on top of the bands: a second copy of them, and the result.
 MOST_DECODING_BYTES = 2**30
 DECODING_BYTES = 2**20
+
+STDERR = 2
+MOST_HEARD = 2**16  # bytes of what is said while a chip is decoded
 
 _CHANNELS_OF_OPENCV = {1: 2, 2: 1, 3: 0}  # where it has red, green and blue
 
@@ -97,6 +104,7 @@ class Decoder:
     is_native: whether the values are the numbers of the files, instead of 0 to 255.
     channels: how many bands the result has.
     widest_type: what holds any chip: uint8 or float32.
+    facts: what the first chips are like.
     """
 
     def __init__(
@@ -105,18 +113,24 @@ class Decoder:
         bit_depth: int | None = None,
         loading: str = LOADINGS[0],
         values: str = VALUES[0],
+        hears: bool = True,
     ) -> None:
         """Begin with all memory free that decoding may take.
 
         Args:
             bands, bit_depth: as above.
             loading, values: the ports of these names.
+            hears: whether a chip of which a decoder says on stderr that it is damaged is refused;
+                where stderr is a file, as in a run.
         """
+        self._isolation = Isolation(bands, bit_depth, loading, values)
+        self._hears, self._heard = hears, threading.local()
         self.bands, self.bit_depth = bands, bit_depth
         self.is_native = values == NATIVE
         self.loading = Exact() if self.is_native else loading_of(loading)
         self.channels = len(bands or (1,))
         self.widest_type = self.loading.widest_type(self.channels)
+        self.facts = ChipFacts()
         # A quarter is for chips that are so small that they do not ask, since that takes time: as
         # many as there are decoders.
         total = allowed_bytes(MOST_DECODING_BYTES)
@@ -150,6 +164,10 @@ class Decoder:
         """
         return self._decode(data, out)
 
+    def decode_alone(self, out: np.ndarray, data: bytes) -> Decoded:
+        """Decode as decode_into does, in a process of its own: one that crashes is undecodable."""
+        return Decoded(*self._isolation.decode(data, out.shape))
+
     def _decode(self, data: bytes, out: np.ndarray | None) -> Decoded:
         """Decode an image file, and resize it to the size of `out` if there is one."""
         header = self._look(data)
@@ -158,6 +176,9 @@ class Decoder:
         try:
             picture = self._read(data, header)
             pixels = self._develop(picture)
+            if self._hears and header.kind == JPEG and self._hears_of_damage():
+                self._isolation.decode(data, (1, 1, self.channels))  # raises if it is this one
+            self.facts.note(picture, pixels, self.bit_depth)
             if out is not None:
                 kind = self.loading.type_of(pixels, out.shape)
                 if not np.can_cast(kind, out.dtype):
@@ -177,6 +198,18 @@ class Decoder:
         finally:
             if taken:
                 self._memory.give_back(taken)
+
+    def _hears_of_damage(self) -> bool:
+        """Return whether libjpeg has said something on stderr since this thread asked last.
+
+        It may be about a chip of another thread.
+        """
+        try:
+            end = os.lseek(STDERR, 0, os.SEEK_CUR)
+            start, self._heard.end = getattr(self._heard, "end", 0), end
+            return start < end and b"JPEG" in os.pread(STDERR, min(end - start, MOST_HEARD), start)
+        except OSError:  # a terminal or a pipe
+            return False
 
     def _bytes_for(self, header: Header | TiffLayout) -> int:
         """Return how many bytes it takes at most to decode a file and to resize it."""

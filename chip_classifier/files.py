@@ -51,7 +51,7 @@ def overwrite(path: Path, encoding: str = "utf-8", errors: str = "strict") -> Te
     """
     try:
         # Without O_NONBLOCK a FIFO would keep its writer waiting until somebody reads it.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:
         if kind := odd_kind(path):

@@ -17,13 +17,20 @@ from types import FrameType
 from typing import NoReturn
 
 from chip_classifier.errors import Stopped
-from chip_classifier.layout import LOCK
+from chip_classifier.layout import FINAL, LOCK, TRY_AGAIN
 from chip_classifier.output import Output
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+OUT_OF_TIME = (
+    "The task came to its limit of processor time (ulimit -t): raise it, and run the task again to "
+    "resume where it stopped."
+)
 
 # On a processor TensorFlow was seen to need a dozen, on a GPU it opens more.
 LEAST_DESCRIPTORS = 32
+# To load TensorFlow takes more; where there is less, it cannot always be ended in a sentence.
+LEAST_CPU_SECONDS = 3
+LEAST_ADDRESSES = 2 * 2**30
 
 # ------------------------------------------------------------------------------ the work directory
 
@@ -74,6 +81,35 @@ def require_descriptors(output: Output) -> None:
             output,
             f"The task may open only {hard} files at a time: raise that limit (ulimit -n) to "
             f"{LEAST_DESCRIPTORS} or more.",
+            TRY_AGAIN,
+        )
+
+
+def watch_processor_time(output: Output) -> None:
+    """Have the task end in a sentence before a limit of its processor time kills it without one.
+
+    At the hard limit Linux kills (setrlimit(2)); the signal of the soft one is answered.
+    """
+    signal.signal(signal.SIGXCPU, lambda *_: fail(output, OUT_OF_TIME, TRY_AGAIN))
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard == resource.RLIM_INFINITY:
+        return
+    if hard < LEAST_CPU_SECONDS:
+        fail(output, OUT_OF_TIME, TRY_AGAIN)
+    early = hard - (1 if hard < 30 else 3)
+    soft = early if soft == resource.RLIM_INFINITY else min(soft, early)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def require_addresses(output: Output) -> None:
+    """End the program where a limit of memory is too low for TensorFlow, which crashes there."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if 0 <= limit < LEAST_ADDRESSES:
+        fail(
+            output,
+            f"The task's limit of memory is {limit // 2**20:,} MiB (ulimit -v), too little to load "
+            "TensorFlow: raise it to 4,096 MiB or more.",
+            TRY_AGAIN,
         )
 
 
@@ -83,18 +119,18 @@ def require_proc(output: Output) -> None:
         fail(output, "There is no /proc, which TensorFlow needs: mount it there.")
 
 
-def fail(output: Output, reason: str) -> NoReturn:
+def fail(output: Output, reason: str, code: int = FINAL) -> NoReturn:
     """End the program with a sentence that is in status.json too."""
     reason = output.fail(reason)
     release_lock(output.work_dir)
-    give_up(reason)
+    give_up(reason, code)
 
 
-def give_up(reason: str) -> NoReturn:
+def give_up(reason: str, code: int = FINAL) -> NoReturn:
     """End the program with a sentence."""
     with contextlib.suppress(OSError):
         print(reason, file=sys.stderr, flush=True)
-    os._exit(1)
+    os._exit(code)
 
 
 def open_closed_streams() -> None:
@@ -119,20 +155,23 @@ def hold_signals() -> None:
 
 
 def stop_on_signals() -> None:
-    """Raise Stopped in the main thread at the first signal that asks to stop; ignore others."""
+    """Raise Stopped in the main thread at the first signal that asks to stop; ignore others.
+
+    The system asks so too, where the task comes to a limit of processor time.
+    """
 
     def stop(number: int, _frame: FrameType | None) -> None:
         ignore_signals()
         raise Stopped(signal.Signals(number).name)
 
-    for number in STOP_SIGNALS:
+    for number in (*STOP_SIGNALS, signal.SIGXCPU):
         signal.signal(number, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def ignore_signals() -> None:
     """Let signals that ask to stop pass: the task is about to end."""
-    for number in STOP_SIGNALS:
+    for number in (*STOP_SIGNALS, signal.SIGXCPU):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -6,6 +6,8 @@ Loaded when the first chip needs it: that takes time and memory.
 import contextlib
 import functools
 import logging
+import re
+import threading
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
@@ -23,8 +25,36 @@ OPTIONS = {
 }
 
 
+# What libjpeg in GDAL says of data that it makes up pixels for (see isolation.py): the strips of a
+# tif are exact, no program fills them up.
+_DAMAGE = re.compile(
+    r"Corrupt JPEG data: (?!\d extra)|Premature end of JPEG|Inconsistent progression"
+)
+
+
 class Unreadable(Exception):
     """GDAL does not read the file, for whatever reason."""
+
+
+class _Said(logging.Handler):
+    """Keeps what GDAL says in each thread: its own threads are off, so it is about one file.
+
+    sentences: those of this thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_thread = threading.local()
+
+    @property
+    def sentences(self) -> list[str]:
+        return self._of_thread.__dict__.setdefault("sentences", [])
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.sentences.append(record.getMessage())
+
+
+_SAID = _Said()
 
 
 @functools.cache
@@ -33,7 +63,10 @@ def load_rasterio() -> ModuleType:
     import rasterio
 
     warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL + 1)
+    logger = logging.getLogger("rasterio")
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.addHandler(_SAID)
     return rasterio
 
 
@@ -57,6 +90,7 @@ def read_with_gdal(
         MemoryError: memory is short.
     """
     rasterio = load_rasterio()
+    _SAID.sentences.clear()
     try:
         with (
             rasterio.Env(**OPTIONS),
@@ -69,7 +103,9 @@ def read_with_gdal(
             with contextlib.suppress(ValueError):  # the band has none
                 table = image.colormap(1)
                 colors = np.array([table.get(n, (0, 0, 0))[:3] for n in range(256)], np.uint8)
-            return np.moveaxis(pixels, 0, -1), uses, colors
+        if any(map(_DAMAGE.search, _SAID.sentences)):
+            raise Unreadable("; ".join(_SAID.sentences))
+        return np.moveaxis(pixels, 0, -1), uses, colors
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes it come upon

@@ -41,15 +41,26 @@ MAX_SCANNED_PIXELS = 16 * MAX_CHIP_PIXELS
 LEAST_SCAN_PIXELS = 2**16  # a scan of fewer costs as much
 SCAN_BYTES = 10  # its header's, at least
 MAX_JPEG_SEGMENTS = 100_000
-_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
 _NO_SEGMENTS = {0x00, 0x01, *range(0xD0, 0xD8), 0xFF}  # what stands behind the other bytes 255
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF}
 
 # Chunks that are unpacked, and of which nothing is used: comments, and a profile of colors, which
 # cv2.imread does not apply.
 _PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
+
+# Chunks of an animation (PNG, 11.3.6): without them, a png is the still picture in IDAT, whether
+# that is one of the animation's or not. OpenCV 5.0.0 writes beyond its memory with some of them.
+_ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
+
+# Values of biCompression, and the masks of red, green and blue that OpenCV reads, or takes for
+# granted, where they stand behind a header of 40 bytes; those in a longer one it reads for 32 bits.
+_BIT_FIELDS = (3, 6)
+_MASKS_OF_16_BITS = ((16, (0xF800, 0x7E0, 0x1F)), (16, (0x7C00, 0x3E0, 0x1F)))
+_MASKS_OF_32_BITS = (32, (0xFF0000, 0xFF00, 0xFF))
+_LEAST_HEADER_WITH_MASKS = 56
 
 
 class Header(NamedTuple):
@@ -130,13 +141,13 @@ def _jpeg(data: bytes) -> Header:
     for _ in range(MAX_JPEG_SEGMENTS):
         at = data.index(0xFF, at) + 2
         if data[at - 1] in _NO_SEGMENTS:  # there may be any number of fill bytes
-            if not (marker := _MARKER.search(data, at - 1)):
+            if not (marker := MARKER.search(data, at - 1)):
                 raise UndecodableChip(DAMAGED)
             at = marker.end()
         kind = data[at - 1]
         if kind in _FRAMES:
             break
-        if kind in (_START_OF_SCAN, _END_OF_IMAGE):
+        if kind in (START_OF_SCAN, END_OF_IMAGE):
             raise UndecodableChip(DAMAGED)
         at += data[at] << 8 | data[at + 1]
     else:
@@ -168,10 +179,10 @@ def _count_scans(data: bytes, at: int) -> int:
     scans = 0
     for _ in range(MAX_JPEG_SEGMENTS):
         at += int.from_bytes(data[at : at + 2])
-        marker = _MARKER.search(data, at)
-        if marker is None or marker[1][0] == _END_OF_IMAGE:
+        marker = MARKER.search(data, at)
+        if marker is None or marker[1][0] == END_OF_IMAGE:
             return scans
-        scans += marker[1][0] == _START_OF_SCAN
+        scans += marker[1][0] == START_OF_SCAN
         at = marker.end()
     raise UndecodableChip(f"the jpeg has more than {MAX_JPEG_SEGMENTS:,} segments")
 
@@ -183,7 +194,7 @@ def _png(data: bytes) -> Header:
 
 
 def lean_png(data: bytes) -> bytes:
-    """Return a png file without the chunks that are packed and not used.
+    """Return a png file without the chunks that are packed and not used, and those of animations.
 
     OpenCV also takes memory for as much as a chunk declares, up to 4 GiB, before it reads it:
     raises UndecodableChip if one does not lie within the file (PNG, 5.3).
@@ -194,7 +205,7 @@ def lean_png(data: bytes) -> bytes:
         end = at + length + 12  # length 4, type 4, checksum 4
         if end > len(data):
             raise UndecodableChip(DAMAGED)
-        if kind in _PACKED_CHUNKS:
+        if kind in _PACKED_CHUNKS or kind in _ANIMATION_CHUNKS:
             parts.append(data[kept:at])
             kept = end
         if kind == b"IEND":
@@ -234,7 +245,24 @@ def _webp(data: bytes) -> Header:
 def _bmp(data: bytes) -> Header:
     is_old = int.from_bytes(data[14:18], "little") == 12
     width, height = struct.unpack_from("<HH" if is_old else "<ii", data, 18)
-    return Header(BMP, abs(width), abs(height))
+    problem = None if is_old else _why_unread_fields(data)
+    return Header(BMP, abs(width), abs(height), problem=problem)
+
+
+def _why_unread_fields(data: bytes) -> str | None:
+    """Say why the bit fields of a bmp are not read; None if OpenCV reads them, or it has none."""
+    size, bits, compression = struct.unpack_from("<I10xHI", data, 14)
+    if compression not in _BIT_FIELDS:
+        return None
+    masks = struct.unpack_from("<III", data, 54)
+    if (bits, masks) == _MASKS_OF_32_BITS or (bits == 32 and size >= _LEAST_HEADER_WITH_MASKS):
+        return None
+    if (bits, masks) in _MASKS_OF_16_BITS and size == 40:
+        return None
+    return (
+        f"the bmp has bit fields that are not read ({bits} bits, masks "
+        f"{', '.join(f'{mask:X}' for mask in masks)}): write it with 24 bits"
+    )
 
 
 def _jp2(data: bytes) -> Header:

@@ -18,12 +18,14 @@ from chip_classifier.layout import (
     Given,
     is_reference,
 )
-from chip_classifier.ports import Ports, PortTexts, parse_ports, read_ports
+from chip_classifier.ports import Ports, gather_ports
 from chip_classifier.review.reference import Reference, check_reference
 from chip_classifier.sources.open_source import open_source
 from chip_classifier.sources.source import Source
 from chip_classifier.sources.tar import Tar
+from keras_files.foreign_file import recognize
 from keras_files.inspect_hdf5 import is_model_file
+from keras_files.pinned_file import PinnedFile
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Inputs:
 
 
 def find_inputs(source: Path | Given) -> Inputs:
-    """Find the inputs of a run, and open the chips.
+    """Find the inputs of a run, read the ports, and open the chips.
 
     Args:
         source: the directory `input` of a work directory, or what the command line gives.
@@ -54,21 +56,20 @@ def find_inputs(source: Path | Given) -> Inputs:
         TaskError, BrokenArchive: an input is missing or cannot be used; the message says which.
     """
     if isinstance(source, Path):
-        places = [read_ports(source / PORTS)]
-        chips: Source = Tar(find_input(source / CHIPS_FOLDER, "tar archive", ARCHIVE_SUFFIXES))
-        reference = find_reference(source / CHIPS_FOLDER)
+        flags, ports_file = {}, source / PORTS
+        path = find_input(source / CHIPS_FOLDER, "tar archive", ARCHIVE_SUFFIXES)
+        references = references_in(source / CHIPS_FOLDER)
         model, beside = find_model(source / MODEL_FOLDER)
     else:
-        places = [PortTexts("the command line", source.ports)]
-        if source.ports_file:
-            places.append(read_ports(_existing(source.ports_file), source.ports_file.name))
-        chips, reference = open_source(source.chips), find_reference_of(source.chips)
+        flags, ports_file, path = source.ports, source.ports_file, source.chips
+        if ports_file and not ports_file.exists():
+            raise TaskError(f"The file of ports {ports_file} does not exist: give the path of one.")
+        references = _references_of(path)
         model, beside = _given_model(source.model)
-    ports_of_model = model.parent / PORTS
-    given = source.ports_file if isinstance(source, Given) else None
-    if not (given and ports_of_model.exists() and given.samefile(ports_of_model)):
-        places.append(read_ports(ports_of_model, f"{PORTS} beside the model"))
-    return Inputs(parse_ports(*places), chips, model, beside, reference)
+    reference = the_only_one(references)
+    ports = gather_ports(flags, ports_file, model.parent / PORTS)
+    chips = Tar(path) if isinstance(source, Path) else open_source(path)
+    return Inputs(ports, chips, model, beside, reference and check_reference(reference))
 
 
 def _given_model(path: Path) -> tuple[Path, list[Path]]:
@@ -78,13 +79,6 @@ def _given_model(path: Path) -> tuple[Path, list[Path]]:
     if not path.is_file():
         raise TaskError(f"The model {path} is no file: give the path of a model file.")
     return path, sorted(file for file in path.parent.glob("*.json") if file.name != PORTS)
-
-
-def _existing(path: Path) -> Path:
-    """Return the path of a file of ports. Raises TaskError if there is none."""
-    if not path.exists():
-        raise TaskError(f"The file of ports {path} does not exist: give the path of one.")
-    return path
 
 
 def find_input(directory: Path, what: str, suffixes: Sequence[str]) -> Path:
@@ -140,6 +134,9 @@ def find_model(directory: Path) -> tuple[Path, list[Path]]:
             f"{directory} holds no weights beside {beside[0].name}: put the file there that "
             "model.save_weights() wrote, or the whole model that model.save() wrote."
         )
+    for name in files:
+        if foreign := recognize(PinnedFile(directory / name)):
+            raise TaskError(f"{name}: {foreign}.")
     return find_input(directory, what, MODEL_SUFFIXES), beside
 
 
@@ -154,37 +151,27 @@ def _list_entries(directory: Path, what: str) -> list[Path]:
         ) from error
 
 
-def find_reference(folder: Path) -> Reference | None:
-    """Find the GeoJSON file beside the archive of a work directory; None if there is none.
-
-    Raises TaskError if there are several, or if it is no collection of features.
-    """
-    return _the_only_one(_references_in(folder))
-
-
-def find_reference_of(chips: Path) -> Reference | None:
-    """Find the GeoJSON file of a folder, a zip or a tar of chips; None if there is none.
-
-    It lies in the folder, or as ref.geojson beside the folder, zip or tar, where files with other
-    names may have to do with other things.
-
-    Raises TaskError as find_reference does.
-    """
-    found = _references_in(chips) if chips.is_dir() else []
-    beside = Path(os.path.abspath(chips)).parent / REFERENCE
-    return _the_only_one([*found, beside] if beside.is_file() else found)
+def the_only_one(references: Sequence[Path]) -> Path | None:
+    """Return the only one of some GeoJSON files, if any. Raises TaskError if there are several."""
+    if len(references) > 1:
+        raise TaskError(
+            f"There may be one {REFERENCE_SUFFIX} file with the chips, but there are "
+            f"{len(references)}: {', '.join(map(str, references[:10]))}: leave one of them there."
+        )
+    return references[0] if references else None
 
 
-def _references_in(folder: Path) -> list[Path]:
+def references_in(folder: Path) -> list[Path]:
     """List the GeoJSON files in a folder."""
     return sorted(path for path in folder.iterdir() if is_reference(path.name) and path.is_file())
 
 
-def _the_only_one(found: Sequence[Path]) -> Reference | None:
-    """Look at the only one of some GeoJSON files; None if there is none."""
-    if len(found) > 1:
-        raise TaskError(
-            f"There may be one {REFERENCE_SUFFIX} file with the chips, but there are "
-            f"{len(found)}: {', '.join(map(str, found[:10]))}: leave one of them there."
-        )
-    return check_reference(found[0]) if found else None
+def _references_of(chips: Path) -> list[Path]:
+    """List the GeoJSON files that belong to a folder, a zip or a tar of chips.
+
+    They lie in the folder, or as ref.geojson beside the folder, zip or tar, where files with other
+    names may have to do with other things.
+    """
+    found = references_in(chips) if chips.is_dir() else []
+    beside = Path(os.path.abspath(chips)).parent / REFERENCE
+    return [*found, beside] if beside.is_file() else found

@@ -16,10 +16,12 @@ A journal may be damaged like any file. Each field of a line is checked; from th
 does not hold, the run goes on as if the journal ended there.
 """
 
+import faulthandler
 import itertools
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +37,9 @@ from keras_files.pinned_file import PinnedFile
 # How often the journal is synced to the disk at most; between two fast batches it would cost more
 # time than it can save.
 SYNC_SECONDS = 1.0
+
+STDERR = 2
+_CRASH = re.compile(rb"Fatal Python error: ([\w ]+)\n")
 
 # A longer line is no batch: at 35 bytes a chip, this is one of two million.
 MAX_LINE_BYTES = 2**26
@@ -59,6 +64,8 @@ class Journal:
     """The file that a run leaves behind if it dies, so that the next one goes on from there.
 
     note: one sentence for out.log on what was found, or "" where there was no journal.
+    crash: what the earlier run died of without a word, such as "Segmentation fault", or "". Python
+        writes that behind the last batch (faulthandler).
     """
 
     def __init__(
@@ -75,7 +82,7 @@ class Journal:
             OSError: the journal cannot be read or written.
         """
         self.path = path
-        self.note = ""
+        self.note = self.crash = ""
         self._is_empty = True
         self._syncing = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._sync_waits = False
@@ -90,6 +97,7 @@ class Journal:
         else:
             self._file = create(path).detach()
             self._append(header)
+        faulthandler.enable(self._file)
 
     def _is_there(self) -> bool:
         """Whether a file, and not a link or a FIFO, lies in the journal's place."""
@@ -106,12 +114,19 @@ class Journal:
             while line := file.readline(MAX_LINE_BYTES):
                 batch = _parse_batch(line, len(answers), expected)
                 if batch is None:
+                    if found := _CRASH.match(line):
+                        self.crash = found[1].decode()
                     break
                 answers.add(batch)
                 self._is_empty = False
                 sound += len(line)
-        if len(answers):
+        if len(answers) or self.crash:
             self.note = f"Resuming an earlier run of the same task after {len(answers):,} chips."
+        if self.crash:
+            self.note += (
+                f" A library crashed in it ({self.crash}): the chips that it may have been about "
+                "are decoded in processes of their own."
+            )
         return sound
 
     def add(self, batch: AnsweredBatch) -> None:
@@ -151,6 +166,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the journal and leave it for the next run, unless it holds no batch yet."""
+        faulthandler.enable(STDERR)  # out.log
         self._file.close()
         if self._is_empty:
             self.path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import io
 import warnings
 from abc import ABC, abstractmethod
 
+import cv2
 import numpy as np
 
 from chip_classifier.errors import UndecodableChip
@@ -33,6 +34,9 @@ class Loading(ABC):
 
     kinds: tuple[str, ...] = (JPEG, PNG, BMP)
     keeps_16_bits_of_grey = False
+
+    def load(self) -> None:
+        """Load the libraries that decode."""
 
     def type_of(self, pixels: np.ndarray, shape: tuple[int, ...]) -> np.dtype:
         """Return the type of pixels (H, W, N) once they are resized to a shape (rows, columns, N).
@@ -109,6 +113,10 @@ class TensorFlow(Exact):
 
     kinds = Loading.kinds
 
+    def load(self) -> None:
+        """Load TensorFlow, as a run does long before the first chip comes."""
+        import tensorflow  # noqa: F401
+
     def decode(self, data: bytes, header: Header, bands: int) -> np.ndarray:
         """Decode as tf.io.decode_image does; see Loading."""
         import tensorflow as tf  # loaded long before the first chip comes
@@ -120,15 +128,11 @@ class TensorFlow(Exact):
                 f"tf.io.decode_image gives no {what} of a {'CMYK ' if is_cmyk else ''}{header.kind}"
                 ": set the port loading to cv2"
             )
-        decoders = {
-            JPEG: tf.raw_ops.DecodeJpeg,
-            PNG: tf.raw_ops.DecodePng,
-            BMP: tf.raw_ops.DecodeBmp,
-        }
+        decoders = {JPEG: tf.io.decode_jpeg, PNG: tf.io.decode_png, BMP: tf.io.decode_bmp}
         if header.kind == PNG:
             data = lean_png(data)
         try:
-            return np.asarray(decoders[header.kind](contents=data, channels=bands))
+            return np.asarray(decoders[header.kind](data, channels=bands))
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError(error.message) from error
         except tf.errors.OpError as error:
@@ -202,11 +206,22 @@ def _decode_with_pillow(
     if header.kind == PNG:
         data = lean_png(data)
     try:
-        with Image.open(io.BytesIO(data), formats=[header.kind.upper()]) as image:
-            if image.mode not in (kept_modes if bands == 1 else (_PILLOW_MODES[bands],)):
-                image = image.convert(_PILLOW_MODES[bands])
-            pixels = np.asarray(image).reshape(image.height, image.width, bands)
-    except MemoryError:
+        pixels = None
+        if header.kind == JPEG:
+            # OpenCV's libjpeg gives the same pixels, and says on stderr if it made some of them up.
+            flags = cv2.IMREAD_GRAYSCALE if header.bands == bands == 1 else cv2.IMREAD_COLOR_RGB
+            flags |= cv2.IMREAD_IGNORE_ORIENTATION
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if pixels is not None and bands == 3 and header.bands in (1, 3):
+                return pixels
+        if pixels is None or header.bands not in (1, 3):  # of CMYK, Pillow makes other colors
+            image = Image.open(io.BytesIO(data), formats=[header.kind.upper()])
+        else:
+            image = Image.fromarray(pixels)
+        if image.mode not in (kept_modes if bands == 1 else (_PILLOW_MODES[bands],)):
+            image = image.convert(_PILLOW_MODES[bands])
+        pixels = np.asarray(image).reshape(image.height, image.width, bands)
+    except (MemoryError, cv2.error):
         raise
     except Exception as error:  # whatever a damaged file makes it come upon
         raise UndecodableChip(DAMAGED) from error

@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,25 @@ def start_logging(path: Path) -> None:
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def without_lines(noise: re.Pattern[bytes]) -> Iterator[None]:
+    """Take out of out.log the lines that match, of those that are written meanwhile.
+
+    They are there until the end: should the process crash, they may be what tells why.
+    """
+    streams = [one.stream for one in log.handlers if isinstance(one.formatter, PrintableFormatter)]
+    begins = [os.lseek(stream.fileno(), 0, os.SEEK_CUR) for stream in streams]
+    yield
+    for stream, begin in zip(streams, begins, strict=True):
+        log_file = stream.fileno()
+        with contextlib.suppress(OSError):  # a full disk is reported once, by the results
+            end = os.lseek(log_file, 0, os.SEEK_CUR)
+            lines = os.pread(log_file, end - begin, begin).splitlines(keepends=True)
+            kept = b"".join(line for line in lines if not noise.match(line))
+            os.pwrite(log_file, kept, begin)
+            os.ftruncate(log_file, os.lseek(log_file, begin + len(kept), os.SEEK_SET))
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -2,6 +2,7 @@
 
 import math
 import queue
+import sys
 import threading
 from array import array
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ import numpy as np
 
 from chip_classifier.answers import Answers, Noticed
 from chip_classifier.cores import allowed_bytes, usable_cores
-from chip_classifier.decode import ByteBudget, Decoder
+from chip_classifier.decode import ByteBudget, Decoded, Decoder
 from chip_classifier.errors import UndecodableChip
+from chip_classifier.isolation import CRASHES
 from chip_classifier.listing import Listing
 from chip_classifier.names import Names
 from chip_classifier.review.geotiff import TIFF_SUFFIXES, Places
@@ -28,6 +30,10 @@ MOST_BYTES_AHEAD = 2**29
 
 # Files that are read or wait for a decoder at a time, unless a single group of chips has more.
 MOST_FILE_BYTES = 2**29
+
+# Batches without answers of which a run may have decoded chips when it died: those that wait, that
+# are decoded, computed and noted, on any number of GPUs.
+SUSPECT_BATCHES = 32
 
 # Chips that a decoder takes at a time: to hand over each by itself takes time in which no other
 # thread of Python runs.
@@ -87,6 +93,20 @@ class Batch:
         )
 
 
+class Earlier(NamedTuple):
+    """What an earlier run of the same task has come to.
+
+    answered: this many chips, whole batches of them, need no pixels any more.
+    has_crashed: whether it died of a library's crash, which may be due to one of the next chips.
+    """
+
+    answered: int = 0
+    has_crashed: bool = False
+
+
+NONE_EARLIER = Earlier()
+
+
 def rows_of(batch: Batch, rows: np.ndarray) -> np.ndarray:
     """Return rows of a batch's pixels, (M, rows, columns, bands); no copy if all are."""
     return batch.pixels if len(rows) == len(batch.pixels) else batch.pixels[rows]
@@ -111,7 +131,7 @@ class Pipeline:
         listing: Listing,
         decoder: Decoder,
         shape: tuple[int, int, int],
-        answered: int = 0,
+        earlier: Earlier = NONE_EARLIER,
         places: Places | None = None,
     ) -> None:
         """Start reading.
@@ -121,13 +141,17 @@ class Pipeline:
             decoder: what makes pixels of them.
             shape: chips per batch, of which the last one may have fewer; rows and columns to warp
                 the chips to.
-            answered: this many chips, whole batches of them, need no pixels any more.
+            earlier: what an earlier run of the same task has come to.
             places: receives those of the tif chips, if they are wanted.
         """
         self.noticed: set[Noticed] = set()
         self.look = Look(decoder.is_native)
         self.listing, self._decoder, self.places = listing, decoder, places
-        self._answered, self._shape = answered, (*shape, decoder.channels)
+        self._answered, self._shape = earlier.answered, (*shape, decoder.channels)
+        # Chips below this number are decoded in processes of their own.
+        self._suspects = 0
+        if earlier.has_crashed:
+            self._suspects = earlier.answered + SUSPECT_BATCHES * shape[0]
         # Offset and size of each chip, 0 where it cannot be decoded again by these; in a folder
         # the path, too.
         self._where, self._paths = array("q"), Names()
@@ -203,6 +227,24 @@ class Pipeline:
             self._decoders.submit(self._decode, batch.pixels, batch.first, group, files)
         )
 
+    def _decode_one(self, number: int, out: np.ndarray, data: bytes) -> Decoded:
+        """Decode a chip as Decoder.decode_into does, where it may crash in a process of its own.
+
+        Once one has, all that follow are decoded so: chips of a kind come together.
+        """
+        if number >= self._suspects:
+            return self._decoder.decode_into(out, data)
+        try:
+            pixels, noticed = self._decoder.decode_alone(out, data)
+        except UndecodableChip as error:
+            if str(error) == CRASHES:
+                self._suspects = sys.maxsize
+            raise
+        if np.can_cast(pixels.dtype, out.dtype):
+            out[...] = pixels
+            pixels = out
+        return Decoded(pixels, noticed)
+
     def decode_again(self, number: int) -> np.ndarray | None:
         """Return the pixels of a chip once more, uint8 (rows, columns, 3), B, G, R.
 
@@ -242,7 +284,7 @@ class Pipeline:
                     if pixels is None:
                         continue
                     row = pixels[number - first]
-                    decoded = self._decoder.decode_into(row, data)
+                    decoded = self._decode_one(number, row, data)
                 except UndecodableChip as error:
                     prepared.problems[number] = str(error)
                     continue

@@ -78,6 +78,24 @@ class PortTexts(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
+def gather_ports(flags: Mapping[str, str], file: Path | None, beside: Path) -> Ports:
+    """Read the string ports of a run, of which those of the run go before the model's own.
+
+    Args:
+        flags: port -> text, of the command line.
+        file: ports.json of the run, if there may be one.
+        beside: that of the model, if there is one.
+    Raises:
+        TaskError: a file is no object of ports, or a port has a value that it cannot take.
+    """
+    places = [PortTexts("the command line", flags)]
+    if file:
+        places.append(read_ports(file, file.name))
+    if not (file and file.exists() and beside.exists() and file.samefile(beside)):
+        places.append(read_ports(beside, f"{PORTS} beside the model"))
+    return parse_ports(*places)
+
+
 def read_ports(path: Path, origin: str = PORTS) -> PortTexts:
     """Read a file of ports, a flat JSON object of strings; nothing is set if there is none.
 
@@ -104,9 +122,8 @@ def parse_ports(*places: PortTexts) -> Ports:
             try:
                 parsed[port] = PARSERS[port](text.strip())
             except TaskError as error:
-                if place is places[0]:
-                    raise
-                raise TaskError(f"{error} (It is set in {place.origin}.)") from error
+                where = f" (It is set in {place.origin}.)" if place is places[-1] else ""
+                raise TaskError(f"{error}{where}") from error
             origins[port] = place.origin
     warnings = tuple(warning for place in places for warning in place.warnings)
     return Ports(**parsed, origins=origins, warnings=warnings)

@@ -18,9 +18,14 @@ import numpy as np
 
 from chip_classifier.errors import TaskError
 from chip_classifier.ports import MODES, Ports
+from keras_files.hints import find_divisor
 from keras_files.open_model import OpenedModel
 
 RGB = (1, 2, 3)
+LARGEST_VALUE = 255  # of a pixel
+
+# By these divides a model whose input is 10, 11, 12, 14 or 16 bits, or reflectance x 10,000.
+LARGEST_OF_OTHERS = (1023, 2047, 4095, 10000, 16383, 65535)
 
 # Of the R, G and B band: keras.applications.imagenet_utils, _preprocess_numpy_input.
 CAFFE_MEAN = (123.68, 116.779, 103.939)
@@ -117,6 +122,13 @@ class Preprocessing:
         return [(min(a, c), b, max(a, c)) for a, b, c in facts.T.tolist()]
 
 
+def _largest_fed(preprocessing: Preprocessing) -> float:
+    """Return the largest value that the model can get of pixels from 0 to 255."""
+    values = preprocessing.value or (1.0,) * len(preprocessing.vector)
+    pairs = zip(preprocessing.vector, values, strict=True)
+    return max(max(-vector / value, (LARGEST_VALUE - vector) / value) for vector, value in pairs)
+
+
 def _least_mean_largest(band: np.ndarray) -> tuple[float, float, float]:
     """Return these of a band (M, rows, columns), as OpenCV finds them: faster than NumPy."""
     rows = np.ascontiguousarray(band).reshape(len(band), -1)
@@ -181,7 +193,9 @@ def numbers_for_fractions(ports: Ports) -> Iterator[str]:
     """Yield warnings on numbers that seem to be for values from 0 to 1, such as 0.485,0.456,0.406.
 
     In every mode the pixels have values from 0 to 255 when the numbers are used, unless they are
-    those of the files. To subtract 0, or to divide by 1, changes nothing.
+    those of the files. To subtract 0, or to divide by 1, changes nothing; to divide by one number
+    below 1 makes the values larger, as for a model that takes them so (255 / 2047 for one that was
+    trained on 11 bits).
     """
     if ports.values == "native":
         return
@@ -189,13 +203,46 @@ def numbers_for_fractions(ports: Ports) -> Iterator[str]:
         ("normalization_vector", ports.normalization_vector, 0),
         ("normalization_value", ports.normalization_value, 1),
     ):
-        if numbers and set(numbers) != {idle} and all(0 <= number <= 1 for number in numbers):
+        is_factor = port == "normalization_value" and len(set(numbers or ())) == 1
+        is_idle = not numbers or set(numbers) == {idle} or is_factor
+        if not is_idle and all(0 <= number <= 1 for number in numbers):
             given, larger = (",".join(f"{by * n:.6g}" for n in numbers) for by in (1, 255))
             yield (
                 f"The port {port} is {given}, as for values from 0 to 1, but it is used on values "
                 f"from 0 to 255: if it is for 0 to 1, set it to {larger}, or leave it out and set "
                 "the port preprocessing as the model was trained."
             )
+
+
+def numbers_outside(ports: Ports) -> Iterator[str]:
+    """Yield a warning on a vector that is outside of the values from which it is subtracted."""
+    vector = ports.normalization_vector or ()
+    if ports.values != "native" and any(not 0 <= number <= LARGEST_VALUE for number in vector):
+        yield (
+            f"The port normalization_vector is {','.join(f'{number:g}' for number in vector)}, but "
+            "the values from which it is subtracted are from 0 to 255: give the mean of the "
+            "training in such values, not in those of another bit depth."
+        )
+
+
+def _unfit_divisor(opened: OpenedModel, in_force: Preprocessing) -> list[str] | None:
+    """Return the warning on a model that divides its input by a number for other values.
+
+    An empty list where it gets such values, None for any other model.
+    """
+    divisor = find_divisor(opened.network) or 1
+    made_for = next((n for n in LARGEST_OF_OTHERS if abs(divisor / n - 1) < 0.01), 0)
+    if not made_for:
+        return None
+    largest = _largest_fed(in_force)
+    if largest >= made_for / 2:  # they are multiplied up on purpose
+        return []
+    warning = (
+        f"The model divides its input by {divisor:.6g}, which is made for values up to that, but "
+        f"the largest value that it can get is {largest:.4g}: if it was trained on the numbers of "
+        "the files, set the port values to native and preprocessing to none."
+    )
+    return [warning]
 
 
 def contradictions(opened: OpenedModel, ports: Ports, in_force: Preprocessing) -> Iterator[str]:
@@ -205,6 +252,10 @@ def contradictions(opened: OpenedModel, ports: Ports, in_force: Preprocessing) -
     keras.applications mostly as that library says. Whoever trained it may have done otherwise.
     """
     is_native = ports.values == "native"
+    unfit = None if is_native else _unfit_divisor(opened, in_force)
+    if unfit is not None:
+        yield from unfit
+        return
     if opened.scaling and in_force.changes_values:
         advice = (
             f"scaled already (preprocessing {ports.preprocessing}): if it was trained on R,G,B "

@@ -44,7 +44,7 @@ class Record:
     answers: of all chips so far.
     sample: some of the chips that this run has classified, to look at.
     warnings: of the run.
-    resumed: how many chips an earlier run answered.
+    resumed: how many chips an earlier run answered; has_crashed: whether a library crashed then.
     seconds: the time that the classification took.
     fed: what the model was fed of the first batch, as Preprocessing.fed; empty until then.
     look: how the pictures in the sample were made, in words; "" if nothing was done to the chips.
@@ -77,6 +77,7 @@ class Record:
         self.sample = Sample(expected.classes)
         self._journal = Journal(output.results / JOURNAL, fingerprint, expected, self.answers)
         self.resumed = len(self.answers)
+        self.has_crashed = bool(self._journal.crash)
         self.counts, self.reasons = Counter(), Counter()
         self.seconds = 0.0
         self.fed: list[tuple[float, float, float]] = []

@@ -28,6 +28,11 @@ CPU_PARTS_AT_A_TIME = 2
 # On a GPU one batch is copied to it, or its answers from it, while another one is computed.
 GPU_BATCHES_AT_A_TIME = 2
 
+# Chips that are computed at a time without a graph made for them: they take more memory so.
+FEW_CHIPS = 8
+
+_OWED = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, None: tf.identity}
+
 # What is said of too little memory on a GPU where TensorFlow raises another error than
 # ResourceExhaustedError: by the copy of a batch to the GPU, by cuDNN's trials of its algorithms, by
 # CUDA and its libraries.
@@ -73,7 +78,7 @@ class Replica:
         self._name = f"{device.device_type}:{device.name.rpartition(':')[2]}"
         self._path, self._type = opened.file.path, settings.pixel_type
         with tf.device(self.device):
-            self._model = opened.build()
+            self._model, self._finish = opened.build(), _OWED[opened.head.owed]
             self.function = trace(self._model, opened, settings)
         self.outputs = int(self.function.outputs[0].shape[1])
         if device.device_type == "GPU":
@@ -123,6 +128,12 @@ class Replica:
                 outputs = self.function(tf.cast(chips, self._type))
         return outputs.numpy()[: len(part)]
 
+    def compute(self, x: np.ndarray) -> np.ndarray:
+        """Compute chips that are preprocessed already, as in Classifier, a few at a time."""
+        parts = [x[first : first + FEW_CHIPS] for first in range(0, len(x), FEW_CHIPS)]
+        with tf.device(self.device), self._turn:
+            return np.concatenate([self._finish(self._model(part)).numpy() for part in parts])
+
     def _fill_up(self, part: np.ndarray) -> np.ndarray:
         """On a GPU, put black chips behind others, so that there are few different numbers of them.
 
@@ -151,8 +162,7 @@ def trace(
     Raises:
         ModelError, TaskError: as Classifier does.
     """
-    owed = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, None: tf.identity}
-    finish, preprocessing, size = owed[opened.head.owed], settings.preprocessing, settings.size
+    preprocessing, size, finish = settings.preprocessing, settings.size, _OWED[opened.head.owed]
     # TensorFlow subtracts an array of a whole chip faster than one of three values.
     chip_shape = (*size, opened.bands)
     vector, value = (

@@ -13,6 +13,7 @@ from chip_classifier.preprocessing import (
     Preprocessing,
     contradictions,
     numbers_for_fractions,
+    numbers_outside,
     settle_preprocessing,
 )
 from keras_files.open_model import OpenedModel
@@ -99,6 +100,7 @@ def settle(ports: Ports, model: OpenedModel) -> Settings:
         (
             *ports.warnings,
             *numbers_for_fractions(ports),
+            *numbers_outside(ports),
             *model.warnings,
             *contradictions(model, ports, preprocessing),
         ),

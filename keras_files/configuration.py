@@ -27,7 +27,11 @@ MAX_CALLS = 10_000
 
 MODELS = {"Functional", "Model", "Sequential"}
 
-KNOWN_REGISTERED = {"Custom>CustomScaleLayer": "CustomScaleLayer"}  # as tf.keras writes it
+# As tf.keras writes them.
+KNOWN_REGISTERED = {
+    "Custom>CastToFloat32": "CastToFloat32",
+    "Custom>CustomScaleLayer": "CustomScaleLayer",
+}
 
 # The recurrent layers that Bidirectional may hold, with the number of their states.
 STATES = {"ConvLSTM1D": 2, "ConvLSTM2D": 2, "ConvLSTM3D": 2, "GRU": 1, "LSTM": 2, "SimpleRNN": 1}
@@ -164,6 +168,11 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
     _, outputs = _read_ends(config["output_layers"])
     _renumber_calls(pending, outputs)
     calls = _order_calls(pending, inputs)
+    every = calls
+    calls, outputs = _without_copies(calls, inputs, outputs)
+    if len(calls) < len(every):
+        gone = {id(call.layer) for call in every} - {id(call.layer) for call in calls}
+        layers = {name: layer for name, layer in layers.items() if id(layer) not in gone}
     _convert_lambdas(calls, era)
     for call in calls:
         if not call.layer.refusal:
@@ -179,6 +188,32 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
         [_declared_dtype(start) for start in starts],
         keys,
     )
+
+
+def _without_copies(
+    calls: list[Call], inputs: list[Tensor], outputs: list[Tensor]
+) -> tuple[list[Call], list[Tensor]]:
+    """Return calls and outputs without what multi_gpu_model added: a copy for each GPU.
+
+    Each takes a slice of the batch by a Lambda layer, and the results are joined along the batch.
+    """
+    made = {(call.name, call.number): call for call in calls}
+
+    def before(call: Call | None) -> list[Call | None]:
+        return [made.get((t.layer, t.call)) for t in tensors_in(call.args)] if call else []
+
+    join = made.get((outputs[0].layer, outputs[0].call))
+    copies = before(join) if join and join.layer.config.get("axis") == 0 else []
+    slices = [call for copy in copies for call in before(copy)]
+    if len(copies) < 2 or None in [*copies, *slices] or join.layer.kind != "Concatenate":
+        return calls, outputs
+    arguments = [call.layer.config.get("arguments") or {} for call in slices]
+    if len({id(copy.layer) for copy in copies}) > 1 or copies[0].layer.network is None:
+        return calls, outputs
+    if not all(given.keys() == {"i", "parts"} for given in arguments):
+        return calls, outputs
+    own = Call(copies[0].layer, copies[0].name, 0, list(inputs), {})
+    return [own], [Tensor(own.name, 0, outputs[0].output)]
 
 
 def _read_ends(ends: Any) -> tuple[list[str], list[Tensor]]:
@@ -281,6 +316,8 @@ def _convert_lambdas(calls: list[Call], era: Era) -> None:
         if call.layer.kind == "Lambda" and call.layer.refusal is None:
             try:
                 convert_lambda(call.layer, inputs, era)
+                for layer in call.layer.network.layers if era.keras == 3 else ():
+                    layer.config["promotes"] = True
             except ModelError as error:
                 call.layer.refusal = error
         elif (

@@ -71,16 +71,13 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
     `activation` "hard_sigmoid_keras3"; every layer has `data_format`, except for Flatten, where it
     is missing if Keras did not move the channels; `random` marks what acts in training alone.
     """
-    config = layer.config
-    if layer.kind == "Merge" and config.get("mode_type") == "lambda":  # of Keras 1
-        function = {"function": config["mode"], "arguments": config.get("arguments")}
-        layer.kind, layer.config = "Lambda", function
-    if layer.kind == "Lambda" and known:
-        return  # what it computes depends on its calls: see configuration
     if known or layer.kind in KNOWN_CUSTOM:
         check_since(layer, era)
     if era.keras == 1:
         convert_keras1(layer, era)
+    if layer.kind == "Lambda" and known:
+        return  # what it computes depends on its calls: see configuration
+    config = layer.config
     layer.kind = re.sub(r"(?<=Normalization)V[12]$", "", layer.kind)  # tf.keras on TensorFlow 1
     if layer.kind in RANDOM_LAYERS and (known or layer.kind in KNOWN_CUSTOM):
         _drop_training_arguments(config)
@@ -94,6 +91,8 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
         and "trainable" not in config
     ):
         convert_operation(layer)
+        if era.keras == 3 and layer.kind == "Operation":
+            layer.config["promotes"] = True  # whole numbers, see model.MOVING
         return
     if known and layer.kind in NOT_COMPUTED:
         raise ModelError(f"{layer} {NOT_YET}")
@@ -123,7 +122,9 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
         config["adds_by_length"] = True  # see formulas.check_bias_axis
     if layer.kind == "Attention":
         config["concat"] = config.get("score_mode") == "concat"
-    if layer.kind.startswith("ConvLSTM"):
+    if "renorm" in LAYERS[layer.kind].weights:
+        config.setdefault("renorm", False)
+    if "ConvLSTM" in layer.kind:
         config["recurrent_padding"] = "theano_same" if era.backend == "theano" else "same"
     if era.backend == "theano" and config.get("padding") == "same":
         config["padding"] = "theano_same"

@@ -403,6 +403,13 @@ def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
     return y if len(y.shape) > 1 else y[:, None]
 
 
+def _cosine(c: Config, w: Weights, inputs: list[Array]) -> Array:
+    """Compute Merge(mode="cos") of Keras 1."""
+    first, second = inputs
+    square = _dot(c, w, [first, first]) * _dot(c, w, [second, second])
+    return (_dot(c, w, inputs) / tf.maximum(tf.sqrt(square), 1e-7))[:, None]
+
+
 def _einsum_dense(c: Config, w: Weights, x: Array) -> Array:
     y = tf.einsum(c["equation"], x, w["kernel"])
     if "bias" in w:
@@ -484,6 +491,7 @@ FORMULAS: dict[str, Callable[..., Array]] = {
     "AveragePooling2D": lambda c, w, x: _pool(c, x, "AVG", 2),
     "AveragePooling3D": lambda c, w, x: _pool(c, x, "AVG", 3),
     "CenterCrop": _center_crop,
+    "CastToFloat32": lambda c, w, x: x,
     "Concatenate": _concatenate,
     "Conv1D": _conv,
     "Conv2D": _conv,
@@ -494,6 +502,7 @@ FORMULAS: dict[str, Callable[..., Array]] = {
     "Cropping1D": _cropping,
     "Cropping2D": _cropping,
     "Cropping3D": _cropping,
+    "Cosine": _cosine,
     "CustomScaleLayer": _scaled_sum,
     "Dense": _dense,
     "DepthwiseConv1D": _depthwise_conv,

@@ -132,7 +132,8 @@ def check_ends(network: Network, era: Era) -> tuple[tuple[int | None, int | None
         shapes = ", ".join(f"[None, {'?' if count is None else count}]" for count in units)
         raise ModelError(
             f"the model has {len(network.outputs)} outputs, of the shapes {shapes}; it must have "
-            "one, with a value for each class"
+            "one, with a value for each class: save the one that gives the classes, by "
+            "Model(model.input, model.outputs[0]).save('model.h5')"
         )
     shape = network.shapes[0]
     if shape is None or len(shape) != 4:

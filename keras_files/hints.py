@@ -45,10 +45,34 @@ def find_scaling(network: Network) -> str | None:
     Returns:
         A few words for a sentence: "layer 'rescaling' (Rescaling)".
     """
-    return _scan(network, set(network.inputs))[0]
+    call = _scan(network, set(network.inputs))[0]
+    if call is None:
+        return None
+    is_operation = call.layer.kind == "Operation"
+    return f"the operation '{call.layer.name}'" if is_operation else str(call.layer)
 
 
-def _scan(network: Network, raw: set[Tensor]) -> tuple[str | None, set[Tensor]]:
+def find_divisor(network: Network) -> float | None:
+    """Return the number by which the input is divided before anything else is done to its values.
+
+    None if that is no division, or one by several numbers.
+    """
+    call = _scan(network, set(network.inputs))[0]
+    if call is None:
+        return None
+    config = call.layer.config
+    if call.layer.kind == "Rescaling":
+        factors = set(_numbers(config["scale"]))
+    elif config.get("function") in ("math.divide", "math.multiply", "math.truediv"):
+        factors = set(_numbers([call.args, call.kwargs, config["arguments"], config["constants"]]))
+        if config["function"] != "math.multiply":
+            return factors.pop() if len(factors) == 1 else None
+    else:
+        return None
+    return 1 / factors.pop() if len(factors) == 1 and 0 not in factors else None
+
+
+def _scan(network: Network, raw: set[Tensor]) -> tuple[Call | None, set[Tensor]]:
     """Find what scales one of the `raw` tensors; they grow by those that are no more than moved."""
     for call in network.calls:
         layer = call.layer
@@ -60,8 +84,7 @@ def _scan(network: Network, raw: set[Tensor]) -> tuple[str | None, set[Tensor]]:
                 return found, raw
             passes = bool(inner & set(layer.network.outputs))
         elif _scales(layer, call):
-            words = f"the operation '{layer.name}'" if layer.kind == "Operation" else str(layer)
-            return words, raw
+            return call, raw
         else:
             passes = not LAYERS[layer.kind].weights and layer.kind != "TimeDistributed"
         if passes:

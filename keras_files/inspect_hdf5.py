@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
+from keras_files.foreign_file import recognize
 from keras_files.limits import allow_time
 from keras_files.pinned_file import BLOCK_BYTES, PinnedFile
 
@@ -43,7 +44,7 @@ SLOW_BYTES_PER_SECOND = 2**23  # what a slow processor inflates at least
 
 PLAIN_TYPES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM}
 PLAIN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-OPTIMIZERS = ("/optimizer/", "/optimizer_weights/")  # what nobody reads
+OPTIMIZERS = ("/optimizer/", "/optimizer_weights/")  # of these only their numbers of steps are read
 ARCHIVED = ("config.json", "metadata.json")
 WEIGHTS = "model.weights.h5"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -55,6 +56,11 @@ for encoding in ("cp437", "ascii", "latin-1", "utf-8"):
     codecs.lookup(encoding)
 
 Found = dict[str, Any]
+
+NO_HDF5 = (
+    "this is no HDF5 file, or its beginning is damaged: save the model again with "
+    "model.save('model.h5') and copy the whole file"
+)
 
 
 class Refusal(Exception):
@@ -138,7 +144,8 @@ class Looker:
 
     def _array(self, dataset: h5py.Dataset) -> Found:
         found: Found = {"shape": dataset.shape, "dtype": dataset.dtype.str}
-        if dataset.dtype.kind not in "fiub" or dataset.name.startswith(OPTIMIZERS):
+        is_idle = dataset.shape and dataset.name.startswith(OPTIMIZERS)
+        if dataset.dtype.kind not in "fiub" or is_idle:
             return found
         offset = self._offset(dataset)
         if offset is not None:
@@ -221,6 +228,8 @@ def look(file: PinnedFile) -> Iterator[bytes]:
 def _look(file: PinnedFile) -> tuple[Found, list[bytes]]:
     source, start, archived = file.stream(), 0, None
     if zipfile.is_zipfile(source):
+        if foreign := recognize(file):
+            raise Refusal(foreign)
         with zipfile.ZipFile(source) as archive:
             archived = {name: _member(archive, name).decode() for name in ARCHIVED}
             source, start = _weights(file, archive)
@@ -228,7 +237,7 @@ def _look(file: PinnedFile) -> tuple[Found, list[bytes]]:
         opened = h5py.File(source, "r")
     except OSError as error:
         if "signature" in str(error):
-            raise Refusal(_name_content(file)) from error
+            raise Refusal(recognize(file) or NO_HDF5) from error
         raise Refusal(f"the file is truncated or damaged ({error}): copy it again") from error
     looker = Looker(opened, start, file.size)
     return {"archive": archived, "root": looker.look()}, looker.blocks
@@ -243,21 +252,6 @@ def is_model_file(path: Path) -> bool:
     places = [0, *(2**power for power in range(9, 64) if 2**power < file.size)]
     is_hdf5 = any(file.read(place, len(SIGNATURE)) == SIGNATURE for place in places)
     return is_hdf5 or zipfile.is_zipfile(file.stream())
-
-
-def _name_content(file: PinnedFile) -> str:
-    """Return what a file is that is no model file, and what to do."""
-    start = file.read(0, 1024).lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return (
-            "this is a pointer of Git LFS, not the model: fetch the file itself with git lfs pull"
-        )
-    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        return "this is a web page, not the model: download the file itself (on GitHub: Raw)"
-    return (
-        "this is no HDF5 file, or its beginning is damaged: save the model again with "
-        "model.save('model.h5') and copy the whole file"
-    )
 
 
 def _checked_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:

@@ -14,6 +14,7 @@ LAYERS = {
     "Convolution3D": "Conv3D",
     "Deconvolution2D": "Conv2DTranspose",
     "SeparableConvolution2D": "SeparableConv2D",
+    "TimeDistributedDense": "Dense",
 }
 
 ARGUMENTS = {
@@ -41,10 +42,27 @@ KERNELS = (
 MERGES = {
     "ave": "Average",
     "concat": "Concatenate",
+    "cos": "Cosine",
+    "dot": "Dot",
     "max": "Maximum",
     "mul": "Multiply",
     "sum": "Add",
 }
+
+
+def _convert_merge(layer: Layer) -> None:
+    """Convert a Merge to a layer of its mode, or to a Lambda layer."""
+    config = layer.config
+    if config["mode_type"] == "lambda":
+        layer.kind = "Lambda"
+        arguments = config.get("arguments")
+        layer.config = {"function": config["mode"], "arguments": arguments}
+    elif config["mode_type"] == "raw" and config["mode"] in MERGES:
+        layer.kind = MERGES[config["mode"]]
+        if layer.kind in ("Dot", "Cosine"):
+            config["axes"] = config["dot_axes"]
+    else:
+        raise ModelError(f"{layer} merges by '{config['mode']}', not computed here: {RESAVE}")
 
 
 def convert_keras1(layer: Layer, era: Era) -> None:
@@ -59,10 +77,10 @@ def convert_keras1(layer: Layer, era: Era) -> None:
         if sizes[0] in config:
             config["kernel_size"] = [config[key] for key in sizes]
     if layer.kind == "Merge":
-        if config["mode_type"] != "raw" or config["mode"] not in MERGES:
-            raise ModelError(f"{layer} merges by '{config['mode']}', not computed here: {RESAVE}")
-        layer.kind = MERGES[config["mode"]]
-    if layer.kind in ("GRU", "LSTM") and config["consume_less"] != "gpu":
+        _convert_merge(layer)
+    if layer.kind == "ConvLSTM2D" or (
+        layer.kind in ("GRU", "LSTM") and config["consume_less"] != "gpu"
+    ):
         layer.kind = f"Gate{layer.kind}"
     if layer.kind == "BatchNormalization" and config.get("mode", 0) != 0:
         if config["mode"] == 2:

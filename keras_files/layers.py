@@ -39,7 +39,19 @@ class End(Enum):
     ACTIVATION = "what the activation of its name makes"
 
 
+class Whole(Enum):
+    """What a layer makes of an image of whole numbers, of a model whose input is uint8, say."""
+
+    CAST = "what it makes of the same numbers as float32"
+    KEPT = "numbers of the same type"
+    OTHERWISE = "sums that wrap at 256, means without fractions, by the version of Keras"
+
+
 ALWAYS = "1.0 2.0 3.0"
+
+
+# Weights of the training alone.
+IDLE = {"count", "moving_stddev", "renorm_mean", "renorm_stddev"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class Row:
         declared: gives the shapes of its weights, see weight_shapes; None: any will do.
         axes: see Axes.
         end: see End.
+        whole: see Whole.
         since: when it came, see Era.has; the class names of Keras 1 that are others now count as
             these.
     """
@@ -63,6 +76,7 @@ class Row:
     axes: Axes = Axes.OWN
     end: End = End.UNKNOWN
     since: str = ALWAYS
+    whole: Whole = Whole.CAST
 
 
 # Arguments of every layer.
@@ -109,28 +123,40 @@ _KERNEL = "kernel bias?use_bias"
 _RECURRENT_KERNEL = "kernel recurrent_kernel bias?use_bias"
 _SCALE = "gamma?scale beta?center"
 _STATISTICS = f"{_SCALE} | moving_mean moving_variance"
+_RENORM = "moving_stddev?renorm renorm_mean?renorm renorm_stddev?renorm"  # of the training alone
 
 _ROWS = {
-    "Activation": Row("activation", axes=Axes.POINTWISE, end=End.ACTIVATED),
-    "ActivityRegularization": Row("l1 l2", axes=Axes.POINTWISE, end=End.PASSES),
-    "Add Average Maximum Multiply": Row(axes=Axes.POINTWISE, since="2.0 2.0 3.0"),
-    "Minimum": Row(axes=Axes.POINTWISE, since="2.0.9 2.0 3.0"),
-    "Subtract": Row(axes=Axes.POINTWISE, since="2.0.7 2.0 3.0"),
-    "AdditiveAttention": Row(_ATTENTION, "scale?use_scale", shapes.last_axis, since="- 2.2.4 3.0"),
+    "Activation": Row("activation", axes=Axes.POINTWISE, end=End.ACTIVATED, whole=Whole.KEPT),
+    "ActivityRegularization": Row("l1 l2", axes=Axes.POINTWISE, end=End.PASSES, whole=Whole.KEPT),
+    "Add Average Multiply": Row(axes=Axes.POINTWISE, since="2.0 2.0 3.0", whole=Whole.OTHERWISE),
+    "Maximum": Row(axes=Axes.POINTWISE, since="2.0 2.0 3.0", whole=Whole.KEPT),
+    "Minimum": Row(axes=Axes.POINTWISE, since="2.0.9 2.0 3.0", whole=Whole.KEPT),
+    "Subtract": Row(axes=Axes.POINTWISE, since="2.0.7 2.0 3.0", whole=Whole.OTHERWISE),
+    "AdditiveAttention": Row(
+        _ATTENTION, "scale?use_scale", shapes.last_axis, since="- 2.2.4 3.0", whole=Whole.OTHERWISE
+    ),
     "Attention": Row(
         _ATTENTION,
         "scale?use_scale concat_score_weight?concat",
         lambda layer, channels, inputs: (),
         since="- 2.2.4 3.0",
+        whole=Whole.OTHERWISE,
     ),
-    "AveragePooling1D AveragePooling2D AveragePooling3D": Row(_POOLING, axes=Axes.SPATIAL),
+    "AveragePooling1D AveragePooling2D AveragePooling3D": Row(
+        _POOLING, axes=Axes.SPATIAL, whole=Whole.OTHERWISE
+    ),
     "BatchNormalization": Row(
-        _BATCH_NORMALIZATION, _STATISTICS, shapes.batch_normalization, Axes.AXIAL, End.LINEAR
+        _BATCH_NORMALIZATION,
+        f"{_STATISTICS} {_RENORM}",
+        shapes.batch_normalization,
+        Axes.AXIAL,
+        End.LINEAR,
     ),
+    "CastToFloat32": Row(end=End.PASSES),
     "CenterCrop": Row(
         "bounding_box_format data_format factor height width", axes=Axes.SPATIAL, since="- 2.4 3.0"
     ),
-    "Concatenate": Row("axis", axes=Axes.AXIAL, since="2.0 2.0 3.0"),
+    "Concatenate": Row("axis", axes=Axes.AXIAL, since="2.0 2.0 3.0", whole=Whole.KEPT),
     "Conv1D Conv2D Conv3D": Row(
         _CONVOLUTION, _KERNEL, shapes.convolution, Axes.SPATIAL, End.ACTIVATED
     ),
@@ -156,8 +182,10 @@ _ROWS = {
             ("ConvLSTM3D", "- 2.6 3.0"),
         )
     },
-    "Cropping1D Cropping2D Cropping3D": Row("cropping data_format", axes=Axes.SPATIAL),
-    "CustomScaleLayer": Row("scale", since="- 2.0 3.0"),
+    "Cropping1D Cropping2D Cropping3D": Row(
+        "cropping data_format", axes=Axes.SPATIAL, whole=Whole.KEPT
+    ),
+    "CustomScaleLayer": Row("scale", since="- 2.0 3.0", whole=Whole.OTHERWISE),
     "Dense": Row(
         "activation lora_alpha lora_rank quantization_config units use_bias",
         _KERNEL,
@@ -177,7 +205,7 @@ _ROWS = {
             ("DepthwiseConv2D", "2.0.6 2.0 3.0"),
         )
     },
-    "Dot": Row("axes normalize", since="2.0 2.0 3.0"),
+    "Dot": Row("axes normalize", since="2.0 2.0 3.0", whole=Whole.OTHERWISE),
     "EinsumDense": Row(
         "activation bias_axes equation lora_alpha lora_rank output_shape quantization_config",
         "kernel bias?bias_axes",
@@ -185,16 +213,20 @@ _ROWS = {
         since="- 2.4 3.0",
     ),
     "ELU": Row("alpha", axes=Axes.POINTWISE, end=End.ACTIVATION),
-    "Flatten": Row("data_format", end=End.PASSES),
+    "Flatten": Row("data_format", end=End.PASSES, whole=Whole.KEPT),
     "GRU LSTM SimpleRNN": Row(f"{_RECURRENT} units", _RECURRENT_KERNEL, shapes.recurrent),
     "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D": Row(
-        "data_format keepdims", axes=Axes.SPATIAL, end=End.AVERAGES
+        "data_format keepdims", axes=Axes.SPATIAL, end=End.AVERAGES, whole=Whole.OTHERWISE
     ),
     "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D": Row(
-        "data_format keepdims", axes=Axes.SPATIAL
+        "data_format keepdims", axes=Axes.SPATIAL, whole=Whole.KEPT
     ),
     "GroupNormalization": Row(
-        "axis center epsilon groups scale", _SCALE, shapes.normalization, since="- 2.11 3.0"
+        "axis center epsilon groups scale",
+        _SCALE,
+        shapes.normalization,
+        since="- 2.11 3.0",
+        whole=Whole.OTHERWISE,
     ),
     "Highway": Row(
         "activation use_bias",
@@ -202,10 +234,14 @@ _ROWS = {
         shapes.highway,
         since="1.0 - -",
     ),
-    "Identity": Row(since="- 2.12 3.0"),
-    "InputLayer": Row("optional ragged sparse type_spec", end=End.PASSES),
+    "Identity": Row(since="- 2.12 3.0", whole=Whole.KEPT),
+    "InputLayer": Row("optional ragged sparse type_spec", end=End.PASSES, whole=Whole.KEPT),
     "LayerNormalization": Row(
-        "axis center epsilon rms_scaling scale", _SCALE, shapes.normalization, since="- 2.2.4 3.0"
+        "axis center epsilon rms_scaling scale",
+        _SCALE,
+        shapes.normalization,
+        since="- 2.2.4 3.0",
+        whole=Whole.OTHERWISE,
     ),
     "LayerScale": Row(
         "init_values projection_dim",
@@ -221,7 +257,7 @@ _ROWS = {
         Axes.SPATIAL,
         End.ACTIVATED,
     ),
-    "MaxPooling1D MaxPooling2D MaxPooling3D": Row(_POOLING, axes=Axes.SPATIAL),
+    "MaxPooling1D MaxPooling2D MaxPooling3D": Row(_POOLING, axes=Axes.SPATIAL, whole=Whole.KEPT),
     "MaxoutDense": Row(
         "nb_feature units use_bias", _KERNEL, shapes.maxout_dense, end=End.LINEAR, since="1.0 - -"
     ),
@@ -233,6 +269,7 @@ _ROWS = {
         "value/kernel value/bias?use_bias attention_output/kernel attention_output/bias?use_bias",
         shapes.attention,
         since="- 2.4 3.0",
+        whole=Whole.OTHERWISE,
     ),
     "Normalization": Row(
         "axis invert mean variance",
@@ -244,17 +281,20 @@ _ROWS = {
     "ParametricSoftplus": Row(
         "shared_axes", "alpha beta", shapes.for_each_value, since="1.0..1.2 - -"
     ),
-    "Permute": Row("dims", end=End.PASSES),
-    "RMSNormalization": Row("axis epsilon", "scale", shapes.normalization, since="- - 3.9"),
+    "Permute": Row("dims", end=End.PASSES, whole=Whole.KEPT),
+    "RMSNormalization": Row(
+        "axis epsilon", "scale", shapes.normalization, since="- - 3.9", whole=Whole.OTHERWISE
+    ),
     "ReLU": Row(
         "max_value negative_slope threshold",
         axes=Axes.POINTWISE,
         end=End.ACTIVATION,
         since="2.2 2.0 3.0",
+        whole=Whole.KEPT,
     ),
-    "RepeatVector": Row("n"),
+    "RepeatVector": Row("n", whole=Whole.KEPT),
     "Rescaling": Row("offset scale", axes=Axes.POINTWISE, since="- 2.4 3.0"),
-    "Reshape": Row("target_shape", end=End.PASSES),
+    "Reshape": Row("target_shape", end=End.PASSES, whole=Whole.KEPT),
     "Resizing": Row(
         "antialias bounding_box_format crop_to_aspect_ratio data_format factor fill_mode "
         "fill_value height interpolation pad_to_aspect_ratio width",
@@ -288,11 +328,13 @@ _ROWS = {
     ),
     "ThresholdedReLU": Row("theta", axes=Axes.POINTWISE, end=End.ACTIVATION),
     "TimeDistributed": Row("layer"),
-    "UnitNormalization": Row("axis", since="- 2.9 3.0"),
+    "UnitNormalization": Row("axis", since="- 2.9 3.0", whole=Whole.OTHERWISE),
     "UpSampling1D UpSampling2D UpSampling3D": Row(
-        "data_format interpolation size", axes=Axes.SPATIAL
+        "data_format interpolation size", axes=Axes.SPATIAL, whole=Whole.KEPT
     ),
-    "ZeroPadding1D ZeroPadding2D ZeroPadding3D": Row("data_format padding", axes=Axes.SPATIAL),
+    "ZeroPadding1D ZeroPadding2D ZeroPadding3D": Row(
+        "data_format padding", axes=Axes.SPATIAL, whole=Whole.KEPT
+    ),
     # Our own, for what a layer of another name is turned into.
     **{
         kind: Row(
@@ -303,6 +345,13 @@ _ROWS = {
         )
         for kind, gates in (("GateGRU", "zrh"), ("GateLSTM", "icfo"))
     },
+    "Cosine": Row("axes normalize", since="- - -"),
+    "GateConvLSTM2D": Row(
+        f"{_CONVOLUTION} {_RECURRENT}",
+        " ".join(f"{gate}/kernel {gate}/recurrent_kernel {gate}/bias" for gate in "icfo"),
+        shapes.gated,
+        since="- - -",
+    ),
     "Operation": Row(since="- - -"),
     "SampleNormalization": Row(_BATCH_NORMALIZATION, _STATISTICS, shapes.last_axis, since="- - -"),
 }
@@ -350,10 +399,16 @@ _RANDOM_ROWS = {
 }
 RANDOM_LAYERS = {kind: row for kinds, row in _RANDOM_ROWS.items() for kind in kinds.split()}
 
-# Custom objects of well-known architectures, stored under their own name but with a fixed meaning:
+# Custom objects of well-known packages, stored under their own name but with a fixed meaning:
 # LayerScale and StochasticDepth of keras.applications.convnext, CustomScaleLayer of its
-# inception_resnet_v2.
-KNOWN_CUSTOM = {"CustomScaleLayer", "FixedDropout", "LayerScale", "StochasticDepth"}
+# inception_resnet_v2, CastToFloat32 of AutoKeras.
+KNOWN_CUSTOM = {
+    "CastToFloat32",
+    "CustomScaleLayer",
+    "FixedDropout",
+    "LayerScale",
+    "StochasticDepth",
+}
 
 # Standard layers without a formula here.
 NOT_COMPUTED = words(
@@ -365,7 +420,7 @@ NOT_COMPUTED = words(
     "Hashing IntegerLookup JaxLayer LSTMCell Layer Masking MaxNumBoundingBoxes MelSpectrogram "
     "Network Pipeline RandomCrop Recurrent ReversibleEmbedding STFTSpectrogram SimpleRNNCell "
     "Solarization SpectralNormalization StackedRNNCells StringLookup TFSMLayer TextVectorization "
-    "TimeDistributedDense TorchModuleWrapper Wrapper"
+    "TorchModuleWrapper Wrapper"
 )
 
 # Arguments that change what a layer computes in a way that has no formula here.
@@ -442,7 +497,7 @@ def check_shapes(layer: Layer, stored: Mapping[str, Shape], inputs: list[Shape])
     channels = inputs[0][-1] if inputs else _channels_of(layer, stored)
     wanted_shapes = declared(layer, channels, inputs)
     if isinstance(wanted_shapes, tuple):
-        wanted_shapes = {role: wanted_shapes for role in stored if role != "count"}
+        wanted_shapes = {role: wanted_shapes for role in stored if role not in IDLE}
     for role, wanted in wanted_shapes.items():
         found = stored.get(role, wanted)
         fits = len(wanted) == len(found) and all(
@@ -465,5 +520,6 @@ def _channels_of(layer: Layer, stored: Mapping[str, Shape]) -> int | None:
     if layer.kind.endswith("Transpose"):
         return shape[-1]
     if role.endswith("kernel") and len(shape) > 1:
-        return shape[0] if "/" in role else shapes.times(shape[-2], layer.config.get("groups", 1))
+        gate = "/" in role and len(shape) < 4
+        return shape[0] if gate else shapes.times(shape[-2], layer.config.get("groups", 1))
     return shape[0] if len(shape) == 1 else None

@@ -32,6 +32,10 @@ class LimitError(Exception):
     """The process came to one of its limits, or crashed; the message is a clause about it."""
 
 
+class LackOfTime(Exception):
+    """The process came to the limit of processor time that the one that made it has too."""
+
+
 def run_limited(
     work: Callable[[], Iterable[bytes]],
     descriptor: int,
@@ -52,6 +56,7 @@ def run_limited(
         memory: bytes that it may take beyond those that this process has (where there is /proc).
     Raises:
         LimitError: it came to a limit or crashed.
+        LackOfTime: this process has a limit of processor time, which was too little for it.
         MemoryError: this machine, or the limit of this process, has too little memory for it.
         OSError: no process is to be had.
     """
@@ -75,23 +80,39 @@ def run_limited(
         os.close(reading)
         if answer is None:
             os.kill(child, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        _, status, used = os.wait4(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+    if code != DONE:
+        _raise_failure(code, used.ru_utime + used.ru_stime, memory)
+    return answer
+
+
+def _raise_failure(code: int, cpu_seconds: float, memory: int) -> NoReturn:
+    """Raise what an exit code means, after so many seconds; errors as run_limited has them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if cpu_seconds > hard - 0.5 > 0:
+        raise LackOfTime
     if code in (SHORTAGE, -signal.SIGKILL):  # Linux kills where memory is short
         raise MemoryError
     if code == LIMIT:
         raise LimitError(f"takes more than {memory // 2**20:,} MiB of memory")
     if code == -signal.SIGXCPU:
         raise LimitError("takes too much processor time")
-    if code != DONE:
-        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise LimitError(f"makes the library that reads it crash ({cause})")
-    return answer
+    cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    raise LimitError(f"makes the library that reads it crash ({cause})")
 
 
 def allow_time(seconds: float) -> None:
     """Return this process so much more processor time: what `work` knows to be long, but finite."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (soft + math.ceil(seconds), hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_CPU)
+    _limit_processor_time(soft + math.ceil(seconds))
+
+
+def _limit_processor_time(seconds: int) -> None:
+    """Limit this process' processor time; a limit that it has already may be lower."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = seconds if hard == resource.RLIM_INFINITY else min(seconds, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def _receive(reading: int, seconds: float) -> bytearray:
@@ -145,8 +166,8 @@ def _take_limits(cpu_seconds: int, now: int | None, memory: int) -> int:
     """Set this process' limits; return what it exits with where memory is too little."""
     for kind in ("CORE", "FSIZE", "NOFILE", "NPROC"):
         resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, hard))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)  # a library in C would not hear of it
+    _limit_processor_time(cpu_seconds)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if now is None or resource.RLIM_INFINITY != soft <= now + memory:
         return SHORTAGE

@@ -24,7 +24,7 @@ from keras_files.apart import find_parts, is_pointwise, mixes_chips
 from keras_files.attention import ATTENTION
 from keras_files.formulas import FORMULAS as PLAIN
 from keras_files.formulas import Array, Weights, activate, size_along
-from keras_files.layers import LAYERS, Axes, check_shapes
+from keras_files.layers import IDLE, LAYERS, Axes, Whole, check_shapes
 from keras_files.model_file import ModelError
 from keras_files.network import Call, Layer, Network, Tensor, tensors_in, words
 from keras_files.normalization import NORMALIZATIONS
@@ -41,6 +41,14 @@ SCOPE = "layer_"  # with a number, before the names of a layer's nodes
 SIZED = words(
     "compat.v1.pad getitem image.central_crop image.resize image.resize_with_crop_or_pad pad "
     "reshape slice split tile"
+)
+
+# Operations that Keras 3 does on whole numbers as TensorFlow does: it has types of its own for
+# sums, products and means of them.
+MOVING = words(
+    "cast concat convert_to_tensor expand_dims gather getitem identity math.maximum math.minimum "
+    "math.reduce_max math.reduce_min pad reshape reverse roll shape slice split squeeze stack "
+    "stop_gradient tile transpose unstack"
 )
 
 BATCH_NORMALIZATIONS = {"BatchNormalization", "SyncBatchNormalization"}
@@ -129,7 +137,7 @@ class Model:
             if layer.network:
                 self._load(layer.network, read_weight)
             arrays[id(layer)] = {
-                role: read_weight(layer, role) for role in layer.places if role != "count"
+                role: read_weight(layer, role) for role in layer.places if role not in IDLE
             }
         _join_normalizations(network, arrays)
         while arrays:  # TensorFlow copies them: each is let go at once
@@ -439,10 +447,46 @@ def _apply(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, An
 
 def _apply_formula(layer: Layer, weights: Weights, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """Compute a layer once its weights have the shapes that it declares for these inputs."""
-    args = args if layer.kind == "Operation" else _as_float(args)
+    becomes_float = layer.kind != "Operation" or _promotes(layer, args)
+    whole = None if layer.kind == "Operation" and becomes_float else _whole_type(layer, args)
+    args = _as_float(args) if becomes_float else args
     shapes = [tuple(arg.shape) for arg in args if isinstance(arg, tf.Tensor)]
     check_shapes(layer, {role: tuple(weight.shape) for role, weight in weights.items()}, shapes)
-    return FORMULAS[layer.kind](layer.config, weights, *args, **kwargs)
+    y = FORMULAS[layer.kind](layer.config, weights, *args, **kwargs)
+    return tf.cast(y, whole) if whole else y
+
+
+def _promotes(layer: Layer, args: list[Any]) -> bool:
+    """Return whether Keras 3 makes float32 of whole numbers before it computes an operation."""
+    function, keras3 = layer.config["function"], layer.config.get("promotes", False)
+    return keras3 and (
+        function in ("math.divide", "math.truediv") or any(isinstance(arg, float) for arg in args)
+    )
+
+
+def _whole_type(layer: Layer, args: list[Any]) -> tf.DType | None:
+    """Return the type of whole numbers that a layer makes of its inputs, None for float32.
+
+    Raises:
+        ModelError: what it makes of whole numbers depends on the version of Keras.
+    """
+    types = {tensor.dtype for tensor in _tensors(args)}
+    if not types or not all(dtype.is_integer for dtype in types):
+        return None
+    config, whole = layer.config, LAYERS[layer.kind].whole
+    if layer.kind == "Operation" and config.get("promotes") and config["function"] not in MOVING:
+        whole = Whole.OTHERWISE
+    if whole is Whole.KEPT and config.get("interpolation", "nearest") != "nearest":
+        whole = Whole.OTHERWISE
+    if whole is Whole.KEPT and config.get("activation", "linear") not in ("linear", "relu"):
+        whole = Whole.CAST
+    if whole is Whole.OTHERWISE:
+        raise ModelError(
+            f"it computes with whole numbers ({types.pop().name}), which each version of Keras "
+            "does in its own way: put a Rescaling layer before it, or give the model an input of "
+            "float32"
+        )
+    return types.pop() if whole is Whole.KEPT else None
 
 
 def _looks_along(config: dict[str, Any]) -> bool:

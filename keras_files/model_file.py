@@ -148,6 +148,8 @@ def open_checked(file: PinnedFile) -> Contents:
         ModelError: the file is of another kind, truncated, or holds what `look` refuses; or it
             cannot be looked at within the limits.
         MemoryError: the machine has too little memory for that.
+        LackOfTime: this process has too little processor time for that.
+        OSError: no process is to be had for it.
     """
     try:
         answer = run_limited(
@@ -161,11 +163,6 @@ def open_checked(file: PinnedFile) -> Contents:
         raise ModelError(
             f"the file is damaged: to look at it {error}; save the model again with model.save() "
             "and copy the whole file"
-        ) from error
-    except OSError as error:
-        raise ModelError(
-            f"no process could be started to look at it ({error.strerror}): raise the limit of "
-            "processes, or give the task more memory"
         ) from error
     size = int.from_bytes(answer[:8])
     found = json.loads(answer[8 : 8 + size])

@@ -149,6 +149,7 @@ def _channels_first(y: Array, rank: int) -> Array:
 RECURRENT: dict[str, Callable[..., Any]] = {
     **{f"ConvLSTM{rank}D": _conv_lstm for rank in (1, 2, 3)},
     "GRU": _gru,
+    "GateConvLSTM2D": _joined(_conv_lstm, "ifco"),
     "GateGRU": _joined(_gru, "zrh"),
     "GateLSTM": _joined(_lstm, "ifco"),
     "LSTM": _lstm,

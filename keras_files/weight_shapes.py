@@ -15,7 +15,14 @@ from keras_files.network import Layer
 
 Shape = tuple[int | None, ...]  # None: any length
 Declared = dict[str, Shape] | Shape
-GATES = {"GRU": "zrh", "GateGRU": "zrh", "GateLSTM": "icfo", "LSTM": "ifco", "SimpleRNN": "h"}
+GATES = {
+    "GRU": "zrh",
+    "GateConvLSTM2D": "icfo",
+    "GateGRU": "zrh",
+    "GateLSTM": "icfo",
+    "LSTM": "ifco",
+    "SimpleRNN": "h",
+}
 
 
 def times(size: int | None, factor: int) -> int | None:
@@ -159,8 +166,15 @@ def recurrent(layer: Layer, channels: int | None, inputs: list[Shape]) -> Declar
 
 def gated(layer: Layer, channels: int | None, inputs: list[Shape]) -> Declared:
     """Return the shapes of a recurrent layer of Keras 1 with weights for each gate."""
-    units = layer.config["units"]
-    shapes = {"kernel": (channels, units), "recurrent_kernel": (units, units), "bias": (units,)}
+    units = layer.config.get("units") or layer.config["filters"]
+    window = _window(layer) if "kernel_size" in layer.config else ()
+    if inputs and layer.config["data_format"] == "channels_first" and window:
+        channels = inputs[0][2]
+    shapes = {
+        "kernel": (*window, channels, units),
+        "recurrent_kernel": (*window, units, units),
+        "bias": (units,),
+    }
     return {f"{gate}/{role}": shapes[role] for gate in GATES[layer.kind] for role in shapes}
 
 

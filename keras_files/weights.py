@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from keras_files.layers import LAYERS, check_shapes
-from keras_files.model_file import Group, ModelError, names, read_array
+from keras_files.model_file import ARCHIVE_ROOTS, Group, ModelError, names, read_array
 from keras_files.network import Era, Layer, Network
 
 
@@ -113,13 +113,26 @@ def _sort_names(stored: list[str], slots: list[tuple[Layer, str]]) -> list[str]:
 
 
 def place_archived(layers: list[Layer], root: str, file: Group) -> None:
-    """Fill `Layer.places` in a .keras archive, where a layer has the name of its class, counted."""
-    counts: dict[str, int] = {}
+    """Fill `Layer.places` in a .keras archive, where a layer has the name of its class, counted.
+
+    TensorFlow 2.13 counts a layer with weights twice: conv2d, conv2d_2, conv2d_4. So the groups of
+    a class belong to its layers in their order where there are as many.
+    """
+    by_class: dict[str, list[Layer]] = {}
     for layer in layers:
         word = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", layer.config.get("class_name", layer.kind))
         word = re.sub(r"([a-z])([A-Z])", r"\1_\2", word).lower()
-        count = counts[word] = counts.get(word, -1) + 1
-        _place_archived_layer(layer, f"{root}/{word}_{count}" if count else f"{root}/{word}", file)
+        by_class.setdefault(word, []).append(layer)
+    for word, alike in by_class.items():
+        found = [
+            re.fullmatch(rf"{re.escape(word)}(?:_(\d+))?", name) for name in file.get(root) or ()
+        ]
+        numbers = sorted(int(match[1] or 0) for match in found if match)
+        if len(numbers) != len(alike):
+            numbers = list(range(len(alike)))
+        for number, layer in zip(numbers, alike, strict=True):
+            place = f"{root}/{word}_{number}" if number else f"{root}/{word}"
+            _place_archived_layer(layer, place, file)
 
 
 def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
@@ -130,7 +143,9 @@ def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
         for part, name in zip(inner, ("forward_layer", "backward_layer"), strict=False):
             _place_archived_layer(part, f"{place}/{name}", file)
     elif layer.network:
-        place_archived(layer.network.layers, f"{place}/layers", file)
+        roots = (f"{place}/{root}" for root in ARCHIVE_ROOTS)
+        inner_root = next((root for root in roots if root in file), f"{place}/layers")
+        place_archived(layer.network.layers, inner_root, file)
     numbers: dict[str, int] = {}
     for role in [] if layer.network else _roles(layer):
         part = f"/{role.split('/')[0].removeprefix('attention_')}_dense" if "/" in role else ""
@@ -185,7 +200,8 @@ def arrange(array: np.ndarray, era: Era, layer: Layer, role: str) -> np.ndarray:
         array = array.transpose(2, 3, 1, 0)
     elif era.keras == 1 and first and array.ndim == 5:
         array = array.transpose(2, 3, 4, 1, 0)
-    convolves = role in ("kernel", "recurrent_kernel") and layer.kind.startswith("Conv")
+    convolves = role.endswith(("/kernel", "recurrent_kernel")) or role == "kernel"
+    convolves = convolves and layer.kind.startswith(("Conv", "GateConv"))
     if era.backend == "theano" and convolves:
         array = array[tuple(slice(None, None, -1) for _ in array.shape[:-2])]
     return array

@@ -1,13 +1,14 @@
 """Pages of made-up runs, for the tests of the page and of its script."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from browser import Browser
-from chip_classifier.review.page import Findings, KnownChip, RunFacts, write_page
+from chip_classifier.review.contact_sheets import KnownChip
+from chip_classifier.review.page import Findings, RunFacts, write_page
 from chip_classifier.review.sample import Sample
 from chip_classifier.review.scores import NO_TRUTH
 
@@ -87,6 +88,7 @@ def make_page(
     run: RunFacts = RUN,
     truths: np.ndarray | None = None,
     centres: np.ndarray | None = None,
+    values: Callable[[int], Sequence[tuple[int, float]]] = lambda _: (),
     **findings: object,
 ) -> str:
     """Run chips through a Sample in batches of 100, and return the page.
@@ -106,10 +108,13 @@ def make_page(
             names(chip),
             NO_TRUTH if truths is None else int(truths[chip]),
             (np.nan, np.nan) if centres is None else tuple(centres[chip].tolist()),
+            values(chip),
         )
         for chip in sample.chip_ids() | {chip.chip_id for chip in findings.get("mistaken", ())}
         if names(chip) is not None
     }
+    if findings.get("scores"):
+        findings = {"headline": "Accuracy", **findings}
     found = Findings(class_indices, certainties, known, reasons or {}, **findings)
     write_page(path, facts, sample, found)
     return path.read_bytes().decode()

@@ -67,11 +67,12 @@ def reference(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def chip_file(image: np.ndarray) -> tuple[str, bytes]:
-    """Write a chip, uint8 (H, W, bands): a png of R,G,B, a tif of more bands."""
+    """Write a chip, uint8 (H, W, bands): a png of R,G,B, a tif of other bands."""
     if image.shape[2] == 3:
         return ".png", png(image)
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, image, photometric="minisblack", planarconfig="contig")
+    layout = {} if image.shape[2] == 1 else {"planarconfig": "contig"}
+    tifffile.imwrite(buffer, image.squeeze(), photometric="minisblack", **layout)
     return ".tif", buffer.getvalue()
 
 

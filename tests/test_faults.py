@@ -1017,9 +1017,39 @@ def test_few_descriptors_are_enough_or_named(
     if number < 32:
         reason = run.stderr.splitlines()[-1]
         assert f"only {number} files" in reason
-        assert (run.code, run.status) == (1, {"status": "failed", "reason": reason})
+        assert (run.code, run.status) == (TRY_AGAIN, {"status": "failed", "reason": reason})
     else:
         assert chip_files.assert_succeeded(run).classified == answers
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "words"),
+    [
+        (resource.RLIMIT_CPU, 1, "limit of processor time (ulimit -t): raise it"),
+        (resource.RLIMIT_AS, 2**30, "limit of memory is 1,024 MiB (ulimit -v), too little"),
+        (resource.RLIMIT_FSIZE, 2**10, "limit for the size of a file (ulimit -f): raise it"),
+    ],
+)
+def test_limits_are_called_that_and_nothing_else_is_blamed(
+    limit: int, most: int, words: str, bands_model: Path, tmp_path: Path
+) -> None:
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(60)[0], bands_model, UNIT_PORTS)
+    run = run_with(work_dir, preexec_fn=lambda: resource.setrlimit(limit, (most, most)))
+    assert run.code == TRY_AGAIN
+    assert words in run.status["reason"]
+    assert run.stderr.splitlines()[-1] == run.status["reason"]
+
+
+def test_end_of_processor_time_is_answered(bands_model: Path, tmp_path: Path) -> None:
+    """The system sends this signal a second before it kills."""
+    work_dir = make_work_dir(tmp_path / "w", colour_archive(1)[0], bands_model)
+    process = kill_run.start(work_dir)
+    log = work_dir / "output" / "logs" / "out.log"
+    wait_until(lambda: log.exists() and "Port" in log.read_text(), process)
+    process.send_signal(signal.SIGXCPU)
+    assert process.wait(chip_files.TIMEOUT_SECONDS) == TRY_AGAIN
+    reason = chip_files.read_json(work_dir / "status.json")["reason"]
+    assert "limit of processor time (ulimit -t)" in reason
 
 
 def test_low_limit_of_descriptors_that_can_be_raised_is(bands_model: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import chip_files
+from chip_classifier.classifier import has_nvidia
 from chip_files import (
     TRY_AGAIN,
     Run,
@@ -103,6 +104,12 @@ def test_run_without_ports_writes_the_documented_files_only(default_run: Run) ->
         "output/logs/preview.html",
         "status.json",
     }
+
+
+@pytest.mark.skipif(has_nvidia(), reason="this machine has a GPU, of which TensorFlow tells more")
+def test_log_has_only_the_lines_of_the_task(default_run: Run) -> None:
+    lines = default_run.log.splitlines()
+    assert [line for line in lines if not re.match(r"20[0-9-]{8} [0-9:,]{12} [A-Z]+ ", line)] == []
 
 
 @pytest.mark.parametrize("place", ["tmp", "home"])

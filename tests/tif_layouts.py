@@ -5,13 +5,14 @@
 Each is read as GDAL reads it, or refused by a reason that names the property; see `outcome`.
 """
 
+import contextlib
 import io
 import itertools
 import logging
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from chip_classifier.decode import Decoder
 from chip_classifier.errors import UndecodableChip
 from chip_files import decode_chip
-from tif_reference import read_tif
+from tif_reference import read_numbers, read_tif
 
 ROWS, COLUMNS = 23, 37  # no multiple of anything: of a tile, of 8 bits
 BANDS = (1, 2, 3, 4, 5, 8)
@@ -400,19 +402,40 @@ LOSSY = ("JPEG", "jpeg", "webp", "WEBP", "YCBCR", "ycbcr")
 
 
 def outcome(name: str, data: bytes, bands: tuple[int, ...], bit_depth: int | None) -> str:
-    """Tell what became of a layout.
+    """Tell what became of a layout as 8 bits.
 
     Returns:
         "as GDAL reads it"; "refused: ..." with the reason, its numbers left out; "refused: as by
         GDAL" where GDAL reads nothing either; or "DIFFERENT: ..." for what must not be: other
         pixels than GDAL's, pixels where GDAL has none, or a file called damaged that GDAL reads.
     """
+    return _compare(
+        name,
+        lambda: read_tif(data, bands, bit_depth),
+        lambda: decode_chip(data, bands, bit_depth),
+    )
+
+
+def outcome_of_numbers(name: str, data: bytes) -> str:
+    """Tell what became of a layout as the numbers of the file, of all bands; see outcome."""
+
+    def decode() -> np.ndarray:
+        number = 3
+        with contextlib.suppress(Exception):  # where GDAL reads nothing
+            number = read_numbers(data).shape[2]
+        return Decoder(tuple(range(1, number + 1)), values="native").decode(data)
+
+    return _compare(name, lambda: read_numbers(data), decode)
+
+
+def _compare(name: str, read: Callable[[], np.ndarray], decode: Callable[[], np.ndarray]) -> str:
+    """Compare what GDAL reads with what the task decodes; value as of outcome."""
     try:
-        expected = read_tif(data, bands, bit_depth)
+        expected = read()
     except Exception as error:  # noqa: BLE001, whatever it is, there are no pixels to compare with
         expected = error
     try:
-        pixels = decode_chip(data, bands, bit_depth)
+        pixels = decode()
     except UndecodableChip as refusal:
         reason = str(refusal)
         if "damaged" not in reason:
@@ -429,35 +452,39 @@ def outcome(name: str, data: bytes, bands: tuple[int, ...], bit_depth: int | Non
     tolerance = 1 if any(part in name for part in LOSSY) else 0
     if pixels.shape != expected.shape:
         return f"DIFFERENT: {pixels.shape} instead of {expected.shape}"
-    distance = np.abs(pixels.astype(int) - expected).max()
+    distance = np.abs(pixels.astype(np.float64) - expected).max()
     return "as GDAL reads it" if distance <= tolerance else f"DIFFERENT: by up to {distance}"
 
 
-def survey() -> tuple[Counter, list[str]]:
-    """Read all layouts as they come, and with bands and bit_depth chosen.
+def survey() -> tuple[Counter, Counter, list[str]]:
+    """Read all layouts as they come, with bands and bit_depth chosen, and as numbers.
 
     Returns:
-        The number of layouts of each outcome as they come, and those that are at fault either way.
+        The number of layouts of each outcome as they come, the same as numbers, and those that are
+        at fault in any way.
     """
-    outcomes, faults = Counter(), []
+    outcomes, of_numbers, faults = Counter(), Counter(), []
     choices = itertools.cycle((((1,), 11), ((4, 2, 1, 3), 11), ((2, 1, 3), 12)))
     for name, data in all_layouts():
-        result = outcome(name, data, (3, 2, 1), None)
+        result, numbers = outcome(name, data, (3, 2, 1), None), outcome_of_numbers(name, data)
         outcomes[result] += 1
+        of_numbers[numbers] += 1
         bands, bit_depth = next(choices)
-        for found in (result, outcome(name, data, bands, bit_depth)):
+        for found in (result, numbers, outcome(name, data, bands, bit_depth)):
             if found.startswith("DIFFERENT"):
                 faults.append(f"{name} {bands} {bit_depth}: {found}")
-    return outcomes, faults
+    return outcomes, of_numbers, faults
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     logging.disable()
-    outcomes, faults = survey()
-    for result, number in outcomes.most_common():
-        print(f"{number:6,}  {result}")
-    refused = sum(number for result, number in outcomes.items() if result.startswith("refused"))
-    print(f"{outcomes.total():,} layouts, {refused:,} of them refused, {len(faults)} at fault")
+    outcomes, of_numbers, faults = survey()
+    for title, counted in (("8 bits", outcomes), ("numbers", of_numbers)):
+        for result, number in counted.most_common():
+            print(f"{number:6,}  {result}")
+        refused = sum(number for result, number in counted.items() if result.startswith("refused"))
+        print(f"as {title}: {counted.total():,} layouts, {refused:,} of them refused")
+    print(f"{len(faults)} at fault")
     for fault in faults:
         print(fault)

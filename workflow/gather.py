@@ -1,32 +1,72 @@
-"""The results of many tasks in one place: merged JSON files and a summary.
+"""The results of many tasks in one place: merged files and a summary.
 
-The Snakefile uses it. Read is what the tasks left in their work directories, tasks/<archive> in the
-folder of the results: `done`, how a task ended, is written by run_archive.py; classified.json and
-unclassified.json hold one chip a line (write_json_object in answers.py), so that files of any
-length are merged line by line.
+Read is what the tasks left in their work directories, tasks/<archive> in the folder of the results:
+`done`, how a task ended, is written by run_archive.py; classified.json and unclassified.json hold
+one chip a line (write_json_object in answers.py), so that files of any length are merged line by
+line.
+
+Results of all archives take the place of earlier ones when all of them are there. As long as an
+archive is not done, they are named classified.partial.json and so on, and those of an earlier call
+stay: summary.json says of which archives these are.
 """
 
 import json
+import re
+import shutil
 import sys
+import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from chip_classifier.answers import write_json_object
-from chip_classifier.layout import CLASSIFIED, MAP, STATUS, UNCLASSIFIED, results_of
+from chip_classifier.layout import CLASSIFIED, MAP, STATUS, TABLE, UNCLASSIFIED, results_of
 from chip_classifier.log import printable
-from workflow.summary import PAGE, PARTIAL_MAP, read_mark, write_map, write_page
+from workflow.archives import describe_passed_over
+from workflow.summary import PAGE, read_mark, write_map, write_page, write_table
 
 NOT_RUN = "not run yet"
 LOST = (
     "Tries of the task that ended without a word: {}. Its machine may have died, or lacked memory: "
     "see Snakemake's messages, and run the same command again."
 )
-PARTIAL, SUMMARY = "classified.partial.json", "summary.json"
-MERGED = (CLASSIFIED, PARTIAL, UNCLASSIFIED, SUMMARY, MAP, PARTIAL_MAP, PAGE)
+NO_TABLE = (
+    f"There is no {TABLE}, which an earlier version did not write: to have it, delete the folder "
+    "of the archive in tasks and run the same command again."
+)
+SUMMARY = "summary.json"
+COMPLETE = (CLASSIFIED, UNCLASSIFIED, MAP, TABLE)
+PARTIAL = tuple(name.replace(".", ".partial.") for name in COMPLETE)
+MERGED = (*COMPLETE, *PARTIAL, PAGE, SUMMARY)
+NEW = ".new"  # has the merged files until all of them are there
 ORDER = ".archives.json"
+# What differs from archive to archive in a warning of the same meaning.
+_DETAILS = re.compile(r"'[^']*'|\d[\d,.]*")
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of the workflow knows when its tasks have ended.
+
+    archives: the names of the archives that have tasks.
+    refused: name -> reason of those that have none.
+    passed_over, others: what lies beside them; see Entries.
+    shared_reference: the archives whose features are in one file for all.
+    finished: the names of those whose tasks have come to an end, successfully or not.
+    tries: name -> how often the task was started, of those that came to no end all the same.
+    has_earlier: whether the folder of the results has those of an earlier call.
+    """
+
+    archives: Sequence[str]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+    others: Sequence[str] = ()
+    shared_reference: Sequence[str] = ()
+    finished: Sequence[str] = ()
+    tries: Mapping[str, int] = field(default_factory=dict)
+    has_earlier: bool = False
 
 
 @dataclass
@@ -42,49 +82,126 @@ class Counts:
         return self.classes.total() + self.unclassified
 
 
-def gather(
-    out: Path,
-    archives: Collection[str],
-    refused: Mapping[str, str],
-    finished: Collection[str],
-    tries: Mapping[str, int],
-) -> str:
+def gather(out: Path, call: Call) -> dict:
     """Merge what the tasks have written, and write a summary.
 
     Args:
         out: folder of the results.
-        archives: the names of the archives that have tasks.
-        refused: name -> reason of those that have none.
-        finished: the names of those whose tasks have come to an end, successfully or not.
-        tries: name -> how often the task was started, of those that came to no end all the same.
+        call: what is known of the tasks.
     Returns:
-        The summary as text: how many are done, and a line for each archive that is not.
+        The content of summary.json.
     Raises:
         OSError, ValueError: results cannot be read or written.
     """
     reasons = {
         name: why_failed(out, name)
-        if name in finished
-        else why_not_finished(out, name, tries.get(name, 0))
-        for name in archives
+        if name in call.finished
+        else why_not_finished(out, name, call.tries.get(name, 0))
+        for name in call.archives
     }
-    reasons = dict(sorted((reasons | refused).items()))
+    reasons = dict(sorted((reasons | dict(call.refused)).items()))
     counts = {name: Counts() for name, reason in reasons.items() if reason is None}
     complete = len(counts) == len(reasons)
-    out.mkdir(parents=True, exist_ok=True)
-    merged = out / (CLASSIFIED if complete else PARTIAL)
-    write_json_object(merged, _classified(out, counts))
-    write_json_object(out / UNCLASSIFIED, _unclassified(out, counts))
+    new = out / NEW
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    classified, unclassified, map_name, table = COMPLETE if complete else PARTIAL
+    write_json_object(new / classified, _classified(out, counts))
+    write_json_object(new / unclassified, _unclassified(out, counts))
     if not any(count.unclassified for count in counts.values()):
-        (out / UNCLASSIFIED).unlink()
+        (new / unclassified).unlink()
+    write_map(new / map_name, out, list(counts), call.shared_reference)
+    without_table = write_table(new / table, out, list(counts))
     summary = _summary(reasons, counts)
-    write_whole(out / SUMMARY, summary)
-    write_map(out, counts, complete)
-    write_page(out, summary)
-    first = f"{len(counts):,} of {len(reasons):,} archives are done, {summary['chips']:,} chips of "
-    first += f"them ({summary['unclassified']:,} unclassified): {merged.name}"
-    missing = [f"{name}: {reason}" for name, reason in reasons.items() if reason is not None]
-    return "\n".join(map(printable, [first, *missing]))
+    summary["warnings"] = warnings_of(out, counts, call)
+    if without_table:
+        summary["warnings"].append(
+            {"warning": NO_TABLE, "archives": len(without_table), "first": without_table[0]}
+        )
+    summary["passed_over"] = {**call.passed_over, **dict.fromkeys(call.others, "It is no archive.")}
+    summary["merged"] = _merged(out, summary, call)
+    write_page(new / PAGE, out, summary)
+    write_whole(new / SUMMARY, summary)
+    _put_in_place(out, complete)
+    return summary
+
+
+def _put_in_place(out: Path, complete: bool) -> None:
+    """Let the new files take the place of the earlier ones, the summary last."""
+    names = [name for name in MERGED if (out / NEW / name).exists()]
+    for name in names:
+        (out / NEW / name).replace(out / name)
+    for name in MERGED if complete else PARTIAL:
+        if name not in names:
+            (out / name).unlink(missing_ok=True)
+    (out / NEW).rmdir()
+
+
+def _merged(out: Path, summary: Mapping, call: Call) -> dict | None:
+    """Say which archives the files of COMPLETE are of, and when they were written; None if none."""
+    if summary["complete"]:
+        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        return {"archives": list(summary["tasks"]), "written": when}
+    if not call.has_earlier:
+        return None
+    try:
+        earlier = json.loads((out / SUMMARY).read_text())
+    except (OSError, ValueError):
+        earlier = {}
+    if earlier.get("complete") and "merged" not in earlier:  # of a version before 1.2
+        return {"archives": list(earlier["tasks"]), "written": None}
+    return earlier.get("merged") or {"archives": None, "written": None}
+
+
+def warnings_of(out: Path, done: Sequence[str], call: Call) -> list[dict]:
+    """Return what the tasks warn of, and what the workflow does: each once.
+
+    Returns:
+        "warning": a sentence, with the details of the first archive; "archives": how many have it,
+        0 if it is the workflow's own; "first": the first of these.
+    """
+    own = describe_passed_over(call.passed_over, call.others)
+    found = {sentence: {"warning": sentence, "archives": 0, "first": None} for sentence in own}
+    told = {name: read_mark(out, name).get("warnings", ()) for name in done}
+    shared = {name for name in call.shared_reference if name in told}
+    # A feature of all archives' file matches a chip of one: that is none to warn of.
+    is_useless = all(any(text.startswith("None of the") for text in told[name]) for name in shared)
+    for name, sentences in told.items():
+        for sentence in sentences:
+            if name in shared and not is_useless and _MATCH_NO_CHIP.search(sentence):
+                continue
+            key = _DETAILS.sub("#", sentence)
+            entry = found.setdefault(key, {"warning": sentence, "archives": 0, "first": name})
+            entry["archives"] += 1
+    return list(found.values())
+
+
+_MATCH_NO_CHIP = re.compile(r"^(None|[\d,]+) of the [\d,]+ features in ")
+
+
+def describe(summary: Mapping) -> str:
+    """Return the end of what the terminal shows: warnings, counts, and what is not done."""
+    lines = []
+    for entry in summary["warnings"]:
+        where = f" in {entry['first']}" if entry["archives"] else ""
+        if entry["archives"] > 1:
+            where += f" and {entry['archives'] - 1:,} more archives"
+        lines.append(f"Warning{where}: {entry['warning']}")
+    merged = summary["merged"]
+    if merged and not summary["complete"]:
+        of = "other archives or" if merged["archives"] is None else f"{len(merged['archives']):,}"
+        lines.append(
+            f"{CLASSIFIED} and what belongs to it are still those of an earlier call, of {of} "
+            f"archives: {SUMMARY} names them."
+        )
+    name = CLASSIFIED if summary["complete"] else PARTIAL[0]
+    lines.append(
+        f"{summary['done']:,} of {summary['archives']:,} archives are done, {summary['chips']:,} "
+        f"chips of them ({summary['unclassified']:,} unclassified): {name}"
+    )
+    tasks = summary["tasks"].items()
+    lines += [f"{name}: {task['reason']}" for name, task in tasks if task["status"] != "done"]
+    return "\n".join(map(printable, lines))
 
 
 def _classified(out: Path, counts: Mapping[str, Counts]) -> Iterator[tuple[str, object]]:
@@ -187,23 +304,22 @@ def write_whole(path: Path, content: object) -> None:
     temporary.replace(path)
 
 
-def write_order(out: Path, archives: Iterable[str], refused: Mapping[str, str]) -> None:
-    """Note the archives for main, which gets no command line of thousands of names."""
+def write_order(out: Path, call: Call) -> None:
+    """Note what main needs, which gets no command line of thousands of names."""
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / ORDER, {"archives": list(archives), "refused": dict(refused)})
+    write_whole(out / ORDER, asdict(call))
 
 
 def main() -> None:
     """Merge the results of tasks that have all ended; exits with 1 if one of them has failed.
 
-    Nothing is written then: the Snakefile does that when everything has come to its end.
+    Nothing is written then: the workflow does that when everything has come to its end.
     """
     out = Path(sys.argv[1])
-    order = json.loads((out / ORDER).read_text())
-    archives, refused = order["archives"], order["refused"]
-    if refused or any(why_failed(out, name) for name in archives):
+    call = Call(**json.loads((out / ORDER).read_text()))
+    if call.refused or any(why_failed(out, name) for name in call.archives):
         sys.exit("Some archives are not done.")
-    print(gather(out, archives, refused, archives, {}))
+    gather(out, replace(call, finished=call.archives))
 
 
 if __name__ == "__main__":

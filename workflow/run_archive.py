@@ -33,15 +33,21 @@ from chip_classifier.layout import (
     CLASSIFIED,
     FINAL,
     INPUT,
+    LOG,
     MODEL_FOLDER,
     PORTS,
+    REFERENCE,
     STATUS,
     UNCLASSIFIED,
+    logs_of,
     results_of,
 )
+from workflow.archives import contents_of, is_tar
 
 SCRIPT = HOUSE / "deploy-chip-classifier.py"
 MADE_FROM = "made_from.json"
+IN_CONTAINER = "/mnt/work"
+CHIP_WARNINGS = ("Chip '", "Chip number ")  # of one chip each (classify.py, record.py)
 
 
 def absolute(path: str) -> Path:
@@ -81,7 +87,8 @@ def take_gpu(gpus: Sequence[str], locks: Path) -> str | None:
 def made_from(files: Sequence[Path], trained_with: str) -> str:
     """Describe what the answers depend on: name, size and time of change of the input files."""
     facts = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    return json.dumps([*facts, trained_with])
+    folders = [contents for file in files if (contents := contents_of(file))]
+    return json.dumps([*facts, *folders, trained_with])
 
 
 def is_done(work_dir: Path, description: str) -> bool:
@@ -95,15 +102,22 @@ def is_done(work_dir: Path, description: str) -> bool:
     return status["status"] == "success" and found == description and classified.exists()
 
 
-def link_input(input_dir: Path, chips: Sequence[Path], model: Path, ports: Path | None) -> None:
-    """Make the input directory of a task out of links; chips are what lies in one directory."""
+def link_input(input_dir: Path, arguments: argparse.Namespace) -> None:
+    """Make the input directory of a task out of links."""
     if input_dir.exists():
         shutil.rmtree(input_dir)
-    for name, file in (*((CHIPS_FOLDER, file) for file in chips), (MODEL_FOLDER, model)):
-        (input_dir / name).mkdir(parents=True, exist_ok=True)
-        (input_dir / name / file.name).symlink_to(file)
-    if ports:
-        (input_dir / PORTS).symlink_to(ports)
+    archive, reference = arguments.archive, arguments.reference
+    links = {Path(CHIPS_FOLDER, archive.name): archive}
+    if reference:
+        links[Path(CHIPS_FOLDER, reference.name if is_tar(archive) else REFERENCE)] = reference
+    links[Path(MODEL_FOLDER, arguments.model.name)] = arguments.model
+    if arguments.ports:
+        links[Path(PORTS)] = arguments.ports
+    if arguments.model_ports:
+        links[Path(MODEL_FOLDER, PORTS)] = arguments.model_ports
+    for link, target in links.items():
+        (input_dir / link).parent.mkdir(parents=True, exist_ok=True)
+        (input_dir / link).symlink_to(target)
 
 
 def docker_command(image: str, work_dir: Path, files: Sequence[Path], gpu: str | None) -> list[str]:
@@ -122,7 +136,7 @@ def docker_command(image: str, work_dir: Path, files: Sequence[Path], gpu: str |
     command += ["--env", "OMP_NUM_THREADS"]  # the cores of a task, from Snakemake
     for file in files:
         command += ["--mount", mount(file.resolve(), file, "readonly")]
-    command += ["--mount", mount(work_dir, Path("/mnt/work"))]
+    command += ["--mount", mount(work_dir, Path(IN_CONTAINER))]
     if gpu is not None:
         command += ["--gpus", f"device={gpu}"]
     return [*command, image, "python", f"/{SCRIPT.name}"]
@@ -146,6 +160,38 @@ def run(command: Sequence[str]) -> int:
     return code if code >= 0 else 128 - code  # as a shell reports a signal
 
 
+def own_machine_options(work_dir: Path, arguments: argparse.Namespace) -> list[str]:
+    """Return the options for a task on what is no tar: these come from a command line alone.
+
+    work_dir is that of the task, as the task sees it; the input is linked into it.
+    """
+    folder = work_dir / INPUT
+    options = ["--chips", str(folder / CHIPS_FOLDER / arguments.archive.name)]
+    options += ["--model", str(folder / MODEL_FOLDER / arguments.model.name)]
+    options += ["--ports", str(folder / PORTS)] if arguments.ports else []
+    return [*options, "--out", str(results_of(work_dir))]
+
+
+def link_output(work_dir: Path) -> None:
+    """Let the files that a task leaves in one folder be found where it leaves them otherwise."""
+    results_of(work_dir).mkdir(parents=True, exist_ok=True)
+    for link, target in (
+        (logs_of(work_dir), results_of(Path()).name),
+        (work_dir / STATUS, results_of(Path()) / STATUS),
+    ):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+
+
+def warnings_in(log: Path) -> list[str]:
+    """Return the warnings in a task's log that hold for its whole run; [] if there is no log."""
+    if not log.exists():
+        return []
+    with log.open(errors="replace") as lines:
+        found = (line.rstrip("\n").partition(" WARNING ")[2] for line in lines)
+        return [text for text in found if text and not text.startswith(CHIP_WARNINGS)]
+
+
 def mark_as_done(work_dir: Path) -> None:
     """Write `done`: why the task failed, or what it warns of, and how many chips have an answer.
 
@@ -160,6 +206,7 @@ def mark_as_done(work_dir: Path) -> None:
                 chips += sum(1 for _ in lines) - 2  # one chip a line, between braces
     about = "reason" if status["status"] == "failed" else "warning"
     mark = {"reason": None, "warning": None, about: status["reason"], "chips": chips}
+    mark["warnings"] = warnings_in(logs_of(work_dir) / LOG)
     (work_dir / "done").write_text(json.dumps(mark) + "\n")
 
 
@@ -170,6 +217,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--reference", type=absolute, help="features of the chips: a .geojson file")
     parser.add_argument("--model", type=absolute, required=True)
     parser.add_argument("--ports", type=absolute, help="ports.json")
+    parser.add_argument("--model-ports", type=absolute, help="ports.json beside the model")
     parser.add_argument("--work-dir", type=absolute, required=True)
     parser.add_argument("--trained-with", default="tensorflow")
     parser.add_argument("--gpus", default="", help="numbers of the GPUs to choose one of: 0,1")
@@ -181,8 +229,8 @@ def main() -> None:
     """Prepare the work directory and run the task, unless it is done already."""
     arguments = parse_arguments()
     work_dir = arguments.work_dir
-    chips = [arguments.archive, *filter(None, [arguments.reference])]
-    files = [*chips, arguments.model, *filter(None, [arguments.ports])]
+    files = [arguments.archive, arguments.reference, arguments.model, arguments.ports]
+    files = [file for file in (*files, arguments.model_ports) if file]
 
     work_dir.mkdir(parents=True, exist_ok=True)
     # If the workflow was killed, its tasks went on: such a one is waited for, and not repeated.
@@ -192,21 +240,33 @@ def main() -> None:
         print("Done already, by an earlier call.")
         mark_as_done(work_dir)
         return
-    (work_dir / STATUS).unlink(missing_ok=True)
     (work_dir / MADE_FROM).write_text(description)
-    link_input(work_dir / INPUT, chips, arguments.model, arguments.ports)
+    link_input(work_dir / INPUT, arguments)
+    code = run(task_command(arguments, files))
+    if code not in (0, FINAL):
+        sys.exit(code)
+    mark_as_done(work_dir)
 
+
+def task_command(arguments: argparse.Namespace, files: Sequence[Path]) -> list[str]:
+    """Return the command of the task, which has a GPU to itself if there are any."""
+    work_dir = arguments.work_dir
+    (work_dir / STATUS).unlink(missing_ok=True)
     gpu = take_gpu([gpu for gpu in arguments.gpus.split(",") if gpu], work_dir.parent)
     if arguments.image:
         command = docker_command(arguments.image, work_dir, files, gpu)
     else:
-        command = [sys.executable, str(SCRIPT), "--work-dir", str(work_dir)]
+        command = [sys.executable, str(SCRIPT)]
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    code = run([*command, "--trained-with", arguments.trained_with])
-    if code not in (0, FINAL):
-        sys.exit(code)
-    mark_as_done(work_dir)
+    seen = Path(IN_CONTAINER) if arguments.image else work_dir
+    if is_tar(arguments.archive):
+        command += [] if arguments.image else ["--work-dir", str(work_dir)]
+    else:
+        link_output(work_dir)
+        (results_of(work_dir) / STATUS).unlink(missing_ok=True)
+        command += own_machine_options(seen, arguments)
+    return [*command, "--trained-with", arguments.trained_with]
 
 
 if __name__ == "__main__":

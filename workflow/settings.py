@@ -1,5 +1,6 @@
 """The settings of the workflow: what stands behind --config, as checked text."""
 
+import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ class Settings:
     archives: the folder that holds the archives themselves, no further folders.
     model: the model file.
     ports: one ports.json for all archives, or "".
+    reference: one file with the features of all archives' chips, or "".
     out: the folder of the results; below the prefix of the store, if there is one.
     gpus: numbers of this machine's GPUs, "0,1,2,3": each task gets one to itself. "" where there is
         none, and on a cluster, whose scheduler gives each task its GPU.
@@ -27,6 +29,7 @@ class Settings:
     archives: str = ""
     model: str = ""
     ports: str = ""
+    reference: str = ""
     out: str = "deployed"
     gpus: str = ""
     image: str = ""
@@ -40,11 +43,17 @@ def read_settings(config: Mapping[str, object]) -> Settings:
     Values are text without blanks around it; Snakemake reads `gpus=0` as a number. One that is
     empty is absent.
     """
-    texts = {
-        name: str(config[name]).strip()
-        for name in Settings.__dataclass_fields__
-        if config.get(name) is not None
-    }
+    known = list(Settings.__dataclass_fields__)
+    if unknown := [name for name in config if name not in known]:
+        meant = [difflib.get_close_matches(str(name), known, 1) for name in unknown]
+        named = [
+            f"'{n}'" + (f" (did you mean {m[0]}?)" if m else "") for n, m in zip(unknown, meant)
+        ]
+        raise SettingsError(
+            f"There is no setting {', '.join(named)}: correct the name. There are "
+            f"{', '.join(known)}."
+        )
+    texts = {name: str(value).strip() for name, value in config.items() if value is not None}
     settings = Settings(**{name: text for name, text in texts.items() if text})
     for name in ("archives", "model"):
         if not getattr(settings, name):

@@ -1,11 +1,13 @@
-"""What the results of many tasks have beside classified.json: one map, and a page of the archives.
+"""What many tasks' results have beside classified.json: one map, one table, a page of the archives.
 
 Needs nothing but Jinja2, which Snakemake needs too.
 """
 
+import csv
+import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -13,12 +15,13 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from chip_classifier.answers import encode_json, whole_file
-from chip_classifier.layout import LOG, MAP, logs_of, results_of
+from chip_classifier.layout import LOG, MAP, TABLE, logs_of, results_of
 from chip_classifier.layout import PAGE as PAGE_OF_A_TASK
 from chip_classifier.log import printable
+from chip_classifier.review.geojson import write_collection
+from chip_classifier.review.reference import PREFIX
 
-# The files that are written here.
-PARTIAL_MAP, PAGE = "classified.partial.geojson", "summary.html"
+PAGE = "summary.html"
 RATE = re.compile(r" INFO Total classification time: .* s, ([\d.]+) chips/s$", re.MULTILINE)
 
 
@@ -29,50 +32,112 @@ def read_mark(out: Path, name: str) -> dict:
         out: folder of the results.
         name: of the archive.
     Returns:
-        "reason": a sentence if it failed, else None; "warning": a sentence if it succeeded and
-        warns of something, else None; "chips": how many have an answer.
+        "reason": a sentence if it failed, else None; "warning": what status.json says if it
+        succeeded, or None; "warnings": all that it warns of; "chips": how many have an answer.
     Raises:
         OSError, ValueError: it has not ended.
     """
     return json.loads((out / "tasks" / name / "done").read_text())
 
 
-def write_map(out: Path, done: Iterable[str], complete: bool) -> None:
+def write_map(path: Path, out: Path, done: Sequence[str], shared: Collection[str] = ()) -> None:
     """Merge the tasks' classified.geojson, if there are any; each feature gets its `archive`.
 
     Args:
+        path: of the file to write.
         out: folder of the results.
         done: the names of the archives that are done.
-        complete: they are all; otherwise the file is named classified.partial.geojson.
+        shared: those whose features are in one file for all. A feature of that has the answer of
+            each archive that has its chip; one without any stands there once, without `archive`.
     Raises:
         OSError, ValueError: a file cannot be read or written.
     """
-    for stale in (MAP, PARTIAL_MAP):
-        (out / stale).unlink(missing_ok=True)
-    features = _features(out, done)
-    first = next(features, None)
-    if first is None:
-        return
-    with whole_file(out / (MAP if complete else PARTIAL_MAP)) as file:
-        file.write('{"type": "FeatureCollection", "features": [\n' + first)
-        for feature in features:
-            file.write(",\n" + feature)
-        file.write("\n]}\n")
+    maps = {name: results_of(out / "tasks" / name) / MAP for name in done}
+    maps = {name: file for name, file in maps.items() if _is_there(file)}
+    together = {name: file for name, file in maps.items() if name in shared}
+    features = itertools.chain(
+        (
+            encode_json(_of_archive(name, feature))
+            for name, file in maps.items()
+            if name not in together
+            for feature in _features(file)
+        ),
+        _shared_features(together),
+    )
+    if (first := next(features, None)) is not None:
+        write_collection(path, itertools.chain([first], features))
 
 
-def _features(out: Path, done: Iterable[str]) -> Iterator[str]:
-    """Yield the features of the tasks, which are one a line (write_collection in geojson.py)."""
-    for name in done:
-        path = results_of(out / "tasks" / name) / MAP
-        if not _is_there(path):
-            continue
-        with path.open(encoding="ascii") as file:
-            next(file)  # the beginning of the collection
-            for line in file:
-                if line != "]}\n":
-                    feature = json.loads(line.rstrip(",\n"))
-                    properties = feature.get("properties") or {}
-                    yield encode_json({**feature, "properties": {"archive": name, **properties}})
+def write_table(path: Path, out: Path, done: Sequence[str]) -> list[str]:
+    """Merge the tasks' classified.csv, if there are any: a chip is named "<archive>/<chip>" there.
+
+    All have the columns of the first one, since all have its model and ports.
+
+    Args:
+        path: of the file to write.
+        out: folder of the results.
+        done: the names of the archives that are done.
+    Returns:
+        The archives that have no such file, as they were done before version 1.2.
+    Raises:
+        OSError, ValueError: a file cannot be read or written, or has other columns.
+    """
+    files = {name: results_of(out / "tasks" / name) / TABLE for name in done}
+    files = {name: file for name, file in files.items() if _is_there(file)}
+    if files:
+        with whole_file(path, "utf-8") as merged:
+            csv.writer(merged).writerows(_rows(files))
+    return [name for name in done if name not in files]
+
+
+def _rows(files: Mapping[str, Path]) -> Iterator[list[str]]:
+    """Yield the rows of tables, archive -> file, with one header for all."""
+    columns: list[str] | None = None
+    for name, file in files.items():
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = csv.reader(lines)
+            found = next(rows)
+            if columns is None:
+                yield (columns := found)
+            if found != columns:
+                raise ValueError(f"{file} has other columns than those of other archives")
+            for chip, *values in rows:
+                yield [f"{name}/{chip}", *values]
+
+
+def _features(path: Path) -> Iterator[dict]:
+    """Yield the features of a task, which are one a line (write_collection in geojson.py)."""
+    with path.open(encoding="ascii") as file:
+        next(file)  # the beginning of the collection
+        for line in file:
+            if line != "]}\n":
+                yield json.loads(line.rstrip(",\n"))
+
+
+def _of_archive(name: str, feature: dict) -> dict:
+    """Return a feature with the name of its archive as its first property."""
+    return {**feature, "properties": {"archive": name, **(feature.get("properties") or {})}}
+
+
+def _shared_features(maps: Mapping[str, Path]) -> Iterator[str]:
+    """Yield the features of maps that were made of one file: all of them have all its features."""
+
+    def has(feature: dict, name: str) -> bool:
+        return name in (feature.get("properties") or {})
+
+    # The tasks choose one of two names for the answers, by the properties in the whole file.
+    is_prefixed = any(has(f, f"{PREFIX}class") for file in maps.values() for f in _features(file))
+    answer = f"{PREFIX if is_prefixed else ''}certainty"
+    answered = set()
+    for name, file in maps.items():
+        for number, feature in enumerate(_features(file)):
+            if has(feature, answer):
+                answered.add(number)
+                yield encode_json(_of_archive(name, feature))
+    for file in list(maps.values())[:1]:
+        for number, feature in enumerate(_features(file)):
+            if number not in answered:
+                yield encode_json(feature)
 
 
 def _is_there(path: Path) -> bool:
@@ -80,10 +145,11 @@ def _is_there(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def write_page(out: Path, summary: Mapping) -> None:
+def write_page(path: Path, out: Path, summary: Mapping) -> None:
     """Write summary.html: every archive with its state, and a link to the page of its task.
 
     Args:
+        path: of the page.
         out: folder of the results.
         summary: the content of summary.json.
     Raises:
@@ -104,7 +170,7 @@ def write_page(out: Path, summary: Mapping) -> None:
         rate=partial(_rate, out),
         warning=lambda name: read_mark(out, name)["warning"] or "",
     )
-    with whole_file(out / PAGE) as file:
+    with whole_file(path) as file:
         file.write(page.encode("ascii", "xmlcharrefreplace").decode())
 
 

@@ -1,5 +1,5 @@
-// What preview.html lets one do: filter, sort, enlarge, tick and export the chips on it. It reads all
-// that it needs from the page, asks for nothing else, and puts names in as text only.
+// What preview.html lets one do: filter, sort, enlarge, brighten, tick, correct and export the chips on
+// it. It reads all that it needs from the page, asks for nothing else, and puts names in as text only.
 "use strict";
 (() => {
   const one = (selector, within = document) => within.querySelector(selector);
@@ -9,7 +9,8 @@
   const form = one(".tools");
   if (!form) return;
 
-  const classNames = new Map(all("#class option, #true option").map(option => [option.value, option.text]));
+  const wholeName = element => element.dataset.n && JSON.parse(element.dataset.n);
+  const classNames = new Map(all("#corrected option").map(option => [option.value, wholeName(option) || option.text]));
   const sheets = one("#sheets"), flat = one(".flat"), view = one("#view"), map = one(".map");
   const low = Number(sheets.dataset.low), high = Number(sheets.dataset.high);
   const field = id => document.getElementById(id);
@@ -17,14 +18,16 @@
     const sheet = item.closest(".sheet"), shown = one("figcaption > bdi", item).textContent;
     return {
       item, index, list: item.parentElement, image: one("img", item), ticked: false,
-      name: item.dataset.n ? JSON.parse(item.dataset.n) : shown, shown,
-      class: sheet.id.slice(1), className: one("h3 bdi", sheet).textContent,
-      truth: item.dataset.t, trueName: one("em bdi", item)?.textContent ?? one("h3 bdi", sheet).textContent,
+      name: wholeName(item) || shown, shown, corrected: "",
+      class: sheet.id.slice(1), className: classNames.get(sheet.id.slice(1)) ?? one("h3 bdi", sheet).textContent,
+      truth: item.dataset.t, trueName: classNames.get(item.dataset.t) ?? one("em bdi", item)?.textContent,
+      values: (item.dataset.p ?? "").split(" ").filter(Boolean).map(part => part.split(":")),
       certainty: Number(item.dataset.v), certaintyShown: one("b", item).textContent, mark: item.dataset.m,
     };
   });
   const chipOf = new Map(chips.map(chip => [chip.item, chip]));
-  let visible = chips, placed = "";
+  const total = Number(sheets.dataset.chips).toLocaleString("en");
+  let visible = chips, placed = "", here = null; // here: the chips of a place on the map, if one was chosen
 
   // Where a slider stands. Halved, so that the difference of two finite numbers is finite too.
   const at = id => {
@@ -41,7 +44,7 @@
       || truth === "right" && chip.truth === chip.class
       || truth === "wrong" && chip.truth !== undefined && chip.truth !== chip.class;
     return chip => (!of || chip.class === of) && isTrue(chip)
-      && chip.certainty >= from && chip.certainty <= to && (!ticked || chip.ticked)
+      && (!here || here.includes(chip)) && chip.certainty >= from && chip.certainty <= to && (!ticked || chip.ticked)
       && (!text || chip.name.toLowerCase().includes(text) || chip.shown.toLowerCase().includes(text));
   };
 
@@ -73,8 +76,12 @@
     for (const sheet of all(".sheet", sheets)) sheet.hidden = !all(".group", sheet).some(group => !group.hidden);
     if (visible.length < chips.length) for (const more of all("details", sheets)) more.open = true;
     const ticked = chips.filter(chip => chip.ticked).length;
-    field("shown").textContent = `${visible.length.toLocaleString("en")} of ${chips.length.toLocaleString("en")} chips shown, ${ticked} ticked`;
+    const corrected = chips.filter(chip => chip.corrected).length;
+    field("shown").textContent = `${visible.length.toLocaleString("en")} of ${total} chips shown, ${ticked} ticked${corrected ? `, ${corrected} corrected` : ""}`;
     field("export").disabled = !ticked;
+    field("export-corrections").disabled = !corrected;
+    field("here").hidden = !here;
+    document.documentElement.style.setProperty("--bright", field("brightness").value);
     for (const id of ["from", "to"]) field(`${id}-value`).textContent = Number(at(id).toPrecision(3));
     const of = field("class").value;
     if (map) for (const layer of all("path[data-c]", map)) layer.classList.toggle("dim", Boolean(of) && layer.dataset.c !== of);
@@ -110,7 +117,9 @@
     image.className = chip.image.naturalWidth < 200 ? "pixels" : "";
     const known = chip.truth === undefined ? "" : chip.truth === chip.class ? " It is right." : ` It is ${chip.trueName}.`;
     one("p", view).textContent = `${chip.name}: ${chip.className}, certainty ${chip.certaintyShown}.${known}`;
+    field("values").textContent = chip.values.map(([index, value]) => `${classNames.get(index) ?? index} ${value}`).join(", ");
     one("input", view).checked = chip.ticked;
+    field("corrected").value = chip.corrected;
     if (ring && chip.mark) {
       const [x, y] = chip.mark.split(" ");
       for (const [name, value] of [["cx", x], ["cy", y], ["r", 16]]) ring.setAttribute(name, value);
@@ -136,14 +145,68 @@
   });
   for (const button of all("button[type=button]", view)) button.addEventListener("click", () => step(Number(button.value)));
   view.addEventListener("keydown", event => {
+    if (event.target.matches("select")) return;
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
   });
   one("input", view).addEventListener("change", event => tick(open, event.target.checked));
+  field("corrected").addEventListener("change", event => {
+    open.corrected = event.target.value;
+    one("strong", open.item)?.remove();
+    if (open.corrected) {
+      const note = document.createElement("strong"), name = document.createElement("bdi");
+      name.textContent = event.target.selectedOptions[0].text;
+      note.append("corrected: ", name);
+      one("figcaption", open.item).append(note);
+    }
+    update();
+  });
   view.addEventListener("close", () => open.image.focus());
   view.addEventListener("click", event => {
     if (event.target === view) view.close();
   });
+
+  // The map: a ring for each place with chips on this page leads to them. One of them is reached with
+  // the Tab key, the others from there with the arrows.
+  const places = new Map();
+  const size = map && (one(".grid", map) ? 5 : 1); // a square is 5 units wide
+  for (const chip of map ? chips.filter(chip => chip.mark) : []) {
+    const key = chip.mark.split(" ").map(value => Math.floor(value / size)).join(" ");
+    places.set(key, [...places.get(key) ?? [], chip]);
+  }
+  const shape = (name, attributes, ...children) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...children);
+    return element;
+  };
+  const links = [...places.values()].map((found, index) => {
+    const [x, y] = found[0].mark.split(" "), more = found.length > 5 ? `, and ${found.length - 5} more` : "";
+    const told = found.slice(0, 5).map(chip => `${chip.shown}: ${chip.className}`).join(", ") + more;
+    const link = shape("a", { href: "#chips", tabindex: index ? -1 : 0, "aria-label": told },
+      shape("circle", { cx: x, cy: y, r: Math.max(7, map.getAttribute("stroke-width") / 2 + 2) }, shape("title", {}, told)));
+    link.addEventListener("click", event => {
+      event.preventDefault();
+      if (found.length === 1) return show(found[0]);
+      form.reset();
+      setTimeout(() => {
+        here = found;
+        update();
+        field("shown").scrollIntoView();
+      });
+    });
+    return link;
+  });
+  map?.append(...links);
+  map?.addEventListener("keydown", event => {
+    const next = links[links.indexOf(event.target) + { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key]];
+    if (!next) return;
+    event.preventDefault();
+    event.target.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+  for (const note of all(".scripted")) note.hidden = !links.length;
 
   // Links: a cell of the confusion matrix chooses its chips, a class shows its sheet.
   document.addEventListener("click", event => {
@@ -162,24 +225,38 @@
     }
   });
 
+  const download = (name, type, text) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  };
+
   field("export").addEventListener("click", () => {
     const ticked = chips.filter(chip => chip.ticked).map(chip => ({
       name: chip.name,
       ...(chip.item.dataset.n === "" && { shortened: true }),
-      class: classNames.get(chip.class) ?? chip.className,
+      class: chip.className,
       certainty: chip.certainty,
       ...(chip.truth !== undefined && { true_class: chip.trueName }),
     }));
     const facts = { archive: one("h1").textContent, chips: ticked };
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([`${JSON.stringify(facts, null, 1)}\n`], { type: "application/json" }));
-    link.download = "ticked.json";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    download("ticked.json", "application/json", `${JSON.stringify(facts, null, 1)}\n`);
+  });
+
+  // RFC 4180: what needs it is in quotation marks, lines end with CRLF.
+  const quoted = text => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  field("export-corrections").addEventListener("click", () => {
+    const corrected = chips.filter(chip => chip.corrected);
+    const lines = corrected.map(chip => [chip.name, chip.className, classNames.get(chip.corrected)]);
+    const table = [["chip", "class_given", "class_corrected"], ...lines];
+    download("corrections.csv", "text/csv", table.map(line => `${line.map(quoted).join(",")}\r\n`).join(""));
   });
 
   form.addEventListener("input", update);
-  form.addEventListener("reset", () => setTimeout(update));
+  form.addEventListener("reset", () => setTimeout(() => { here = null; update(); }));
+  field("here").addEventListener("click", () => { here = null; update(); });
   form.addEventListener("submit", event => event.preventDefault());
   form.hidden = false;
   update();

@@ -13,34 +13,38 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from chip_classifier.files import create
 from chip_classifier.review.chip_map import ChipMap, color
-from chip_classifier.review.sample import Sample, SampledChip
-from chip_classifier.review.scores import NO_TRUTH, Scores
-from chip_classifier.review.tables import Statistics, class_table, reasons, statistics, truth_table
+from chip_classifier.review.contact_sheets import (
+    MAX_NAME,
+    KnownChip,
+    MistakenChip,
+    Sheet,
+    Shown,
+    fit,
+    make_sheets,
+    shells,
+    whole_name,
+)
+from chip_classifier.review.sample import Sample
+from chip_classifier.review.scores import Scores
+from chip_classifier.review.tables import class_table, reasons, statistics, truth_table
 from chip_classifier.review.text import text, time_in_words, visible
 
 SCRIPT = "page.js"
 PAGE_BYTES = 2_900_000  # a page stays below 3 MB; the difference is for what is not budgeted
-MAX_NAME = 1000  # characters of a name that the script exports whole
-# The sharpest encoding whose page is small enough is taken. PNG is for chips so small that the
-# halved color resolution of WebP would show.
-PNG_PIXELS = 32
-ENCODINGS = ((".png", 9), (".webp", 85), (".webp", 70), (".webp", 50), (".webp", 30), (".webp", 10))
-ENCODING_FLAGS = {".png": cv2.IMWRITE_PNG_COMPRESSION, ".webp": cv2.IMWRITE_WEBP_QUALITY}
+CLASS_NAMES = 300_000  # characters of all names of classes that the script exports whole
 
 
 @dataclass(frozen=True)
@@ -76,19 +80,6 @@ class RunFacts:
     warnings: Sequence[str] = ()
 
 
-class KnownChip(NamedTuple):
-    """What is known of a sampled chip.
-
-    name: the chip's name.
-    truth: index of its true class, NO_TRUTH where that is unknown.
-    centre: its longitude and latitude, NaN where they are unknown.
-    """
-
-    name: str
-    truth: int = NO_TRUTH
-    centre: tuple[float, float] = (np.nan, np.nan)
-
-
 class Confused(NamedTuple):
     """Chips of one class that got another one: class indices, how many, and the names of some."""
 
@@ -96,15 +87,6 @@ class Confused(NamedTuple):
     given: int
     chips: int
     names: list[str]
-
-
-class MistakenChip(NamedTuple):
-    """A chip that got a wrong class, shown beside the sample: as SampledChip, with that class."""
-
-    given: int
-    chip_id: int
-    certainty: float
-    thumbnail: np.ndarray
 
 
 class Findings(NamedTuple):
@@ -116,9 +98,11 @@ class Findings(NamedTuple):
     reasons: why chips are not classified -> number of chips.
     unclassified: name and reason of the first chips that are not classified.
     scores: how right the answers are, None if that is not known; source: where the truth is from.
+    headline: their accuracy in a line; None where it says little.
     confusions: the commonest.
-    mistaken: some of their chips that are not in the sample.
+    mistaken: chips with a wrong class that are not in the sample.
     map: of the chips, None if no place is known.
+    doubts: what was found when it was looked whether the settings can be right, with figures.
     """
 
     classes: np.ndarray
@@ -127,44 +111,12 @@ class Findings(NamedTuple):
     reasons: Mapping[str, int]
     unclassified: Sequence[tuple[str, str]] = ()
     scores: Scores | None = None
+    headline: str | None = None
     source: str = ""
     confusions: Sequence[Confused] = ()
     mistaken: Sequence[MistakenChip] = ()
     map: ChipMap | None = None
-
-
-class Figure(NamedTuple):
-    """A chip as the page shows it; width and height are in CSS pixels.
-
-    certainty: as it is shown; value: for the script.
-    whole_name: None where the page shows the name as it is; else the name in JSON, "" if that is
-        too long.
-    truth: index of the true class, NO_TRUTH where it is unknown.
-    mark: x and y on the map, or None.
-    """
-
-    name: str
-    certainty: str
-    value: float
-    whole_name: str | None
-    truth: int
-    mark: str | None
-    width: int
-    height: int
-    enlarged: bool
-    thumbnail: np.ndarray  # (h, w, 3) uint8, B,G,R
-
-
-class Sheet(NamedTuple):
-    """The contact sheet of one class: its number of chips, those of the sample, mistaken ones."""
-
-    class_index: int
-    class_name: str
-    count: int
-    least: list[Figure]
-    most: list[Figure]
-    rest: list[Figure]
-    mistaken: list[Figure]
+    doubts: Sequence[str] = ()
 
 
 def write_page(path: Path, run: RunFacts, sample: Sample, findings: Findings) -> None:
@@ -180,14 +132,16 @@ def write_page(path: Path, run: RunFacts, sample: Sample, findings: Findings) ->
     """
     classes = statistics(len(run.classes), findings.classes, findings.certainties)
     table = class_table(run.classes, classes)
+    shown = Shown(findings.known, classes, sample.sizes.edge, findings.map)
     page = render(
-        _sheets(run.classes, classes, sample, findings),
+        make_sheets(shown, run.classes, sample, findings.mistaken),
         run=run,
         table=table,
         colors={row.index: color(rank) for rank, row in enumerate(table.rows)},
         reasons=reasons(findings.reasons),
         sample=sample,
         found=findings,
+        names=_names(run.classes, [row.index for row in table.rows]),
         truth=truth_table(findings.scores, run.classes) if findings.scores else None,
     )
     partial_page = path.with_name(path.name + ".part")
@@ -199,55 +153,12 @@ def write_page(path: Path, run: RunFacts, sample: Sample, findings: Findings) ->
         partial_page.unlink(missing_ok=True)
 
 
-def _sheets(
-    class_names: Sequence[str], classes: Statistics, sample: Sample, findings: Findings
-) -> list[Sheet]:
-    """Return the contact sheets of the classes that have chips to show, in `by_count`'s order."""
-
-    def figures(chips: Sequence[SampledChip | MistakenChip]) -> list[Figure]:
-        known = [
-            (findings.known[chip.chip_id], chip) for chip in chips if chip.chip_id in findings.known
-        ]
-        return [
-            figure(about, chip, classes, sample.sizes.edge, findings.map) for about, chip in known
-        ]
-
-    sheets = []
-    for index in classes.by_count().tolist():
-        mistaken = [chip for chip in findings.mistaken if chip.given == index]
-        groups = [figures(chips) for chips in (*sample.groups(index), mistaken)]
-        if any(groups):
-            sheets.append(Sheet(index, class_names[index], int(classes.counts[index]), *groups))
-    return sheets
-
-
-def figure(
-    known: KnownChip,
-    chip: SampledChip | MistakenChip,
-    classes: Statistics,
-    edge: int,
-    chip_map: ChipMap | None,
-) -> Figure:
-    """Return a chip as the page shows it; a small one grows by a whole factor, up to `edge`."""
-    height, width = chip.thumbnail.shape[:2]
-    scale = max(1, edge // max(height, width))
-    name = known.name
-    whole_name = json.dumps(name) if text(name) != name else None
-    mark = None
-    if chip_map and np.isfinite(known.centre).all():
-        mark = "{:.1f} {:.1f}".format(*chip_map.place(*known.centre))
-    return Figure(
-        name,
-        classes.certainty(chip.certainty),
-        chip.certainty,
-        whole_name if len(whole_name or "") <= MAX_NAME else "",
-        known.truth,
-        mark,
-        width * scale,
-        height * scale,
-        scale > 1,
-        chip.thumbnail,
-    )
+def _names(classes: Sequence[str], shown: Sequence[int]) -> list[tuple[int, str, str | None]]:
+    """Return index, name and whole name of the classes that the page shows, in their order."""
+    most = max(MAX_NAME, CLASS_NAMES // max(len(shown), 1))
+    return [
+        (index, classes[index], whole_name(classes[index], 40, most)) for index in sorted(shown)
+    ]
 
 
 def render(sheets: Sequence[Sheet], **facts: object) -> str:
@@ -263,24 +174,33 @@ def render(sheets: Sequence[Sheet], **facts: object) -> str:
     facts |= {"script": script, "script_hash": f"sha256-{digest}"}
     # A page with places for all sheets, and the sheets without images, tell how much room is left.
     empty = template.make_module(
-        {**facts, "sheets": {sheet.class_index: "" for sheet in sheets}, "left_out": 0}
+        {
+            **facts,
+            "sheets": {sheet.class_index: "" for sheet in sheets},
+            "left_out": 0,
+            "on_page": 0,
+        }
     )
     room = PAGE_BYTES - len(str(empty).encode())
-    bare = sum(len(empty.contact_sheet(sheet, lambda _: "data:,").encode()) for sheet in sheets)
-    thumbnails = [
-        figure.thumbnail
-        for sheet in sheets
-        for figure in sheet.least + sheet.most + sheet.rest + sheet.mistaken
-    ]
-    source = partial(data_uri, encoding=choose_encoding(thumbnails, room - bare))
-    sections = {}
+    bare = sum(len(empty.contact_sheet(sheet, lambda _: "").encode()) for sheet in shells(sheets))
+    sheets, source = fit(
+        sheets,
+        room - bare,
+        lambda sheet, figure: len(
+            empty.chip(figure, sheet.class_name, sheet.class_index, lambda _: "").encode()
+        ),
+    )
+    sections, on_page = {}, 0
     for sheet in sheets:
         section = empty.contact_sheet(sheet, source)
         room -= len(section.encode())
         if room < 0:
             break
         sections[sheet.class_index] = section
-    return template.render(facts, sheets=sections, left_out=len(sheets) - len(sections))
+        on_page += len(sheet.figures())
+    return template.render(
+        facts, sheets=sections, left_out=len(sheets) - len(sections), on_page=on_page
+    )
 
 
 @cache
@@ -301,28 +221,3 @@ def page_template() -> Template:
         "duration": time_in_words,
     }
     return environment.get_template("page.html.j2")
-
-
-def choose_encoding(thumbnails: Sequence[np.ndarray], room: int) -> tuple[str, int]:
-    """Return the sharpest of ENCODINGS with which the thumbnails probably fit, or the last one.
-
-    Args:
-        thumbnails: each (h, w, 3) uint8; none is fine.
-        room: bytes for all their data URIs.
-    """
-    # To encode every thumbnail in every way would take longer than to write the page.
-    sample = thumbnails[:: max(1, len(thumbnails) // 64)]
-    tiny = all(max(image.shape[:2]) <= PNG_PIXELS for image in sample)
-    encodings = ENCODINGS if tiny else ENCODINGS[1:]
-    for encoding in encodings:
-        size = sum(len(data_uri(image, encoding)) for image in sample)
-        if size * len(thumbnails) <= 0.95 * room * len(sample):
-            break
-    return encoding
-
-
-def data_uri(image: np.ndarray, encoding: tuple[str, int]) -> str:
-    """Write an image, (h, w, 3) uint8 in B,G,R, as a data URI."""
-    suffix, setting = encoding
-    _, content = cv2.imencode(suffix, image, [ENCODING_FLAGS[suffix], setting])
-    return f"data:image/{suffix[1:]};base64,{base64.b64encode(content).decode()}"

@@ -6,6 +6,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from chip_classifier.answers import NO_CLASS, Answers
+from chip_classifier.cores import usable_cores
 from chip_classifier.layout import MAP, PAGE, TABLE
 from chip_classifier.log import log
 from chip_classifier.pipeline import Pipeline
@@ -20,20 +22,13 @@ from chip_classifier.record import Record
 from chip_classifier.review.chip_map import draw_map
 from chip_classifier.review.classified_csv import write_csv
 from chip_classifier.review.classified_map import map_features, map_footprints
+from chip_classifier.review.contact_sheets import MOST_WRONG, KnownChip, MistakenChip
 from chip_classifier.review.final_chips import FinalChips, final_chips
-from chip_classifier.review.page import (
-    Confused,
-    Findings,
-    KnownChip,
-    MistakenChip,
-    RunFacts,
-    write_page,
-)
+from chip_classifier.review.page import Confused, Findings, RunFacts, write_page
 from chip_classifier.review.reference import Reference
 from chip_classifier.review.sample import Sample, thumbnail
 from chip_classifier.review.scores import (
     NO_TRUTH,
-    Mistakes,
     Scores,
     headline,
     lines_of_scores,
@@ -41,8 +36,10 @@ from chip_classifier.review.scores import (
     score,
     truths_of_folders,
 )
+from chip_classifier.second_look.look import SecondLook
+from chip_classifier.second_look.of_run import look_again, truth_of
 
-DECODED_PER_CONFUSION = 4  # chips of the commonest confusions that the page shows at least
+FIRST_VALUES = 3  # classes of a chip whose values the page shows
 MOST_UNCLASSIFIED = 50  # chips that are named
 
 
@@ -74,7 +71,9 @@ class Review(NamedTuple):
     centres: np.ndarray
 
 
-def review(record: Record, pipeline: Pipeline, run: RunFacts, where: Where) -> str | None:
+def review(
+    record: Record, pipeline: Pipeline, run: RunFacts, where: Where, look: SecondLook
+) -> str | None:
     """Write classified.geojson, if it is known where the chips lie, and the page; log the truth.
 
     A file that cannot be read or written is warned about.
@@ -84,26 +83,31 @@ def review(record: Record, pipeline: Pipeline, run: RunFacts, where: Where) -> s
         pipeline: has the places of tif chips, and decodes some chips again.
         run: what the page says of the run.
         where: what is read and written.
+        look: is asked whether the settings can be right, now that the truth is known.
     Returns:
         How right the answers are, in a line; None if no true class is known, or it says little.
     """
     answers, sample, warnings = record.answers, record.sample, record.warnings
     chips = final_chips(answers)
     found = review_answers(record, chips, pipeline, where)
+    truth = truth_of(chips.numbers, found.truths, found.scores)
+    doubts = [finding.figures for finding in look_again(look, truth, warnings)]
     with warnings.instead_of(TABLE):
         write_csv(record, chips, found.truths, found.centres)
     with warnings.instead_of(PAGE):
         wrong = []
         if found.scores:
             wrong = mistakes(found.scores, found.truths, chips.classes, chips.certainties)
-        mistaken = _decode_mistakes(wrong, sample, pipeline, chips)
+        mistaken = _decode_mistakes(sample, pipeline, chips, found)
+        numbers = sample.chip_ids() | {chip.chip_id for chip in mistaken}
         findings = _findings(answers, chips, found)._replace(
-            known=_known(sample.chip_ids() | {chip.chip_id for chip in mistaken}, chips, found),
+            known=_known(numbers, chips, found, answers),
             confusions=[
                 Confused(truth, given, number, [chips.name(row) for row in rows])
                 for truth, given, number, rows in wrong
             ],
             mistaken=mistaken,
+            doubts=doubts,
         )
         run = replace(run, warnings=tuple(warnings.sentences))
         write_page(where.logs / PAGE, run, sample, findings)
@@ -160,33 +164,45 @@ def _findings(answers: Answers, chips: FinalChips, found: Review) -> Findings:
         reasons=Counter(reasons),
         unclassified=list(zip(names, reasons, strict=False)),
         scores=found.scores,
+        headline=found.headline,
         source=found.source,
         map=draw_map(found.centres, chips.classes),
     )
 
 
 def _decode_mistakes(
-    wrong: Sequence[Mistakes], sample: Sample, pipeline: Pipeline, chips: FinalChips
+    sample: Sample, pipeline: Pipeline, chips: FinalChips, found: Review
 ) -> list[MistakenChip]:
-    """Decode some chips of each of the commonest confusions that are not in the sample."""
-    sampled, found = sample.chip_ids(), []
-    for confusion in wrong:
-        rows = [row for row in confusion.rows if int(chips.numbers[row]) not in sampled]
-        for row in rows[:DECODED_PER_CONFUSION]:
-            pixels = pipeline.decode_again(int(chips.answering[row]))
-            if pixels is not None:
-                image = thumbnail(pixels, sample.sizes.edge)
-                number, certainty = int(chips.numbers[row]), float(chips.certainties[row])
-                found.append(MistakenChip(confusion.given, number, certainty, image))
-    return found
+    """Decode the chips with a wrong class that are not in the sample, the most certain first."""
+    is_wrong = (found.truths >= 0) & (chips.classes >= 0) & (found.truths != chips.classes)
+    (rows,) = is_wrong.nonzero()
+    rows = rows[np.argsort(-chips.certainties[rows], kind="stable")][:MOST_WRONG]
+    rows = rows[~np.isin(chips.numbers[rows], list(sample.chip_ids()))]
+    with ThreadPoolExecutor(usable_cores(), "mistaken") as threads:
+        decoded = threads.map(pipeline.decode_again, chips.answering[rows].tolist())
+        return [
+            MistakenChip(
+                int(chips.classes[row]),
+                int(chips.numbers[row]),
+                float(chips.certainties[row]),
+                thumbnail(pixels, sample.sizes.edge),
+            )
+            for row, pixels in zip(rows.tolist(), decoded, strict=True)
+            if pixels is not None
+        ]
 
 
-def _known(numbers: set[int], chips: FinalChips, found: Review) -> dict[int, KnownChip]:
+def _known(
+    numbers: set[int], chips: FinalChips, found: Review, answers: Answers
+) -> dict[int, KnownChip]:
     """Return what is known of some chips, by chip number; not of those that no longer count."""
     (rows,) = np.isin(chips.numbers, list(numbers)).nonzero()
     return {
         int(chips.numbers[row]): KnownChip(
-            chips.name(row), int(found.truths[row]), tuple(found.centres[row].tolist())
+            chips.name(row),
+            int(found.truths[row]),
+            tuple(found.centres[row].tolist()),
+            answers.first_values(int(chips.answering[row]), FIRST_VALUES),
         )
         for row in rows.tolist()
         if chips.classes[row] != NO_CLASS

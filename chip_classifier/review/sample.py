@@ -35,8 +35,8 @@ class SampleSizes(NamedTuple):
         return self.least + self.most + self.rest
 
 
-# (for up to so many classes, sizes). The thumbnails of each line take at most 23 MB of memory, and
-# with photographs' usual compression a page of at most 2 MB.
+# (for up to so many classes, sizes that every page shows). With photographs' usual compression a
+# page of each line's chips has at most 2 MB.
 SAMPLE_SIZES = (
     (4, SampleSizes(least=16, most=8, rest=8, edge=128)),
     (20, SampleSizes(least=10, most=5, rest=5, edge=96)),
@@ -44,6 +44,8 @@ SAMPLE_SIZES = (
     (300, SampleSizes(least=3, most=1, rest=1, edge=64)),
     (MAX_CLASSES, SampleSizes(least=1, most=1, rest=1, edge=48)),
 )
+# Of the thumbnails in memory. More are kept than every page shows: there may be room for them.
+MOST_BYTES = 48_000_000
 
 
 class SampledChip(NamedTuple):
@@ -207,9 +209,17 @@ class Sample:
         return set(self._slots["chip_id"][self._slots["row"] >= 0].tolist())
 
 
-def sample_sizes(classes: int) -> SampleSizes:
+def least_sizes(classes: int) -> SampleSizes:
     """Return the line of SAMPLE_SIZES for a number of classes."""
     return next(sizes for limit, sizes in SAMPLE_SIZES if min(classes, MAX_CLASSES) <= limit)
+
+
+def sample_sizes(classes: int) -> SampleSizes:
+    """Return how many chips of each class are kept: at least those that every page shows."""
+    sizes = least_sizes(classes)
+    chips = MOST_BYTES // (3 * sizes.edge**2 * min(classes, MAX_CLASSES))
+    more = max(0, chips - sizes.total)
+    return sizes._replace(least=sizes.least + more - more // 4, rest=sizes.rest + more // 4)
 
 
 def kept(entries: np.ndarray, sizes: SampleSizes) -> np.ndarray:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from chip_classifier.errors import TaskError
-from chip_classifier.inputs import find_model, find_reference
-from chip_classifier.review.geojson import read_features
-from chip_classifier.review.reference import Reference
+from chip_classifier.inputs import find_model, references_in, the_only_one
+from chip_classifier.review.reference import Reference, check_reference
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -49,14 +48,12 @@ def test_directory_without_one_model_is_refused(
 
 
 def test_reference_beside_the_archive(tmp_path: Path) -> None:
-    assert find_reference(tmp_path) is None
+    assert the_only_one(references_in(tmp_path)) is None
     (tmp_path / "._ref.geojson").write_bytes(b"\0")
     path = tmp_path / "ref.GeoJSON"
-    path.write_bytes(b'{"features": []}')
-    assert find_reference(tmp_path) == Reference(path)
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert find_reference(tmp_path) == Reference(path)
-    assert list(read_features(path)) == []
+    path.write_bytes(b"\xef\xbb\xbf" + b'{"features": []}')
+    assert the_only_one(references_in(tmp_path)) == path
+    assert check_reference(path) == Reference(path)
     (tmp_path / "b.geojson").write_bytes(b'{"features": []}')
     with pytest.raises(TaskError, match=r"are 2: \S+/b\.geojson, \S+/ref\.GeoJSON: leave one"):
-        find_reference(tmp_path)
+        the_only_one(references_in(tmp_path))

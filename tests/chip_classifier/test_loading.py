@@ -34,6 +34,8 @@ def files() -> dict[str, bytes]:
     return {
         "444.jpg": pillow(smooth, "jpeg", quality=90, subsampling=0),
         "420.jpg": pillow(smooth, "jpeg", quality=75, subsampling=2),
+        "422.jpg": pillow(smooth, "jpeg", subsampling=1),
+        "rgb.jpg": pillow(smooth, "jpeg", keep_rgb=True),
         "grey.jpg": pillow(smooth[..., 0].copy(), "jpeg"),
         "cmyk.jpg": pillow(Image.fromarray(smooth).convert("CMYK"), "jpeg"),
         "progressive.jpg": pillow(smooth, "jpeg", progressive=True),

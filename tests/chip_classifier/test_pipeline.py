@@ -14,7 +14,7 @@ from chip_classifier import pipeline
 from chip_classifier.decode import Decoder
 from chip_classifier.errors import BrokenArchive
 from chip_classifier.listing import Listing
-from chip_classifier.pipeline import Batch, Pipeline
+from chip_classifier.pipeline import Batch, Earlier, Pipeline
 from chip_classifier.sources.source import Chip
 from chip_classifier.sources.tar import Tar
 from chip_files import make_tar, scene
@@ -24,7 +24,7 @@ PIXELS = chip_files.uniform_png(10, 20, 30)
 
 def batches_of(path: Path, batch_size: int, answered: int = 0) -> list[Batch]:
     """Read an archive through the pipeline, chips warped to 5 x 6."""
-    return list(Pipeline(Listing(Tar(path)), Decoder(), (batch_size, 5, 6), answered))
+    return list(Pipeline(Listing(Tar(path)), Decoder(), (batch_size, 5, 6), Earlier(answered)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 17, 1000])

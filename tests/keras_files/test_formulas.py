@@ -564,3 +564,64 @@ def test_frozen_layers_in_nested_models(
         return L.GlobalAveragePooling2D()(base(x))
 
     compare(keras, build, tmp_path / "model.h5")
+
+
+# An image of uint8: what each version makes of it, or a refusal.
+WHOLE: dict[str, tuple[bool, Build]] = {
+    "rescaling": (True, lambda L, x: L.Rescaling(0.1)(x)),
+    "moved": (True, lambda L, x: L.Rescaling(0.1)(L.ZeroPadding2D()(L.MaxPooling2D()(x)))),
+    "joined": (True, lambda L, x: L.Rescaling(0.1)(L.Concatenate()([x, L.Maximum()([x, x])]))),
+    "dropout": (True, lambda L, x: L.Rescaling(0.1)(L.Dropout(0.5)(x))),
+    "sum": (False, lambda L, x: L.Rescaling(0.1)(L.Add()([x, x]))),
+    "sum of moved ones": (False, lambda L, x: L.Rescaling(0.1)(L.Add()([L.Cropping2D()(x)] * 2))),
+    "product": (False, lambda L, x: L.Rescaling(0.1)(L.Multiply()([x, x]))),
+    "bilinear": (
+        False,
+        lambda L, x: L.Rescaling(0.1)(L.UpSampling2D(2, interpolation="bilinear")(x)),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_image_of_whole_numbers(library: str, name: str, tmp_path: Path) -> None:
+    keras, path = pytest.importorskip(library), tmp_path / "model.h5"
+    agrees, build = WHOLE[name]
+    start = keras.layers.Input((16, 20, 3), dtype="uint8")
+    y = keras.layers.Dense(3)(keras.layers.Flatten()(build(keras.layers, start)))
+    model = keras.Model(start, y)
+    model.save(path)
+    chips = np.random.default_rng(0).integers(0, 256, (2, 16, 20, 3))
+    if agrees:
+        y = model.predict(chips.astype(np.uint8), verbose=0)
+        np.testing.assert_allclose(
+            open_model(path).build()(np.float32(chips)), y, atol=1e-4 * np.abs(y).max()
+        )
+    else:
+        with pytest.raises(ModelError, match="whole numbers"):
+            open_model(path).build()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_operations_of_keras_3_on_whole_numbers(tmp_path: Path) -> None:
+    keras, path = pytest.importorskip("keras"), tmp_path / "model.h5"
+    chips = np.random.default_rng(0).integers(0, 256, (2, 16, 20, 3))
+    for agrees, operation in (
+        (True, lambda x: x / 255.0),
+        (True, lambda x: keras.ops.max(x, axis=[1, 2])),
+        (False, lambda x: keras.ops.mean(x, axis=[1, 2])),
+        (False, lambda x: keras.layers.Rescaling(0.1)(x * 2)),
+    ):
+        start = keras.layers.Input((16, 20, 3), dtype="uint8")
+        y = keras.layers.Flatten()(keras.ops.cast(operation(start), "float32"))
+        model = keras.Model(start, keras.layers.Dense(3)(y))
+        model.save(path)
+        if agrees:
+            y = model.predict(chips.astype(np.uint8), verbose=0)
+            np.testing.assert_allclose(
+                open_model(path).build()(np.float32(chips)), y, atol=1e-4 * np.abs(y).max()
+            )
+        else:
+            with pytest.raises(ModelError, match="whole numbers"):
+                open_model(path).build()

@@ -5,6 +5,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -104,6 +106,29 @@ def test_too_little_memory_of_the_machine_is_no_fault_of_the_file() -> None:
             limited(take_memory)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+LOOP_WITH_LITTLE_TIME = """
+import os, resource
+from keras_files.limits import LackOfTime, run_limited
+resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
+try:
+    run_limited(lambda: [(10 ** (10**9)).bit_length()], os.open("/dev/null", 0), 5, 30, 2**28)
+except LackOfTime:
+    print("lack of time")
+"""
+
+
+def test_too_little_time_of_this_process_is_no_fault_of_the_file() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOP_WITH_LITTLE_TIME],
+        cwd=Path(__file__).parents[2],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "lack of time\n", done.stderr
 
 
 def test_processor_time_can_be_given() -> None:

@@ -67,7 +67,7 @@ def test_file_of_another_kind(content: bytes, words: str, tmp_path: Path) -> Non
 
 def test_zip_archive_of_another_kind(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
-        archive.writestr("data.pkl", b"")
+        archive.writestr("data.bin", b"")
     assert "no .keras file" in refusal(tmp_path / "m.keras")
 
 

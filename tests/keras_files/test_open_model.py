@@ -566,3 +566,51 @@ def test_models_that_multiply(tmp_path: Path) -> None:
 def test_custom_activation_is_refused_without_tensorflow(tmp_path: Path) -> None:
     odd = layer("Activation", "odd", activation="my_act")
     assert "my_act" in refusal(save(tmp_path / "m.h5", sequential(odd)), build=False)
+
+
+# What packages put around a model
+
+
+def test_cast_of_autokeras_is_passed_over(tmp_path: Path) -> None:
+    odd = layer("Custom>CastToFloat32", "cast", dtype="float32")
+    np.testing.assert_array_equal(
+        predict(save(tmp_path / "odd.h5", sequential(odd))),
+        predict(save(tmp_path / "plain.h5", sequential())),
+    )
+
+
+def copied(axis: int) -> Entry:
+    """Return what multi_gpu_model makes of a model for two GPUs."""
+    inner = {**graph(*classified("input")), "name": "dense"}
+    slices = [
+        (
+            layer("Lambda", f"slice_{i}", function=["4wA", None, None], arguments=given),
+            after("input"),
+        )
+        for i, given in enumerate(({"i": 0, "parts": 2}, {"i": 1, "parts": 2}))
+    ]
+    calls = [[["slice_0", 0, 0, {}]], [["slice_1", 0, 0, {}]]]
+    join = (
+        layer("Concatenate", "join", axis=axis),
+        [[["dense", 0, 0, {}], ["dense", 1, 0, {}]]],
+    )
+    return graph(*slices, (inner, calls), join, outputs=["join"])
+
+
+def test_model_of_several_gpus_is_the_model_within(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(
+        predict(save(tmp_path / "odd.h5", copied(0))),
+        predict(save(tmp_path / "plain.h5", sequential())),
+    )
+    assert "'slice_0'" in refusal(save(tmp_path / "other.h5", copied(1)))
+
+
+def test_merge_of_keras_1_by_a_lambda(tmp_path: Path) -> None:
+    code = compile("lambda x: x[0] - 3 * x[1]", "model", "eval").co_consts[0]
+    stored = [base64.b64encode(marshal.dumps(code)).decode(), None, None]
+    merge = layer("Merge", "merge", mode=stored, mode_type="lambda", arguments={})
+    model = graph((merge, after("input", "input")), *classified("merge"))
+    y = predict(save(tmp_path / "odd.h5", model, "1.2.2"))
+    chips = np.full((2, 4, 4, 3), -2, np.float32)
+    plain = open_model(save(tmp_path / "plain.h5", sequential(), "1.2.2")).build()
+    np.testing.assert_allclose(y, np.asarray(plain(chips)), atol=1e-6)

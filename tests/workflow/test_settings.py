@@ -19,6 +19,8 @@ def test_settings_are_text_without_blanks_and_empty_ones_are_absent() -> None:
         ({"model": " "}, "Set model: "),
         ({"archives": None}, "Set archives: "),
         ({"out": "s3://bucket/run/deployed"}, "--default-storage-prefix"),
+        ({"ports_": "x"}, r"no setting 'ports_' \(did you mean ports\?\)"),
+        ({"trained_witth": "x", "zzz": "x"}, r"'trained_witth' \(did .* trained_with\?\), 'zzz':"),
     ],
 )
 def test_settings_that_cannot_be_used_are_explained(config: dict, part: str) -> None:

@@ -1,6 +1,7 @@
 """The Snakemake workflow, run by the real engine: complete, with failures, killed, called again."""
 
 import contextlib
+import csv
 import itertools
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +202,72 @@ def test_second_call_finishes_what_is_missing(softmax_model: Path, tmp_path: Pat
     assert times_of_change(out) == before
 
 
+def test_every_kind_of_archive_is_done_and_the_rest_is_named(
+    softmax_model: Path, tmp_path: Path
+) -> None:
+    """A tar, a zip, a folder; one file of features for all; what is no archive."""
+    members = {
+        name: [(f"c/{name}{n}.png", uniform_png(n, 0, 9)) for n in (1, 200)] for name in "tzf"
+    }
+    chips = tmp_path / "chips"
+    for name, data in members["f"]:
+        (chips / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (chips / "folder" / name).write_bytes(data)
+    (chips / "empty").mkdir()
+    (chips / "tar.tar").write_bytes(make_tar([*members["t"], ("c/note.txt", b"")]))
+    with zipfile.ZipFile(chips / "zip.zip", "w") as archive:
+        for name, data in [*members["z"], ("c/other.txt", b"")]:
+            archive.writestr(name, data)
+    for name in ("loose.png", "old.tar.zst", "readme"):
+        (chips / name).write_bytes(b"")
+    place = {"type": "Point", "coordinates": [1, 2]}
+    names = ["t1", "z200", "nowhere"]
+    features = [{"type": "Feature", "properties": {"id": n}, "geometry": place} for n in names]
+    reference = {"type": "FeatureCollection", "features": features}
+    (chips / "ref.geojson").write_text(json.dumps(reference))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.h5").write_bytes(softmax_model.read_bytes())
+    (tmp_path / "model" / "ports.json").write_text('{"classes": "blue, red"}')  # as it was trained
+    (tmp_path / "ports.json").write_text('{"deploy_batch": "1", "sice": "4"}')
+    command = engine(tmp_path, model="model/model.h5", ports="ports.json")
+    done = call(command)
+    assert done.returncode == 0, done.stdout
+    out = tmp_path / "deployed"
+    answers = {"1": "blue", "200": "red"}
+    expected = {f"tar.tar/t{n}": name for n, name in answers.items()}
+    expected |= {f"zip.zip/z{n}": name for n, name in answers.items()}
+    expected |= {f"folder/c/f{n}": name for n, name in answers.items()}
+    merged = read_json(out / "classified.json")
+    assert {name: answer["class"] for name, answer in merged.items()} == expected
+    found = [one["properties"] for one in read_json(out / "classified.geojson")["features"]]
+    assert [(one.get("archive"), one["id"], one.get("class")) for one in found] == [
+        ("tar.tar", "t1", "blue"),
+        ("zip.zip", "z200", "red"),
+        (None, "nowhere", None),
+    ]
+    with (out / "classified.csv").open(newline="") as file:
+        table = {row["chip"]: row for row in csv.DictReader(file)}
+    assert {chip: row["class"] for chip, row in table.items()} == expected
+    assert table["zip.zip/z200"]["longitude"] == "1.00000000"
+    summary = read_json(out / "summary.json")
+    assert summary["passed_over"].keys() == {"empty", "loose.png", "old.tar.zst", "readme"}
+    warnings = {one["warning"][:20]: one["archives"] for one in summary["warnings"]}
+    assert warnings["1 file(s) of the arc"] == 2  # though they name other files
+    assert warnings["ports.json sets 'sic"] == 3
+    lines = done.stdout.splitlines()
+    assert lines[-1].startswith("3 of 3 archives are done, 6 chips of them (0 unclassified)")
+    told = [line for line in lines if line.startswith("Warning")]
+    assert len(told) == len(warnings) == 5
+    assert told[-1].startswith("Warning in tar.tar and 1 more archives: 1 file(s) of the archive")
+
+    # What is done is not done again, but for a folder in which a chip was changed.
+    (chips / "folder" / "c" / "f1.png").write_bytes(uniform_png(230, 0, 9))
+    again = call(command)
+    assert again.returncode == 0, again.stdout
+    assert read_json(out / "classified.json")["folder/c/f1"]["class"] == "red"
+    assert again.stdout.count("(Rule: classify)") == 1
+
+
 # --------------------------------------------------------------------- the engine, with a stand-in
 
 # Reads its "archive", {"seconds": how long it takes, "fails": a reason, "code": the exit code,
@@ -387,7 +455,7 @@ def test_features_lie_beside_their_archive_and_belong_to_its_input(stand_in: Pat
     names = ["a.tar", "b.TAR.gz", "c.tar"]
     for name in names:
         order(stand_in, name)
-    for name in ("a.geojson", "b.geojson", "ref.geojson"):
+    for name in ("a.geojson", "b.geojson", "other.geojson"):
         (stand_in / "chips" / name).write_text("{}")
     done = call(stand_in_engine(stand_in))
     assert done.returncode == 0, done.stdout
@@ -396,7 +464,7 @@ def test_features_lie_beside_their_archive_and_belong_to_its_input(stand_in: Pat
         ["b.geojson"],
         [],
     ]
-    assert re.findall(r"(\S+) is not used", done.stdout) == ["ref.geojson"]
+    assert re.findall(r"(\S+) is not used", done.stdout) == ["other.geojson"]
 
     (stand_in / "chips" / "c.geojson").write_text("{}")
     (stand_in / "chips" / "a.geojson").write_text("{ }")
@@ -433,7 +501,8 @@ def test_changes_between_calls(stand_in: Path) -> None:
     assert call(stand_in_engine(stand_in)).returncode == 0
     assert read_json(out / "summary.json")["complete"]
 
-    # A new archive that fails takes the complete result away.
+    # A new archive that fails: the complete result stays, and is said to be of the others.
+    complete = {name: (out / name).read_bytes() for name in ("classified.json",)}
     order(stand_in, "new.tar", fails="No such luck.")
     order(stand_in, "changed.tar", seconds=0)
     failed = call(stand_in_engine(stand_in))
@@ -442,7 +511,9 @@ def test_changes_between_calls(stand_in: Path) -> None:
     assert "new.tar: No such luck." in failed.stdout
     runs = [len(runs_of(stand_in, name)) for name in ("old.tar", "changed.tar", "new.tar")]
     assert runs == [1, 2, 1]
-    assert not (out / "classified.json").exists()
+    assert {name: (out / name).read_bytes() for name in complete} == complete
+    assert read_json(out / "summary.json")["merged"]["archives"] == ["changed.tar", "old.tar"]
+    assert "those of an earlier call, of 2 archives" in failed.stdout
     partial = read_json(out / "classified.partial.json")
     assert list(partial) == ["changed.tar/a", "old.tar/a"]
     assert read_json(out / "summary.json")["tasks"]["new.tar"] == {
@@ -459,6 +530,17 @@ def test_changes_between_calls(stand_in: Path) -> None:
     assert not (out / "classified.partial.json").exists()
     assert [len(runs_of(stand_in, name)) for name in ("old.tar", "changed.tar")] == [2, 3]
 
+    # A typo in ports.json costs nothing; a merged result that was taken away is made again.
+    before = times_of_change(out)
+    (stand_in / "typo.json").write_text('{"size": "big"}')
+    typo = call(stand_in_engine(stand_in, model="other.h5", ports="typo.json"))
+    assert typo.returncode == 1
+    assert "typo.json: The port size must be" in typo.stdout
+    assert times_of_change(out) == before
+    (out / "classified.json").unlink()
+    assert call(stand_in_engine(stand_in, model="other.h5")).returncode == 0
+    assert list(read_json(out / "classified.json")) == ["changed.tar/a", "old.tar/a"]
+
     # Other GPUs change no answer, another backend does.
     gpu = {"gpus": 0, "python": python_that_sees(stand_in, 1)}
     assert call(stand_in_engine(stand_in, model="other.h5", **gpu)).returncode == 0
@@ -471,10 +553,9 @@ def test_changes_between_calls(stand_in: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": ""}, "model"),
+        ({"model": ""}, "Set model: "),
         ({"archives": "empty"}, "holds no archive"),
         ({"out": "{}"}, "Rename"),
-        ({"out": "s3://bucket/run/deployed"}, "--default-storage-prefix"),
     ],
 )
 def test_wrong_settings_are_explained(

@@ -1,11 +1,10 @@
 """The page of many archives, and their map as one."""
 
+import csv
 import json
 from pathlib import Path
 
-import pytest
-
-from workflow.summary import write_map, write_page
+from workflow.summary import write_map, write_page, write_table
 
 HOSTILE = "<script>x</script>\"'&.tar"
 
@@ -34,17 +33,13 @@ def feature(name: str, **properties: object) -> dict:
     return {"type": "Feature", "properties": {"name": name, **properties}, "geometry": geometry}
 
 
-@pytest.mark.parametrize("complete", [True, False])
-def test_maps_become_one(tmp_path: Path, complete: bool) -> None:
+def test_maps_become_one(tmp_path: Path) -> None:
+    path = tmp_path / "map.geojson"
     make_task(tmp_path, "a.tar", [feature("1", **{"class": "x"}), feature("2")])
     make_task(tmp_path, "b.tar", None)
     make_task(tmp_path, HOSTILE, [feature("1")])
-    (tmp_path / "classified.geojson").write_text("stale")
-    (tmp_path / "classified.partial.geojson").write_text("stale")
-    write_map(tmp_path, ["a.tar", "b.tar", HOSTILE], complete)
-    names = {path.name for path in tmp_path.glob("*.geojson")}
-    assert names == {"classified.geojson" if complete else "classified.partial.geojson"}
-    merged = json.loads((tmp_path / names.pop()).read_text())
+    write_map(path, tmp_path, ["a.tar", "b.tar", HOSTILE])
+    merged = json.loads(path.read_text())
     found = [one["properties"] for one in merged["features"]]
     assert found == [
         {"archive": "a.tar", "name": "1", "class": "x"},
@@ -56,9 +51,25 @@ def test_maps_become_one(tmp_path: Path, complete: bool) -> None:
 
 def test_without_maps_there_is_none(tmp_path: Path) -> None:
     make_task(tmp_path, "a.tar", None)
-    (tmp_path / "classified.geojson").write_text("stale")
-    write_map(tmp_path, ["a.tar"], True)
+    write_map(tmp_path / "map.geojson", tmp_path, ["a.tar"])
     assert list(tmp_path.glob("*.geojson")) == []
+
+
+def test_tables_become_one(tmp_path: Path) -> None:
+    for name in ("a.tar", "b.tar", HOSTILE):
+        make_task(tmp_path, name, None)
+    for name in ("a.tar", HOSTILE):
+        table = tmp_path / "tasks" / name / "output" / "results" / "classified.csv"
+        table.write_bytes(b'chip,class,reason\r\n"1, ""x""\ny",A,\r\n2,,"cut, off"\r\n')
+    assert write_table(tmp_path / "all.csv", tmp_path, ["a.tar", "b.tar", HOSTILE]) == ["b.tar"]
+    with (tmp_path / "all.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["chip", "class", "reason"]
+    assert rows == [
+        [f"{name}/{chip}", *values]
+        for name in ("a.tar", HOSTILE)
+        for chip, *values in (['1, "x"\ny', "A", ""], ["2", "", "cut, off"])
+    ]
 
 
 def test_the_page_has_every_archive(tmp_path: Path) -> None:
@@ -72,6 +83,7 @@ def test_the_page_has_every_archive(tmp_path: Path) -> None:
         "chips": 24_690,
         "unclassified": 12,
         "classes": {"Z\u00fcrich\n": 24_678},
+        "warnings": [{"warning": "No <b>.", "archives": 2, "first": HOSTILE}],
         "tasks": {
             "a.tar": done,
             HOSTILE: done,
@@ -82,7 +94,7 @@ def test_the_page_has_every_archive(tmp_path: Path) -> None:
     logs = tmp_path / "tasks" / "broken.tar" / "output" / "logs"
     logs.mkdir(parents=True)
     (logs / "preview.html").touch()  # as in a store, where a task has left none
-    write_page(tmp_path, summary)
+    write_page(tmp_path / "summary.html", tmp_path, summary)
     page = (tmp_path / "summary.html").read_text()
     assert page.isascii()
     assert "Z&#252;rich\\n" in page

@@ -13,7 +13,7 @@ import pytest
 from browser import Browser
 from chip_classifier.review.chip_map import draw_map
 from chip_classifier.review.page import Confused, MistakenChip, RunFacts, page_template
-from chip_classifier.review.sample import MAX_CLASSES
+from chip_classifier.review.sample import MAX_CLASSES, sample_sizes
 from chip_classifier.review.scores import score
 from pages import HOSTILE, IMAGES, LOW_CONTRAST, RUN, make_page, noise, texts
 
@@ -192,7 +192,8 @@ def test_a_small_run_in_the_browser(tmp_path: Path, browser: Browser) -> None:
     assert min(width for _, _, width in charts) > 100
 
     images = browser.evaluate(IMAGES)
-    assert len(images) == 32 + 32 + 1
+    kept = sample_sizes(4).total
+    assert len(images) == kept + kept + 1
     assert {tuple(image[:4]) for image in images} == {(48, 32, 96, 64)}
     assert images[0][4] == "Chip classified as No Buildings"
     assert texts(browser, ".sheet h3") == [
@@ -332,7 +333,7 @@ def test_a_resumed_run_in_the_browser(tmp_path: Path, browser: Browser, skip: in
     (note,) = texts(browser, ".note")
     assert f"the {1000 - skip:,} that were classified since then, not from all 1,000" in note
     assert texts(browser, ".classes tbody td:nth-child(2)")[0] == "1,000 100.0%"
-    assert len(browser.evaluate(IMAGES)) == (32 if skip == 600 else 0)
+    assert len(browser.evaluate(IMAGES)) == 1000 - skip
 
 
 def test_the_browser_notices_trouble(tmp_path: Path, chromium: Browser) -> None:

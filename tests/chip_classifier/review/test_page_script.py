@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import time
@@ -48,6 +50,7 @@ class Chips:
             names=self.name,
             truths=self.truths,
             centres=centres,
+            values=lambda number: [(number % 3 % 2, 0.75), (1, 0.2)],
             scores=self.scores,
             source="ref.geojson",
             confusions=wrong,
@@ -67,7 +70,8 @@ def choose(browser: Browser, field: str, value: str) -> None:
     """Choose an option of a field, by keyboard as far as a headless browser opens lists."""
     browser.evaluate(
         f"(() => {{ const field = document.getElementById({field!r}); field.value = {value!r};"
-        "field.dispatchEvent(new Event('input', {bubbles: true})); })()"
+        "for (const kind of ['input', 'change'])"
+        "field.dispatchEvent(new Event(kind, {bubbles: true})); })()"
     )
 
 
@@ -76,7 +80,7 @@ def test_filters(tmp_path: Path, browser: Browser, classes: int, chips: int) -> 
     run = Chips(tmp_path / "p.html", classes, chips)
     browser.open(tmp_path / "p.html", width=1280)
     everything = browser.evaluate("document.querySelectorAll('#sheets li').length")
-    assert texts(browser, "#shown") == [f"{everything:,} of {everything:,} chips shown, 0 ticked"]
+    assert texts(browser, "#shown") == [f"{everything:,} of {chips:,} chips shown, 0 ticked"]
 
     # A class.
     browser.click("#class")
@@ -166,7 +170,7 @@ def test_a_cell_of_the_confusion_matrix_chooses_its_chips(tmp_path: Path, browse
     # A class in the table shows all of its sheet again.
     browser.click(".classes a[href='#c1']")
     time.sleep(0.1)
-    assert len(browser.evaluate(FACTS)) == 96
+    assert len(browser.evaluate(FACTS)) == 900
 
 
 def test_of_many_classes_the_confusions_are_listed(tmp_path: Path, browser: Browser) -> None:
@@ -211,7 +215,7 @@ def test_enlarging(tmp_path: Path, browser: Browser) -> None:
     right = "right" if run.truths[number] == run.given[number] else f"class {run.truths[number]}"
     certainty = f"certainty {run.certainties[number]:.4f}"
     told = f"{names[0]}: class {run.given[number]}, {certainty}. It is {right}."
-    assert texts(browser, "#view p") == [told]
+    assert texts(browser, "#view p") == [told, f"class {number % 3 % 2} 0.75, class 1 0.2"]
     place = "['cx', 'cy'].map(name => document.querySelector('.map circle').getAttribute(name))"
     assert browser.evaluate(f"{place}.join(' ')") == browser.evaluate(
         "document.querySelector('#chips li').dataset.m"
@@ -231,11 +235,118 @@ def test_enlarging(tmp_path: Path, browser: Browser) -> None:
     assert browser.evaluate("document.querySelector('#view').open")
 
 
+def exported(browser: Browser, folder: Path, name: str, button: str) -> str:
+    """Click on a button that exports a file, and return that."""
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    browser.click(button)
+    until = time.monotonic() + 20
+    while not (folder / name).exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return (folder / name).read_bytes().decode()
+
+
+@pytest.mark.parametrize("classes", [3, 1000])
+def test_corrections_by_keyboard(tmp_path: Path, browser: Browser, classes: int) -> None:
+    run = Chips(tmp_path / "p.html", classes, 900)
+    browser.open(tmp_path / "p.html")
+    assert browser.evaluate("document.querySelector('#export-corrections').disabled")
+    names = browser.evaluate(IN_SIGHT)[:3]
+    browser.evaluate("document.querySelector('#chips li img').focus()")
+    browser.press("Enter")
+    assert browser.evaluate("document.activeElement.value") == "1"  # the button Next
+    for choice in ("2", "", "1"):  # the second one is not corrected
+        choose(browser, "corrected", choice)
+        browser.press("Escape")
+        time.sleep(0.1)
+        browser.press("Enter")
+        browser.click("#view button[value='1']")
+    browser.press("Escape")
+    assert texts(browser, "#shown")[0].endswith(", 2 corrected")
+    assert sorted(texts(browser, "figcaption strong")) == [
+        "corrected: class 1",
+        "corrected: class 2",
+    ]
+    table = exported(browser, tmp_path, "corrections.csv", "#export-corrections")
+    assert list(csv.reader(io.StringIO(table, newline=""))) == [
+        ["chip", "class_given", "class_corrected"],
+        [names[0], run.names[run.given[run.number(names[0])]], "class 2"],
+        [names[2], run.names[run.given[run.number(names[2])]], "class 1"],
+    ]
+    assert table.count("\r\n") == 3
+
+
+def test_brightness_and_the_place_of_a_tick(tmp_path: Path, browser: Browser) -> None:
+    Chips(tmp_path / "p.html", 2, 300)
+    browser.open(tmp_path / "p.html", width=400)
+    shown = "getComputedStyle(document.querySelector('#chips li img')).filter"
+    assert browser.evaluate(shown) == "brightness(1)"
+    choose(browser, "brightness", "4")
+    assert browser.evaluate(shown) == "brightness(4)"
+    inside = """Array.from(document.querySelectorAll("#chips li")).every(li => {
+      const card = li.getBoundingClientRect();
+      const box = li.querySelector(".tick input").getBoundingClientRect();
+      return box.left >= card.left && box.right <= card.right && box.bottom <= card.bottom; })"""
+    assert browser.evaluate(inside)
+    browser.open(tmp_path / "p.html", width=1280)
+    assert browser.evaluate(inside)
+
+
+@pytest.mark.parametrize("chips", [600, 25_000])
+def test_the_map_leads_to_chips(tmp_path: Path, browser: Browser, chips: int) -> None:
+    Chips(tmp_path / "p.html", 3, chips)
+    browser.open(tmp_path / "p.html")
+    titles = browser.evaluate(
+        "Array.from(document.querySelectorAll('.map path title'), e => e.textContent)"
+    )
+    assert sorted(titles) == ["class 0", "class 1", "class 2"]
+    told = browser.evaluate(
+        "Array.from(document.querySelectorAll('.map a'), e => e.querySelector('title').textContent)"
+    )
+    one = next(n for n, text in enumerate(told) if "," not in text)
+    several = next(n for n, text in enumerate(told) if "," in text)
+    assert re.fullmatch(r"(north|south)/tile_\d+: class \d", told[one])
+    # By keyboard: one of them has the Tab key, the arrows go on from there.
+    browser.evaluate("document.querySelector(\".map a[tabindex='0']\").focus()")
+    for _ in range(one):
+        browser.press("ArrowRight")
+    browser.press("Enter")
+    assert browser.evaluate("document.querySelector('#view').open")
+    assert texts(browser, "#view p")[0].startswith(told[one])
+    browser.press("Escape")
+    browser.evaluate(
+        f"document.querySelectorAll('.map a')[{several}]"
+        ".dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    )
+    time.sleep(0.1)
+    here = browser.evaluate(IN_SIGHT)
+    assert len(here) > 1
+    assert all(f"{name}:" in told[several] for name in here[:5] if len(here) <= 5)
+    browser.click("#here")
+    assert len(browser.evaluate(IN_SIGHT)) > len(here)
+
+
+def test_long_class_names_are_exported_whole(tmp_path: Path, browser: Browser) -> None:
+    names = [f"Residential building with {what} of the main street" for what in ("a", '\u202e"b')]
+    names.append("x, " * 400)
+    make_page(
+        tmp_path / "p.html",
+        np.arange(3),
+        np.ones(3),
+        classes=names,
+        truths=np.array([1, 2, 0]),
+    )
+    browser.open(tmp_path / "p.html")
+    browser.evaluate("document.querySelectorAll('.tick input').forEach(box => box.click())")
+    found = json.loads(exported(browser, tmp_path, "ticked.json", "#export"))["chips"]
+    assert sorted(chip["class"] for chip in found) == sorted(names)
+    assert sorted(chip["true_class"] for chip in found) == sorted(names)
+
+
 @pytest.mark.parametrize("classes", [2, 12, 1000])
 def test_export(tmp_path: Path, browser: Browser, classes: int) -> None:
     run = Chips(tmp_path / "p.html", classes, 3000)
     browser.open(tmp_path / "p.html")
-    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     assert browser.evaluate("document.querySelector('#export').disabled")
     for position in (1, 2):
         browser.click(f"#sheets section:nth-child({position}) .tick input")
@@ -244,13 +355,7 @@ def test_export(tmp_path: Path, browser: Browser, classes: int) -> None:
     )
     browser.click("#only-ticked")
     assert browser.evaluate(IN_SIGHT) == names
-    browser.click("#export")
-    exported = tmp_path / "ticked.json"
-    until = time.monotonic() + 20
-    while not exported.exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    content = json.loads(exported.read_text())
+    content = json.loads(exported(browser, tmp_path, "ticked.json", "#export"))
     assert content["archive"] == "chips.tar"
     assert content["chips"] == [
         {
@@ -291,15 +396,8 @@ def test_hostile_names_stay_text(tmp_path: Path, browser: Browser, width: int, d
     browser.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate(LOW_CONTRAST) == []
-    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     browser.evaluate("document.querySelectorAll('.tick input').forEach(box => box.click())")
-    browser.click("#export")
-    exported = tmp_path / "ticked.json"
-    until = time.monotonic() + 20
-    while not exported.exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    found = json.loads(exported.read_text())["chips"]
+    found = json.loads(exported(browser, tmp_path, "ticked.json", "#export"))["chips"]
     long = {chip["name"] for chip in found if chip.get("shortened")}
     assert len(long) == 2  # 5,000 characters each
     whole = {chip["name"] for chip in found} - long
@@ -335,7 +433,7 @@ def test_without_the_script_all_is_there(tmp_path: Path, browser: Browser) -> No
         browser.open(tmp_path / "p.html", width=400)
         assert not browser.evaluate("document.querySelector('.tools').checkVisibility()")
         assert browser.evaluate("document.querySelector('#run > details').open")
-        assert len(browser.evaluate(IN_SIGHT)) == 96
+        assert len(browser.evaluate(IN_SIGHT)) == 900
         assert browser.evaluate("document.querySelectorAll('.map [data-c]').length") == 3
         assert f"{run.scores.accuracy:.1%}" in texts(browser, ".figures")[0]
     finally:

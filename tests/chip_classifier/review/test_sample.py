@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from chip_classifier.review import sample
-from chip_classifier.review.page import Findings, KnownChip, RunFacts, write_page
+from chip_classifier.review.contact_sheets import KnownChip
+from chip_classifier.review.page import Findings, RunFacts, write_page
 from chip_classifier.review.sample import Sample
 from pages import RUN, contact_sheets, ids, make_page, noise
 
@@ -27,12 +28,13 @@ def test_the_sample_is_exact(tmp_path: Path) -> None:
         ordered = members[np.argsort(certainties[members])].tolist()
         groups = sheets[name]
         assert list(groups) == ["Least certain", "Most certain", "Random sample"]
-        assert ids(groups["Least certain"]) == ordered[:16]
-        assert ids(groups["Most certain"]) == ordered[:-9:-1]
-        rest = ids(groups["Random sample"])
-        assert len(set(rest)) == 8
-        assert set(rest) <= set(ordered[16:-8])
-        shown = [f"{certainties[chip]:.4f}" for chip in ordered[:16]]
+        least, most, rest, _ = sample.sample_sizes(3)
+        assert ids(groups["Least certain"]) == ordered[:least]
+        assert ids(groups["Most certain"]) == ordered[: -most - 1 : -1]
+        drawn = ids(groups["Random sample"])
+        assert len(set(drawn)) == rest
+        assert set(drawn) <= set(ordered[least:-most])
+        shown = [f"{certainties[chip]:.4f}" for chip in ordered[:least]]
         assert [certainty for certainty, _ in groups["Least certain"]] == shown
 
 
@@ -41,7 +43,7 @@ def test_the_rest_is_a_uniform_sample(tmp_path: Path) -> None:
     page = make_page(tmp_path / "p.html", np.arange(40_000) % 4, certainties, classes=list("abcd"))
     groups = contact_sheets(page).values()
     rest = [chip for group in groups for chip in ids(group["Random sample"])]
-    assert len(rest) == 32
+    assert len(rest) == 4 * sample.sample_sizes(4).rest > 32
     # The mean of 32 uniform draws has a standard deviation of 5% of their range.
     assert 0.35 < np.mean(rest) / 40_000 < 0.65
     assert 0.35 < certainties[rest].mean() < 0.65
@@ -54,7 +56,9 @@ def test_chance_chooses_among_equally_certain_chips(tmp_path: Path) -> None:
         assert 0.2 < np.mean(ids(contact_sheets(page)["a"][title])) / 4000 < 0.8
 
 
-@pytest.mark.parametrize(("chips", "least", "most"), [(1, 1, 0), (2, 1, 1), (3, 2, 1), (20, 12, 8)])
+@pytest.mark.parametrize(
+    ("chips", "least", "most"), [(1, 1, 0), (2, 1, 1), (3, 2, 1), (20, 12, 8), (100, 92, 8)]
+)
 def test_classes_with_few_chips(tmp_path: Path, chips: int, least: int, most: int) -> None:
     certainties = np.linspace(0.5, 0.9, chips)
     page = make_page(tmp_path / "p.html", np.zeros(chips, int), certainties, classes=["a", "b"])
@@ -102,8 +106,8 @@ def test_few_chips_become_thumbnails(
         assert made <= 3 * size + chips / 16
         assert "passed over" in page
         extreme = "Most certain" if order == "rising" else "Least certain"
-        groups = contact_sheets(page)["0"]
-        assert min(ids(groups[extreme])) > 0.9 * chips
+        first = ids(contact_sheets(page)["0"][extreme])[: sample.least_sizes(classes).least]
+        assert min(first) > 0.9 * chips
 
 
 @pytest.mark.parametrize(
@@ -157,8 +161,10 @@ def test_a_thumbnail_takes_every_pixel_in() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    for limit, sizes in sample.SAMPLE_SIZES:
-        assert limit * sizes.total * sizes.edge**2 * 3 < 24e6
+    for classes in (*range(1, 1001), 5000):
+        sizes = sample.sample_sizes(classes)
+        assert min(classes, sample.MAX_CLASSES) * sizes.total * sizes.edge**2 * 3 < 50e6
+        assert all(kept >= shown for kept, shown in zip(sizes, sample.least_sizes(classes)))
 
 
 def test_superseded_chips_are_left_out(tmp_path: Path) -> None:
@@ -170,4 +176,4 @@ def test_superseded_chips_are_left_out(tmp_path: Path) -> None:
         names=lambda chip_id: None if chip_id % 2 else f"chip {chip_id}",
     )
     groups = contact_sheets(page)["a"]
-    assert ids(groups["Least certain"]) == list(range(0, 16, 2))
+    assert ids(groups["Least certain"]) == list(range(0, 22, 2))

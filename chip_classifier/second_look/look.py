@@ -1,0 +1,288 @@
+"""The second look at a run: what it saw, and what that tells of the settings."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from chip_classifier.answers import NO_CLASS, AnsweredBatch
+from chip_classifier.preprocessing import Preprocessing
+from chip_classifier.second_look import evidence, memory
+from chip_classifier.second_look.alternatives import (
+    Alternative,
+    alternatives,
+    name_in_force,
+    prepare,
+)
+from chip_classifier.second_look.trial import MOST_CHIPS, Trial, race
+from keras_files.statistics import Memory
+
+MOST_BYTES = 2**26  # of the chips that are kept
+CHIPS_AT_A_TIME = 16  # to the layers before the first normalization
+
+LEAST_REMEMBERED = 16  # chips to compare with what the model remembers
+
+# Where so many of the chips with a known class are right, nothing else can be wrong by much.
+RIGHT_ENOUGH = 0.85
+
+
+class Finding(NamedTuple):
+    """Something that was looked at.
+
+    figures: what was found, with its figures.
+    warning: what is wrong and what to set, or None where nothing seems to be.
+    """
+
+    figures: str
+    warning: str | None = None
+
+
+class Truth(NamedTuple):
+    """The true classes of a run's chips, where they are known.
+
+    classes: chip number -> class index, of the chips that have one.
+    pairs: int64 (P, 3): true class, class given, number of chips; of the whole run.
+    """
+
+    classes: Mapping[int, int]
+    pairs: np.ndarray
+
+
+class Model(NamedTuple):
+    """What the second look asks of the model.
+
+    values: float32 (N, rows, columns, bands), as the model gets them -> float64 (N, classes).
+    recall: what it remembers of its training, or None.
+    margins: how sure its values are.
+    class_names: in the order of the outputs.
+    """
+
+    values: Callable[[np.ndarray], np.ndarray]
+    recall: Callable[[], Memory | None]
+    margins: evidence.Margins
+    class_names: tuple[str, ...]
+
+
+class SecondLook:
+    """Keeps some chips of a run, spread over it, and tells at its end what they mean.
+
+    counts: int64 (classes,), the chips of each class in this run.
+    """
+
+    def __init__(self, in_force: Preprocessing, model: Model, is_native: bool = False) -> None:
+        """Begin.
+
+        Args:
+            in_force: what the model gets.
+            model: the model.
+            is_native: whether the pixels are the numbers of the files, instead of 0 to 255.
+        """
+        self._in_force, self._model = in_force, model
+        self._others = list(alternatives(in_force, is_native))
+        classes = len(model.class_names)
+        self.counts = np.zeros(classes, np.int64)
+        self._numbers = np.empty(0, np.int64)
+        self._keys = np.empty(0)
+        self._pixels: list[np.ndarray] = []
+        self._values = np.empty((0, classes))
+        self._is_doubtful = False
+
+    def see(self, batch: AnsweredBatch) -> None:
+        """Take some chips of a batch into the sample, in the place of earlier ones.
+
+        Every chip of the run has the same chance; which ones stay depends on their numbers alone.
+        """
+        if batch.pixels is None or batch.values is None:
+            return
+        rows = np.flatnonzero(np.asarray(batch.classes) != NO_CLASS)
+        self.counts += np.bincount(batch.values.argmax(axis=1), minlength=len(self.counts))
+        keys = np.random.default_rng(batch.first).random(len(rows))
+        most = min(MOST_CHIPS, max(1, MOST_BYTES // batch.pixels[0].nbytes))
+        all_keys, old = np.concatenate([self._keys, keys]), len(self._keys)
+        kept = np.sort(np.argsort(all_keys, kind="stable")[:most])
+        self._pixels = [
+            self._pixels[row] if row < old else batch.pixels[row - old].copy()
+            for row in kept.tolist()
+        ]
+        self._keys = all_keys[kept]
+        self._numbers = np.concatenate([self._numbers, batch.first + rows])[kept]
+        self._values = np.concatenate([self._values, batch.values])[kept]
+
+    def tell(self, truth: Truth | None = None) -> list[Finding]:
+        """Return what was looked at and found; at most one warning on the preprocessing."""
+        if not len(self._numbers):
+            return []
+        findings = []
+        if truth is not None:
+            findings.append(self._judge_names(truth))
+            accuracy = _accuracy(truth.pairs)
+            if truth.pairs[:, 2].sum() >= evidence.LEAST_CHIPS and accuracy >= RIGHT_ENOUGH:
+                return findings  # whatever else it looks like
+        recalled = self._model.recall() if len(self._numbers) >= LEAST_REMEMBERED else None
+        for judge, known in ((self._judge_memory, recalled), (self._judge_truth, truth)):
+            if finding := judge(known):
+                findings.append(finding)
+                if finding.warning:
+                    return findings
+        # What the model remembers, if that is settled, tells more than how sure it is.
+        if recalled is None or self._is_doubtful and memory.is_settled(recalled):
+            findings += filter(None, [self._judge_answers()])
+        return findings
+
+    def _judge_names(self, truth: Truth) -> Finding:
+        """Tell whether the class names are in another order than in the training."""
+        chips = int(truth.pairs[:, 2].sum())
+        accuracy = _accuracy(truth.pairs)
+        figures = f"{accuracy:.1%} of {chips:,} chips with a known class are right"
+        order = evidence.likely_order(truth.pairs, len(self._model.class_names))
+        if order is None or chips < 20:
+            return Finding(figures)
+        names = ", ".join(self._model.class_names[name] for name in order)
+        moved = {output: name for output, name in enumerate(order)}
+        right = sum(n for true, given, n in truth.pairs.tolist() if moved[given] == true) / chips
+        return Finding(
+            figures,
+            f"The class names seem to be in another order than in the training: {figures}, but "
+            f"{right:.1%} would be with the port classes set to '{names}'.",
+        )
+
+    def _judge_memory(self, recalled: Memory | None) -> Finding | None:
+        """Compare the chips with what the model's first normalization saw in training."""
+        if recalled is None:
+            return None
+        in_force = self._distance(recalled, self._in_force)
+        figures = (
+            f"what reaches {recalled.layer} is at a distance of {in_force:.2g} from what it saw in "
+            "training (0: the same)"
+        )
+        self._is_doubtful = memory.is_doubtful(in_force)
+        if not self._is_doubtful:
+            return Finding(figures)
+        others = [self._distance(recalled, other.preprocessing) for other in self._others]
+        place = memory.nearest(in_force, others, memory.times_nearer(recalled))
+        if place is None:
+            return Finding(figures)
+        other = self._others[place]
+        return Finding(
+            figures,
+            f"The chips do not look to the model as in its training: with "
+            f"{name_in_force(self._in_force)} {figures}, with {other.name} it is "
+            f"{others[place]:.2g}: {other.advice}, if the model was trained so.",
+        )
+
+    def _distance(self, recalled: Memory, preprocessing: Preprocessing) -> float:
+        """Return how far the sample is from the training with some preprocessing."""
+        moments = [
+            recalled.compute(
+                prepare(np.stack(self._pixels[i : i + CHIPS_AT_A_TIME]), preprocessing)
+            )
+            for i in range(0, len(self._pixels), CHIPS_AT_A_TIME)
+        ]
+        return memory.distance(np.concatenate(moments), recalled.floor)
+
+    def _judge_truth(self, truth: Truth | None) -> Finding | None:
+        """Try the other settings on chips whose class is known, right ones and wrong ones."""
+        if truth is None or truth.pairs[:, 2].sum() < evidence.LEAST_CHIPS:
+            return None
+        classes = np.array([truth.classes.get(number, -1) for number in self._numbers.tolist()])
+        is_right = classes == self._values.argmax(axis=1)
+        wrong = np.flatnonzero(~is_right & (classes >= 0))
+        right = np.flatnonzero(is_right & (classes >= 0))
+        accuracy = _accuracy(truth.pairs)
+
+        def estimate(values: np.ndarray, rows: np.ndarray) -> float:
+            """Return how many of all chips a setting is right about, by some of them."""
+            now_right = values.argmax(axis=1) == classes[rows]
+            was_right = is_right[rows]
+            parts = ((was_right, accuracy), (~was_right, 1 - accuracy))
+            return sum(now_right[part].mean() * share for part, share in parts if part.any())
+
+        trial = self._race(self._others, _alternate(wrong, right), estimate)
+        if trial is None:
+            return None
+        reached = estimate(trial.values, trial.rows)
+        other = trial.best
+        figures = (
+            f"{accuracy:.0%} of the chips with a known class are right; {other.name} would be "
+            f"right about {reached:.0%} of them, by {len(trial.rows)} that were tried"
+        )
+        recalls = evidence.recalls(classes[trial.rows], trial.values.argmax(axis=1))
+        if not evidence.is_righter(reached, accuracy, recalls):
+            return Finding(figures)
+        return Finding(
+            figures,
+            f"With {name_in_force(self._in_force)} {figures}: {other.advice}, if the model was "
+            "trained so.",
+        )
+
+    def _judge_answers(self) -> Finding | None:
+        """Try the other settings where the answers cannot be those of a model that is fed right."""
+        chips = int(self.counts.sum())
+        if chips < evidence.LEAST_CHIPS:
+            return None
+        margin = self._model.margins.middle(self._values)
+        share = self.counts.max() / chips
+        figures = (
+            f"{share:.1%} of the chips are of one class; the two best classes of a chip differ by "
+            f"a factor of {_factor(margin)} in the middle"
+        )
+        senseless = evidence.is_senseless(margin)
+        if not senseless and share < evidence.ONE_CLASS:
+            return Finding(figures)
+
+        def rate(values: np.ndarray, rows: np.ndarray) -> float:
+            sensible = evidence.is_sensible(self._model.margins.middle(values), margin)
+            return sensible * evidence.effective_classes(values.argmax(axis=1))
+
+        # The order of the bands changes little of how sure a model is.
+        others = [other for other in self._others if not other.reverses]
+        trial = self._race(others, np.arange(len(self._numbers)), rate)
+        if trial is None or not rate(trial.values, trial.rows):
+            return Finding(figures)
+        spread = evidence.effective_classes(trial.values.argmax(axis=1))
+        if not senseless and spread < evidence.SPREAD_CLASSES:
+            return Finding(figures)
+        return Finding(figures, self._say(figures, trial))
+
+    def _say(self, figures: str, trial: Trial) -> str:
+        """Return the warning for answers that another setting makes sensible."""
+        other = trial.best
+        classes = trial.values.argmax(axis=1)
+        return (
+            f"The answers are hardly those of a model that is fed as in its training: with "
+            f"{name_in_force(self._in_force)} {figures}. With {other.name} {len(classes)} of the "
+            f"chips fall into {len(np.unique(classes))} classes, and the factor is "
+            f"{_factor(self._model.margins.middle(trial.values))}: set the port "
+            f"preprocessing as the model was trained, maybe {other.advice.removeprefix('set ')}."
+        )
+
+    def _race(
+        self,
+        others: list[Alternative],
+        rows: np.ndarray,
+        rate: Callable[[np.ndarray, np.ndarray], float],
+    ) -> Trial | None:
+        """Try other settings on chips of the sample."""
+
+        def compute(other: Alternative, chosen: np.ndarray) -> np.ndarray:
+            pixels = np.stack([self._pixels[row] for row in chosen.tolist()])
+            return self._model.values(prepare(pixels, other.preprocessing))
+
+        return race(others, rows, compute, rate)
+
+
+def _accuracy(pairs: np.ndarray) -> float:
+    """Return the share of right answers of a confusion matrix's cells."""
+    return float(pairs[pairs[:, 0] == pairs[:, 1], 2].sum() / pairs[:, 2].sum())
+
+
+def _alternate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return rows of both in turn, as long as both have some, then those that are left."""
+    both = min(len(first), len(second))
+    turns = np.column_stack([first[:both], second[:both]]).ravel()
+    return np.concatenate([turns, first[both:], second[both:]])
+
+
+def _factor(margin: float) -> str:
+    """Write the ratio of the two best classes, of which the logarithm is given."""
+    return f"{np.exp(margin):.3g}" if margin < 12 else f"10^{margin / np.log(10):.0f}"

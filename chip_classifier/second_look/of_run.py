@@ -1,0 +1,69 @@
+"""The second look at a run of the task: its classifier, its truth, and what is written of it."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from chip_classifier.classifier import Classifier, class_values
+from chip_classifier.decode import Decoder
+from chip_classifier.log import Warnings, log
+from chip_classifier.ports import NATIVE
+from chip_classifier.review.scores import Scores
+from chip_classifier.second_look.chips import Asked
+from chip_classifier.second_look.evidence import Margins
+from chip_classifier.second_look.look import Finding, Model, SecondLook, Truth
+from chip_classifier.settings import Settings
+from keras_files.statistics import recall
+
+
+def second_look(classifier: Classifier) -> SecondLook:
+    """Begin the second look at a run with a classifier."""
+
+    def values(x: np.ndarray) -> np.ndarray:
+        return class_values(classifier.compute(x), classifier.head)
+
+    model = Model(
+        values,
+        lambda: recall(classifier.opened),
+        Margins(classifier.head.is_logit, classifier.outputs == 1),
+        classifier.class_names,
+    )
+    settings = classifier.settings
+    return SecondLook(settings.preprocessing, model, settings.ports.values == NATIVE)
+
+
+def truth_of(numbers: np.ndarray, truths: np.ndarray, scores: Scores | None) -> Truth | None:
+    """Return the true classes of a run's chips, as the review knows them.
+
+    Args:
+        numbers: of the chips that count, int (N,).
+        truths: their true classes, int (N,), negative where it is unknown.
+        scores: of the run, None where no true class is known.
+    """
+    if scores is None:
+        return None
+    known = truths >= 0
+    classes = dict(zip(numbers[known].tolist(), truths[known].tolist(), strict=True))
+    return Truth(classes, scores.pairs)
+
+
+def doubts_of_chips(decoder: Decoder, settings: Settings) -> Iterator[str]:
+    """Yield warnings where the chips' files do not fit the settings."""
+    bands = len(settings.preprocessing.vector)
+    asked = Asked(bands, settings.ports.bands is not None, decoder.bit_depth, settings.size)
+    yield from decoder.facts.doubts(asked)
+
+
+def look_again(look: SecondLook, truth: Truth | None, warnings: Warnings) -> Sequence[Finding]:
+    """Ask a second look what it found: for the log, as warnings, and for the page.
+
+    It costs no answer if that fails.
+    """
+    findings: list[Finding] = []
+    with warnings.instead_of("the second look at the settings"):
+        findings = look.tell(truth)
+        for finding in findings:
+            log.info("Second look: %s", finding.figures)
+            if finding.warning:
+                warnings.add(finding.warning)
+    return findings

@@ -1,0 +1,230 @@
+"""What a model remembers of its training: the statistics of its first normalization.
+
+A batch normalization keeps the mean and the variance of each channel of what it saw in training,
+and so does a Normalization layer that was adapted. The layers before the first one are few, and
+take each chip alone: what they make of other chips can be compared with what they made then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from keras_files.model_file import Array, Group, ModelError, read_array
+from keras_files.network import Call, Layer, Network, Tensor, tensors_in
+from keras_files.open_model import OpenedModel
+from keras_files.weights import read_weight
+
+MOST_KERNELS = 3  # layers with weights before the normalization: more would cost too much
+
+# Kind of a layer -> the roles of its mean and its variance.
+_STATISTICS = {
+    "BatchNormalization": ("moving_mean", "moving_variance"),
+    "SyncBatchNormalization": ("moving_mean", "moving_variance"),
+    "Normalization": ("mean", "variance"),
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The first normalization of a model, and the layers that lead to it.
+
+    layer: which one it is, in words.
+    channels: how many it has.
+    floor: float64 (channels,): what is added to a variance to keep it from 0, in units of the
+        stored one with that added; 0 for a Normalization.
+    compute: float32 (N, rows, columns, bands), as the model gets them -> float64 (N, 2, channels):
+        for each chip and channel the mean of what reaches the normalization and of its square, in
+        units of the stored statistics: 0 and 1 for what was seen in training.
+    unsettled: how much of the statistics is still what they began with, 0 to 1, as the steps of the
+        last training tell, None where the file does not have their number; 0 for a frozen layer.
+    is_frozen: whether the last training left it as it was.
+    """
+
+    layer: str
+    channels: int
+    floor: np.ndarray
+    compute: Callable[[np.ndarray], np.ndarray]
+    unsettled: float | None = 0.0
+    is_frozen: bool = False
+
+
+def recall(opened: OpenedModel) -> Memory | None:
+    """Return what a model remembers of its training; None if it remembers nothing.
+
+    It remembers nothing without such a layer, with one that has still the statistics that it began
+    with, or with more than MOST_KERNELS layers of weights before it. Imports TensorFlow.
+
+    Raises:
+        ModelError: the layers cannot be computed.
+    """
+    from keras_files.model import Model
+
+    part = first_normalization(opened.network)
+    if part is None:
+        return None
+    layer = _last(part).layer
+    mean, variance = (
+        np.asarray(read_weight(opened.root, opened.era, layer, role), np.float64).ravel()
+        for role in _STATISTICS[layer.kind]
+    )
+    if not (mean.any() or (variance != 1).any()) or not np.isfinite(variance).all():
+        return None
+    if mean.size > 1 and mean.size != variance.size:
+        return None
+    epsilon = float(layer.config.get("epsilon", 0.0)) if "Batch" in layer.kind else 0.0
+
+    def read(layer: Layer, role: str) -> np.ndarray:
+        return read_weight(opened.root, opened.era, layer, role)
+
+    def build(is_image: bool) -> Model:
+        network = _with_moments(part, is_image, opened.channels_first)
+        shape = (*opened.input_size, opened.bands)
+        return Model(network, shape, opened.channels_first, read)
+
+    try:
+        model = build(True)
+    except ModelError:  # what reaches it is no image, but a row of values for each chip
+        model = build(False)
+    channels = model.output_shape[1] // 2
+
+    def compute(x: np.ndarray) -> np.ndarray:
+        return np.asarray(model(x), np.float64).reshape(len(x), 2, channels)
+
+    floor = np.broadcast_to(epsilon / (variance + epsilon) if epsilon else 0.0, channels)
+    is_frozen = _is_frozen(part)
+    unsettled = 0.0 if is_frozen else _unsettled(opened.root, layer)
+    return Memory(str(layer), channels, floor, compute, unsettled, is_frozen)
+
+
+def _is_frozen(part: Network) -> bool:
+    """Return whether the last layer of a part was left as it was by the training."""
+    last = part.calls[-1].layer
+    if not part.trainable or not last.trainable:
+        return True
+    return _is_frozen(last.network) if last.network else False
+
+
+def _unsettled(root: Group, layer: Layer) -> float | None:
+    """Return how much of a layer's statistics is still what they began with; see Memory."""
+    if "Batch" not in layer.kind:  # it was adapted, at once
+        return 0.0
+    steps = _steps(root)
+    return None if steps is None else float(layer.config.get("momentum", 0.99)) ** steps
+
+
+def _steps(root: Group) -> float | None:
+    """Return how many steps the last training had, None where the file does not tell.
+
+    An optimizer has their number first of all: vars/0 in a .keras archive; "iteration" in an HDF5
+    file, "iterations:0" or "iter:0" in older ones.
+    """
+    places = ["optimizer/vars/0"] if "optimizer/vars/0" in root else []
+    if isinstance(weights := root.get("optimizer_weights"), Group):
+        places += _places(weights, "optimizer_weights")
+    for place in places:
+        array = root[place]
+        if isinstance(array, Array) and array.shape == () and array.dtype.kind in "iuf":
+            return max(0.0, float(read_array(root, place)))
+    return None
+
+
+def _places(group: Group, path: str) -> Iterator[str]:
+    """Yield the paths of the arrays below a group whose name begins with "iter"."""
+    for name in group:
+        item = group[name]
+        if isinstance(item, Group):
+            yield from _places(item, f"{path}/{name}")
+        elif name.startswith("iter"):
+            yield f"{path}/{name}"
+
+
+def first_normalization(network: Network) -> Network | None:
+    """Return the part of a network that ends with its first normalization that has statistics.
+
+    That layer has neither scale nor shift in it. None if there is no such layer, or too much
+    before it.
+    """
+    part = _cut(network)
+    return part if part and _count_kernels(part) <= MOST_KERNELS else None
+
+
+def _cut(network: Network) -> Network | None:
+    for place, call in enumerate(network.calls):
+        layer = call.layer
+        if layer.kind == "Network":
+            inner = _cut(layer.network)
+            last = replace(layer, network=inner) if inner else None
+        else:
+            last = _plain(layer)
+        if last is None:
+            continue
+        end = replace(call, layer=last)
+        calls = [*_leading_to(end, network.calls[:place]), end]
+        layers = list({id(call.layer): call.layer for call in calls}.values())
+        outputs = [Tensor(call.name, call.number, 0)]
+        return replace(network, layers=layers, calls=calls, outputs=outputs)
+    return None
+
+
+def _plain(layer: Layer) -> Layer | None:
+    """Return a normalization that has statistics without its scale and shift; None for others."""
+    roles = _STATISTICS.get(layer.kind, ("",))
+    if not layer.places.keys() >= set(roles) or layer.config.get("invert"):
+        return None
+    config = {**layer.config, "scale": False, "center": False}
+    if layer.kind == "Normalization":
+        config = layer.config
+    return replace(layer, config=config, places={role: layer.places[role] for role in roles})
+
+
+def _leading_to(end: Call, calls: list[Call]) -> list[Call]:
+    """Return those of the calls before `end` whose results it needs, in their order."""
+    needed = set(tensors_in([end.args, end.kwargs]))
+    kept: list[Call] = []
+    for call in reversed(calls):
+        if any((call.name, call.number) == (tensor.layer, tensor.call) for tensor in needed):
+            needed |= set(tensors_in([call.args, call.kwargs]))
+            kept.append(call)
+    return kept[::-1]
+
+
+def _count_kernels(network: Network) -> int:
+    """Return how many layers with weights lead to the end of a network."""
+    inner = (_count_kernels(call.layer.network) for call in network.calls if call.layer.network)
+    own = (bool(call.layer.places) for call in network.calls[:-1])
+    return sum(own) + sum(inner)
+
+
+def _last(network: Network) -> Call:
+    call = network.calls[-1]
+    return _last(call.layer.network) if call.layer.kind == "Network" else call
+
+
+def _with_moments(part: Network, is_image: bool, channels_first: bool) -> Network:
+    """Return a network that gives, of each chip, the means of what `part` gives and of its square.
+
+    Args:
+        part: what gives images (N, rows, columns, channels), or (N, channels).
+        is_image: which of these.
+        channels_first: whether the images are (N, channels, rows, columns).
+    """
+    (value,) = part.outputs
+    calls = list(part.calls)
+
+    def add(kind: str, *inputs: Tensor, **config: Any) -> Tensor:
+        name = f"moments/{len(calls)}"
+        args = [list(inputs)] if len(inputs) > 1 else [inputs[0]]
+        calls.append(Call(Layer(kind, name, config), name, 0, args, {}))
+        return Tensor(name, 0, 0)
+
+    ends = [value, add("Multiply", value, value)]
+    if is_image:
+        data_format = "channels_first" if channels_first else "channels_last"
+        ends = [add("GlobalAveragePooling2D", end, data_format=data_format) for end in ends]
+    ends = [add("Concatenate", *ends, axis=-1)]
+    layers = [*part.layers, *(call.layer for call in calls[len(part.calls) :])]
+    return replace(part, layers=layers, calls=calls, outputs=ends)
