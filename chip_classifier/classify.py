@@ -61,6 +61,7 @@ def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -
             noted.result()
     progress.clear()
     record.look = pipeline.look.description
+    record.mostly_empty = pipeline.mostly_empty
     record.seconds = time.monotonic() - started
     log.info("Total classification time: %.2f s, %.1f chips/s", record.seconds, record.rate)
     return second

@@ -31,6 +31,14 @@ from chip_classifier.image_header import (
 )
 from chip_classifier.isolation import Isolation
 from chip_classifier.loading import Exact, OpenCV, loading_of
+from chip_classifier.no_data import (
+    MUCH,
+    NO_DATA,
+    alpha_of,
+    declares_alpha,
+    share_of_nodata,
+    share_of_transparent,
+)
 from chip_classifier.picture import Picture, scale_to_8_bits, take, upper_8_bits, upright
 from chip_classifier.ports import LOADINGS, NATIVE, VALUES
 from chip_classifier.second_look.chips import ChipFacts
@@ -103,6 +111,7 @@ class Decoder:
     loading: the function that decodes jpeg, png and bmp files, and that resizes.
     is_native: whether the values are the numbers of the files, instead of 0 to 255.
     channels: how many bands the result has.
+    mostly_empty: chips so far of which more than half of the pixels have no data.
     widest_type: what holds any chip: uint8 or float32.
     facts: what the first chips are like.
     """
@@ -125,6 +134,7 @@ class Decoder:
         """
         self._isolation = Isolation(bands, bit_depth, loading, values)
         self._hears, self._heard = hears, threading.local()
+        self.mostly_empty, self._counting = 0, threading.Lock()
         self.bands, self.bit_depth = bands, bit_depth
         self.is_native = values == NATIVE
         self.loading = Exact() if self.is_native else loading_of(loading)
@@ -256,6 +266,8 @@ class Decoder:
         if self._is_function_for(header):
             bands = 1 if self.bands is None else max(3, self.channels)
             pixels = self.loading.decode(data, header, bands)
+            if declares_alpha(data, header):
+                self._look_through(data)
             channels = {band: band - 1 for band in range(1, bands + 1)}
             return Picture(pixels, bands, channels, file_bits=header.bits)
         return self._read_with_opencv(data, header)
@@ -284,15 +296,19 @@ class Decoder:
             if header.bits == 16 and (self.is_native or self.bit_depth is not None):
                 flags |= cv2.IMREAD_ANYDEPTH
         is_alpha_wanted = header.bands in (2, 4) and max(self.bands or (0,)) == header.bands
-        if is_alpha_wanted and header.kind in (PNG, WEBP):
+        if header.bands in (2, 4) and header.kind in (PNG, WEBP):
             flags = cv2.IMREAD_UNCHANGED
             orientation = read_orientation(exif_of(data, header.kind))
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if pixels is None:
             raise UndecodableChip(DAMAGED)
         channels = _CHANNELS_OF_OPENCV if header.bands > 2 else {1: 0}
-        if is_alpha_wanted and pixels.ndim == 3 and pixels.shape[2] == 4:
-            channels = {**channels, header.bands: 3}
+        if flags == cv2.IMREAD_UNCHANGED and pixels.ndim == 3 and pixels.shape[2] == 4:
+            self._require_data(share_of_transparent(pixels[..., 3]))
+            if is_alpha_wanted:
+                channels = {**channels, header.bands: 3}
+        elif declares_alpha(data, header):
+            self._look_through(data)
         return Picture(
             pixels,
             len(channels),
@@ -302,6 +318,24 @@ class Decoder:
             repeated=(0, 1, 2),
             orientation=orientation,
         )
+
+    def _look_through(self, data: bytes) -> None:
+        """Raise UndecodableChip if a png or webp file is fully transparent."""
+        alpha = alpha_of(data)
+        if alpha is not None:
+            self._require_data(share_of_transparent(alpha))
+
+    def _require_data(self, empty: float) -> None:
+        """Raise UndecodableChip if no pixel has data; count a chip of which few do.
+
+        Args:
+            empty: the share of pixels that have none.
+        """
+        if empty == 1:
+            raise UndecodableChip(NO_DATA)
+        if empty > MUCH:
+            with self._counting:
+                self.mostly_empty += 1
 
     def _read_tif(self, data: bytes, layout: TiffLayout) -> Picture:
         """Read a tif file that passed the gate."""
@@ -319,6 +353,11 @@ class Decoder:
             pixels = _bands_of_libtiff(data, layout)
         if pixels.shape != (layout.height, layout.width, len(read)):
             raise UndecodableChip(DAMAGED)
+        self._require_data(share_of_nodata(pixels, layout.nodata))
+        if layout.alpha is not None and layout.alpha + 1 not in (self.bands or ()):
+            channel = read.index(layout.alpha + 1) if layout.alpha + 1 in read else None
+            if channel is not None:
+                self._require_data(share_of_transparent(pixels[..., channel]))
         bits = layout.bits
         if self.is_native:
             pass  # an index of a palette is a number, too, and white is what it is

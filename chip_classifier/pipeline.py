@@ -170,6 +170,11 @@ class Pipeline:
         self._batches: queue.Queue = queue.Queue(batches_ahead(batch_bytes))
         threading.Thread(target=self._read, name="read", daemon=True).start()
 
+    @property
+    def mostly_empty(self) -> int:
+        """Chips so far of which more than half of the pixels have no data."""
+        return self._decoder.mostly_empty
+
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches in order, each with its pixels complete.
 

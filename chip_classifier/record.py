@@ -48,6 +48,7 @@ class Record:
     seconds: the time that the classification took.
     fed: what the model was fed of the first batch, as Preprocessing.fed; empty until then.
     look: how the pictures in the sample were made, in words; "" if nothing was done to the chips.
+    mostly_empty: chips that this run decoded of which more than half of the pixels have no data.
     counts: number of chips of each class, and reasons: number of chips for each reason why chips
         are not classified, once they are written.
     """
@@ -82,6 +83,7 @@ class Record:
         self.seconds = 0.0
         self.fed: list[tuple[float, float, float]] = []
         self.look = ""
+        self.mostly_empty = 0
         if self._journal.note:
             log.info(self._journal.note)
             say(self._journal.note)

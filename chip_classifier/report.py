@@ -89,6 +89,11 @@ def log_fed(preprocessing: Preprocessing, record: Record) -> list[str]:
     lines = [preprocessing.description]
     for band, (least, mean, largest) in enumerate(record.fed, start=1):
         lines.append(f"band {band}: least {least:.4g}, mean {mean:.4g}, largest {largest:.4g}")
+    if record.mostly_empty:
+        lines.append(
+            f"{record.mostly_empty:,} chip(s) with no data (nodata, or transparent) in more than "
+            "half of their pixels"
+        )
     for line in lines:
         log.info("Fed to the model: %s", line)
     return [*lines, record.look] if record.look else lines

@@ -117,8 +117,15 @@ _TAGS = {
     323: ("tile_height", (0,)),
     324: ("tile_offsets", ()),
     325: ("tile_counts", ()),
+    338: ("extra", ()),
     339: ("sample_format", (1,)),
 }
+# ExtraSamples: an alpha, by which the colors are multiplied or not.
+_ALPHAS = (1, 2)
+
+# GDAL's own tag, a number as text, and the longest such text.
+_NODATA, _NODATA_TYPE, _MOST_DIGITS = 42113, 2, 64
+
 # Type of an entry -> its code for struct; those that a whole number may have (TIFF 6.0, page 15;
 # 13 is an offset, 16 to 18 are BigTIFF's).
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -134,6 +141,8 @@ class TiffLayout:
     block: rows and columns of its strips or tiles; blocks: their number.
     stored: how many of these the file lists; is_whole: each of them lies within the file;
     is_sparse: some are left out.
+    alpha: which channel says how transparent a pixel is, counted from 0, or None.
+    nodata: the value of what has no data, or None.
     colormap: uint8 (colors, 3), R, G, B, or None.
     problem: what no reader takes, or None.
     """
@@ -154,6 +163,8 @@ class TiffLayout:
     is_whole: bool
     is_sparse: bool
     colormap: np.ndarray | None
+    alpha: int | None = None
+    nodata: float | None = None
     problem: str | None = None
 
     @property
@@ -191,7 +202,7 @@ def read_layout(data: bytes) -> TiffLayout:
     """
     try:
         directory = read_directory(data)
-        places = [place for tag, place in directory.outside.items() if tag in _TAGS]
+        places = [place for tag, place in directory.outside.items() if _is_read(tag)]
         if sum(place.stop - place.start for place in places) <= MAX_KEPT_BYTES:
             return _layout(directory, tuple(data[place] for place in places), len(data))
         view = memoryview(data)
@@ -255,15 +266,46 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
         and all(start + length <= size for start, length in zip(starts, lengths, strict=False)),
         is_sparse=not (all(starts) and all(lengths)),
         colormap=_colormap(tags["colormap"]),
+        alpha=_alpha(bands, tags["extra"]),
+        nodata=_nodata(directory, outside),
         problem=f"bands of different depths ({sorted(kinds)} bits)" if len(kinds) > 1 else None,
     )
+
+
+def _is_read(tag: int) -> bool:
+    """Return whether a tag says something about the layout."""
+    return tag in _TAGS or tag == _NODATA
+
+
+def _outside_values(directory: Directory, outside: tuple[bytes, ...]) -> dict[int, bytes]:
+    """Return the bytes of the values that do not stand in the directory by their tags."""
+    return dict(zip(filter(_is_read, directory.outside), outside, strict=True))
+
+
+def _nodata(directory: Directory, outside: tuple[bytes, ...]) -> float | None:
+    """Return the value of what has no data; None if the file gives none that is a number."""
+    entry = directory.entries.get(_NODATA)
+    if entry is None or entry.type != _NODATA_TYPE:
+        return None
+    text = _outside_values(directory, outside).get(_NODATA, entry.value[: entry.count])
+    try:
+        return float(bytes(text[:_MOST_DIGITS]).partition(b"\0")[0])
+    except ValueError:
+        return None
+
+
+def _alpha(bands: int, extra: tuple[int, ...] | np.ndarray) -> int | None:
+    """Return the channel of the alpha among so many bands, the last of which are extra ones."""
+    kinds = [int(kind) for kind in extra[:bands]]
+    places = [place for place, kind in enumerate(kinds, bands - len(kinds)) if kind in _ALPHAS]
+    return places[0] if places else None
 
 
 def _values(
     directory: Directory, outside: tuple[bytes, ...]
 ) -> dict[str, tuple[int, ...] | np.ndarray | None]:
     """Return the values of _TAGS by their names; arguments and errors as of _layout."""
-    values = dict(zip((tag for tag in directory.outside if tag in _TAGS), outside, strict=True))
+    values = _outside_values(directory, outside)
     return {
         name: directory.values(tag, _TYPES[directory.entries[tag].type], values.get(tag, b""))
         if tag in directory.entries

@@ -570,6 +570,7 @@ def test_hostile_archive_is_classified_without_leaving_the_work_directory(
         "w/status.json",
         "w/output/logs/out.log",
         "w/output/logs/preview.html",
+        "w/output/results/classified.csv",
         "w/output/results/classified.json",
         "w/output/results/unclassified.json",
     }

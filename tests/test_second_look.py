@@ -41,6 +41,8 @@ def test_preprocessing_that_the_model_remembers_otherwise(tmp_path: Path) -> Non
     run = classify(tmp_path / "right", model, chips, preprocessing="torch")
     assert run.warnings() == [] and run.status["reason"] is None
     assert "Second look: what reaches layer 'batch_normalization" in run.log
+    page = (run.work_dir / "output" / "logs" / "preview.html").read_text()
+    assert "Are the settings right?" in page and ": nothing to object." in page
 
 
 def test_preprocessing_with_which_fewer_chips_are_right(tmp_path: Path) -> None:

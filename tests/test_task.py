@@ -99,6 +99,7 @@ def default_run(bands_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_run_without_ports_writes_the_documented_files_only(default_run: Run) -> None:
     written = set(files_below(default_run.work_dir)) - {"gbdx_runtime.json"}
     assert {name for name in written if not name.startswith("input/")} == {
+        "output/results/classified.csv",
         "output/results/classified.json",
         "output/logs/out.log",
         "output/logs/preview.html",
@@ -718,12 +719,12 @@ def test_killed_run_is_resumed_by_the_next_one(
     finished = run_task(work_dir)
     assert "Resuming" in finished.log
     assert int(re.search(r"Chips (\d+) to", finished.log)[1]) > answered
-    for name in ("classified.json", "unclassified.json"):
+    for name in ("classified.csv", "classified.json", "unclassified.json"):
         expected = undisturbed[0].work_dir / "output" / "results" / name
         assert (results / name).read_bytes() == expected.read_bytes()
     assert finished.status == undisturbed[0].status
     assert finished.status["status"] == "success"
-    assert files_below(results) == ["classified.json", "unclassified.json"]
+    assert files_below(results) == ["classified.csv", "classified.json", "unclassified.json"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -750,4 +751,4 @@ def test_changed_port_starts_anew(bands_model: Path, tmp_path: Path) -> None:
     answer = {"class": "x", "certainty": pytest.approx(-73.939, rel=1e-6)}
     assert run.classified == {"a": answer}
     assert "Starting anew" in run.log
-    assert files_below(journal.parent) == ["classified.json"]
+    assert files_below(journal.parent) == ["classified.csv", "classified.json"]

@@ -23,11 +23,11 @@ from chip_classifier.errors import TaskError
 from chip_classifier.layout import (
     CLASSIFIED,
     LOG,
-    MAP,
     PAGE,
+    PORTS,
     REFERENCE,
+    RESULTS,
     STATUS,
-    UNCLASSIFIED,
     logs_of,
     results_of,
 )
@@ -56,7 +56,7 @@ from workflow.settings import SettingsError, read_settings
 
 # Of a task; a store gets the first ones of one that ends, and the others in any case.
 RESULT_FILES = [
-    *(results_of(Path()) / name for name in (CLASSIFIED, UNCLASSIFIED, MAP)),
+    *(results_of(Path()) / name for name in RESULTS),
     *(logs_of(Path()) / name for name in (LOG, PAGE)),
 ]
 LOGS = (STATUS, "stdout.log")
@@ -92,6 +92,8 @@ class Deployment:
         folder, out = self.settings.archives, Path(self.settings.out)
         self.model = self.places.place(self.settings.model)
         self.ports = self.places.place(self.settings.ports) if self.settings.ports else []
+        self._model_ports = self._ports_beside_model()
+        self.model_ports = self.places.place(self._model_ports) if self._model_ports else []
         # Below the prefix, if there is a store: Snakemake adds that.
         self.out = out if self.places.prefix else out.absolute()
         self.tasks = self.out / "tasks"
@@ -123,13 +125,27 @@ class Deployment:
     def _known_names(self) -> set[str]:
         """Return the names in the folder of archives that are the workflow's other inputs."""
         folder = self.places.whole_name(self.settings.archives).rstrip("/") + "/"
-        others = (self.settings.model, self.settings.ports, self.settings.reference)
+        others = (
+            self.settings.model,
+            self.settings.ports,
+            self.settings.reference,
+            self._model_ports,
+        )
         wholes = [self.places.whole_name(name) for name in (*others, self.settings.out) if name]
         return {
             whole.removeprefix(folder).partition("/")[0]
             for whole in wholes
             if whole.startswith(folder)
         }
+
+    def _ports_beside_model(self) -> str | None:
+        """Return the name of the ports.json that belongs to the model; None if there is none."""
+        folder, slash, _ = self.settings.model.rpartition("/")
+        name = f"{folder}{slash}{PORTS}"
+        is_that_of_the_run = bool(self.settings.ports) and (
+            self.places.whole_name(name) == self.places.whole_name(self.settings.ports)
+        )
+        return name if not is_that_of_the_run and self.places.exists(name) else None
 
     def _shared_reference(self) -> str | None:
         """Return the name of the file with the features of all archives; None if there is none."""
@@ -170,8 +186,7 @@ class Deployment:
 
     def start(self) -> None:
         """Check the ports and the GPUs before any task begins, and begin to show the progress."""
-        if self.settings.ports:
-            self._check_ports()
+        self._check_ports()
         if self.settings.gpus:
             self._check_gpus()
         for text in describe_passed_over(self.entries.passed_over, self.entries.others):
@@ -274,22 +289,16 @@ class Deployment:
                 time.sleep(SECONDS_BETWEEN_LINES - 1)
 
     def _check_ports(self) -> None:
-        """Refuse a ports.json that no task can use, and warn of what none of them knows."""
+        """Refuse a ports.json that no task can use."""
         try:
-            from chip_classifier.ports import read_ports
+            from chip_classifier.ports import parse_ports, read_ports
         except ImportError:  # the packages of the task are another Python's
             return
-        path = Path(self.settings.ports)
-        if self.places.is_stored(self.settings.ports):
-            stored = self.places.stored(self.settings.ports)
-            self._workflow.async_run(stored.managed_retrieve())
-            path = Path(stored.local_path())
-        try:
-            warnings = read_ports(path).warnings
-        except TaskError as error:
-            raise WorkflowError(f"{self.settings.ports}: {error} No task was started.") from error
-        for text in warnings:
-            logger.warning(text)
+        for name in filter(None, (self.settings.ports, self._model_ports)):
+            try:
+                parse_ports(read_ports(self.places.fetched(name)))
+            except TaskError as error:
+                raise WorkflowError(f"{name}: {error} No task was started.") from error
 
     def _begin_in_store(self) -> None:
         """Remove from the store the logs of tasks that run again, which cannot do so themselves."""

@@ -22,18 +22,22 @@ from datetime import timedelta
 from pathlib import Path
 
 from chip_classifier.answers import write_json_object
-from chip_classifier.layout import CLASSIFIED, MAP, STATUS, UNCLASSIFIED, results_of
+from chip_classifier.layout import CLASSIFIED, MAP, STATUS, TABLE, UNCLASSIFIED, results_of
 from chip_classifier.log import printable
 from workflow.archives import describe_passed_over
-from workflow.summary import PAGE, read_mark, write_map, write_page
+from workflow.summary import PAGE, read_mark, write_map, write_page, write_table
 
 NOT_RUN = "not run yet"
 LOST = (
     "Tries of the task that ended without a word: {}. Its machine may have died, or lacked memory: "
     "see Snakemake's messages, and run the same command again."
 )
+NO_TABLE = (
+    f"There is no {TABLE}, which an earlier version did not write: to have it, delete the folder "
+    "of the archive in tasks and run the same command again."
+)
 SUMMARY = "summary.json"
-COMPLETE = (CLASSIFIED, UNCLASSIFIED, MAP)
+COMPLETE = (CLASSIFIED, UNCLASSIFIED, MAP, TABLE)
 PARTIAL = tuple(name.replace(".", ".partial.") for name in COMPLETE)
 MERGED = (*COMPLETE, *PARTIAL, PAGE, SUMMARY)
 NEW = ".new"  # has the merged files until all of them are there
@@ -101,14 +105,19 @@ def gather(out: Path, call: Call) -> dict:
     new = out / NEW
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    classified, unclassified, map_name = COMPLETE if complete else PARTIAL
+    classified, unclassified, map_name, table = COMPLETE if complete else PARTIAL
     write_json_object(new / classified, _classified(out, counts))
     write_json_object(new / unclassified, _unclassified(out, counts))
     if not any(count.unclassified for count in counts.values()):
         (new / unclassified).unlink()
     write_map(new / map_name, out, list(counts), call.shared_reference)
+    without_table = write_table(new / table, out, list(counts))
     summary = _summary(reasons, counts)
     summary["warnings"] = warnings_of(out, counts, call)
+    if without_table:
+        summary["warnings"].append(
+            {"warning": NO_TABLE, "archives": len(without_table), "first": without_table[0]}
+        )
     summary["passed_over"] = {**call.passed_over, **dict.fromkeys(call.others, "It is no archive.")}
     summary["merged"] = _merged(out, summary, call)
     write_page(new / PAGE, out, summary)

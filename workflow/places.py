@@ -38,6 +38,20 @@ class Places:
         """Return the object of Snakemake's storage plugin for a file or folder in a store."""
         return self.place(name).flags["storage_object"]
 
+    def exists(self, name: str) -> bool:
+        """Return whether there is such a file, in a folder or in a store."""
+        if self.is_stored(name):
+            return self._workflow.async_run(self.stored(name).managed_exists())
+        return Path(name).exists()
+
+    def fetched(self, name: str) -> Path:
+        """Return the path of a file on this machine, a copy if it is in a store."""
+        if not self.is_stored(name):
+            return Path(name)
+        stored = self.stored(name)
+        self._workflow.async_run(stored.managed_retrieve())
+        return Path(stored.local_path())
+
     def files_in(self, folder: str) -> list[str]:
         """Return the names of the files in a folder, or below a prefix in a store."""
         if not self.is_stored(folder):

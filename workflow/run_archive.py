@@ -42,7 +42,6 @@ from chip_classifier.layout import (
     logs_of,
     results_of,
 )
-from chip_classifier.ports_json import read_texts
 from workflow.archives import contents_of, is_tar
 
 SCRIPT = HOUSE / "deploy-chip-classifier.py"
@@ -114,6 +113,8 @@ def link_input(input_dir: Path, arguments: argparse.Namespace) -> None:
     links[Path(MODEL_FOLDER, arguments.model.name)] = arguments.model
     if arguments.ports:
         links[Path(PORTS)] = arguments.ports
+    if arguments.model_ports:
+        links[Path(MODEL_FOLDER, PORTS)] = arguments.model_ports
     for link, target in links.items():
         (input_dir / link).parent.mkdir(parents=True, exist_ok=True)
         (input_dir / link).symlink_to(target)
@@ -159,23 +160,16 @@ def run(command: Sequence[str]) -> int:
     return code if code >= 0 else 128 - code  # as a shell reports a signal
 
 
-def own_machine_options(
-    work_dir: Path, model: Path, archive: Path, ports: Path | None
-) -> list[str]:
+def own_machine_options(work_dir: Path, arguments: argparse.Namespace) -> list[str]:
     """Return the options for a task on what is no tar: these come from a command line alone.
 
-    Args:
-        work_dir: of the task, as the task sees it; the input is linked into it.
-        model, archive: files of the input.
-        ports: ports.json, or None.
-    Raises:
-        PortError: ports.json cannot be used.
+    work_dir is that of the task, as the task sees it; the input is linked into it.
     """
-    options = ["--chips", str(work_dir / INPUT / CHIPS_FOLDER / archive.name)]
-    options += ["--model", str(work_dir / INPUT / MODEL_FOLDER / model.name)]
-    options += ["--out", str(results_of(work_dir))]
-    texts, _ = read_texts(ports) if ports else ({}, ())
-    return options + [f"--{port}={text}" for port, text in texts.items()]
+    folder = work_dir / INPUT
+    options = ["--chips", str(folder / CHIPS_FOLDER / arguments.archive.name)]
+    options += ["--model", str(folder / MODEL_FOLDER / arguments.model.name)]
+    options += ["--ports", str(folder / PORTS)] if arguments.ports else []
+    return [*options, "--out", str(results_of(work_dir))]
 
 
 def link_output(work_dir: Path) -> None:
@@ -223,6 +217,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--reference", type=absolute, help="features of the chips: a .geojson file")
     parser.add_argument("--model", type=absolute, required=True)
     parser.add_argument("--ports", type=absolute, help="ports.json")
+    parser.add_argument("--model-ports", type=absolute, help="ports.json beside the model")
     parser.add_argument("--work-dir", type=absolute, required=True)
     parser.add_argument("--trained-with", default="tensorflow")
     parser.add_argument("--gpus", default="", help="numbers of the GPUs to choose one of: 0,1")
@@ -235,7 +230,7 @@ def main() -> None:
     arguments = parse_arguments()
     work_dir = arguments.work_dir
     files = [arguments.archive, arguments.reference, arguments.model, arguments.ports]
-    files = [file for file in files if file]
+    files = [file for file in (*files, arguments.model_ports) if file]
 
     work_dir.mkdir(parents=True, exist_ok=True)
     # If the workflow was killed, its tasks went on: such a one is waited for, and not repeated.
@@ -270,7 +265,7 @@ def task_command(arguments: argparse.Namespace, files: Sequence[Path]) -> list[s
     else:
         link_output(work_dir)
         (results_of(work_dir) / STATUS).unlink(missing_ok=True)
-        command += own_machine_options(seen, arguments.model, arguments.archive, arguments.ports)
+        command += own_machine_options(seen, arguments)
     return [*command, "--trained-with", arguments.trained_with]
 
 

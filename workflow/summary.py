@@ -1,8 +1,9 @@
-"""What the results of many tasks have beside classified.json: one map, and a page of the archives.
+"""What many tasks' results have beside classified.json: one map, one table, a page of the archives.
 
 Needs nothing but Jinja2, which Snakemake needs too.
 """
 
+import csv
 import itertools
 import json
 import re
@@ -14,7 +15,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from chip_classifier.answers import encode_json, whole_file
-from chip_classifier.layout import LOG, MAP, logs_of, results_of
+from chip_classifier.layout import LOG, MAP, TABLE, logs_of, results_of
 from chip_classifier.layout import PAGE as PAGE_OF_A_TASK
 from chip_classifier.log import printable
 from chip_classifier.review.geojson import write_collection
@@ -65,6 +66,43 @@ def write_map(path: Path, out: Path, done: Sequence[str], shared: Collection[str
     )
     if (first := next(features, None)) is not None:
         write_collection(path, itertools.chain([first], features))
+
+
+def write_table(path: Path, out: Path, done: Sequence[str]) -> list[str]:
+    """Merge the tasks' classified.csv, if there are any: a chip is named "<archive>/<chip>" there.
+
+    All have the columns of the first one, since all have its model and ports.
+
+    Args:
+        path: of the file to write.
+        out: folder of the results.
+        done: the names of the archives that are done.
+    Returns:
+        The archives that have no such file, as they were done before version 1.2.
+    Raises:
+        OSError, ValueError: a file cannot be read or written, or has other columns.
+    """
+    files = {name: results_of(out / "tasks" / name) / TABLE for name in done}
+    files = {name: file for name, file in files.items() if _is_there(file)}
+    if files:
+        with whole_file(path, "utf-8") as merged:
+            csv.writer(merged).writerows(_rows(files))
+    return [name for name in done if name not in files]
+
+
+def _rows(files: Mapping[str, Path]) -> Iterator[list[str]]:
+    """Yield the rows of tables, archive -> file, with one header for all."""
+    columns: list[str] | None = None
+    for name, file in files.items():
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = csv.reader(lines)
+            found = next(rows)
+            if columns is None:
+                yield (columns := found)
+            if found != columns:
+                raise ValueError(f"{file} has other columns than those of other archives")
+            for chip, *values in rows:
+                yield [f"{name}/{chip}", *values]
 
 
 def _features(path: Path) -> Iterator[dict]:

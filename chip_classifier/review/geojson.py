@@ -183,18 +183,18 @@ def centre_of(geometry: object) -> tuple[float, float]:
     Bounds that would be wider than half the earth are those across the antimeridian, if these are
     narrower: where it cuts a geometry, the parts lie at both ends.
     """
-    try:
-        points = np.array(list(positions(geometry)), np.float64)
-    except OverflowError:  # a number of hundreds of digits
-        points = np.empty(0)
-    if not len(points):
+    points = list(positions(geometry))
+    if not points:
         return np.nan, np.nan
-    longitudes, latitudes = points.T
-    west, east = longitudes.min(), longitudes.max()
-    if east - west > 180:
-        west, width = shortest_stretch(longitudes)
-        east = west + width
-    return (west + east) / 2, (latitudes.min() + latitudes.max()) / 2
+    longitudes, latitudes = zip(*points, strict=True)
+    west, east = min(longitudes), max(longitudes)
+    try:
+        if east - west > 180:
+            west, width = shortest_stretch(np.array(longitudes, np.float64))
+            east = west + width
+        return (west + east) / 2, (min(latitudes) + max(latitudes)) / 2
+    except OverflowError:  # a number of hundreds of digits
+        return np.nan, np.nan
 
 
 def shortest_stretch(longitudes: np.ndarray) -> tuple[float, float]:

@@ -36,6 +36,12 @@ class Finding(NamedTuple):
     figures: str
     warning: str | None = None
 
+    @property
+    def line(self) -> str:
+        """The figures as a line of the page."""
+        verdict = "see the warning" if self.warning else "nothing to object"
+        return f"{self.figures[:1].upper()}{self.figures[1:]}: {verdict}."
+
 
 class Truth(NamedTuple):
     """The true classes of a run's chips, where they are known.
@@ -116,7 +122,8 @@ class SecondLook:
         if truth is not None:
             findings.append(self._judge_names(truth))
             accuracy = _accuracy(truth.pairs)
-            if truth.pairs[:, 2].sum() >= evidence.LEAST_CHIPS and accuracy >= RIGHT_ENOUGH:
+            is_right = accuracy >= RIGHT_ENOUGH and truth.pairs[:, 2].sum() >= evidence.LEAST_CHIPS
+            if is_right or findings[0].warning:
                 return findings  # whatever else it looks like
         recalled = self._model.recall() if len(self._numbers) >= LEAST_REMEMBERED else None
         for judge, known in ((self._judge_memory, recalled), (self._judge_truth, truth)):
@@ -152,8 +159,8 @@ class SecondLook:
             return None
         in_force = self._distance(recalled, self._in_force)
         figures = (
-            f"what reaches {recalled.layer} is at a distance of {in_force:.2g} from what it saw in "
-            "training (0: the same)"
+            f"what reaches {recalled.layer} is at a distance of {in_force:,.2f} from what it saw "
+            "in training (0: the same)"
         )
         self._is_doubtful = memory.is_doubtful(in_force)
         if not self._is_doubtful:
@@ -167,7 +174,7 @@ class SecondLook:
             figures,
             f"The chips do not look to the model as in its training: with "
             f"{name_in_force(self._in_force)} {figures}, with {other.name} it is "
-            f"{others[place]:.2g}: {other.advice}, if the model was trained so.",
+            f"{others[place]:,.2f}: {other.advice}, if the model was trained so.",
         )
 
     def _distance(self, recalled: Memory, preprocessing: Preprocessing) -> float:

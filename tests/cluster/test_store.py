@@ -101,12 +101,15 @@ def test_machines_that_share_nothing_but_a_store(
     assert json.loads(get("classified.json")) == assert_succeeded(run_task(work_dir)).classified
     listed = client.list_objects_v2(Bucket=store.BUCKET, Prefix="run/deployed/")["Contents"]
     merged = {item["Key"].removeprefix("run/deployed/") for item in listed}
-    results = {"classified.json", "classified.geojson", "summary.json", "summary.html"}
+    results = {f"classified.{kind}" for kind in ("json", "geojson", "csv")}
+    results |= {"summary.json", "summary.html", ".merged"}
     assert {name for name in merged if "/" not in name} == results
     (feature,) = json.loads(get("classified.geojson"))["features"]
     assert feature["properties"]["archive"] == "small b.tar.gz"
     assert "notes.txt" in get("summary.html")  # the warning of a task that succeeded
     assert "</html>" in get("tasks/big.tar/output/logs/preview.html")
+    third = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, **options)
+    assert "Nothing to be done" in third.stdout
 
 
 def test_archives_in_a_store_and_results_in_a_folder(

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import chip_files
 
-RESULTS = ("classified.json", "unclassified.json")
+RESULTS = ("classified.csv", "classified.json", "unclassified.json")
 BATCH = 4
 # When to kill, in turn. The results are written in a moment, which a kill at just any time would
 # hardly meet.

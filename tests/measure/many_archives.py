@@ -46,7 +46,7 @@ from chip_files import (
 )
 from cluster import slurm, store
 from workflow.test_snakefile import (
-    WORKFLOW,
+    SNAKEFILE,
     copy_workflow,
     engine,
     first_chip,
@@ -86,7 +86,7 @@ def measure_engine(folder: Path, tasks: int) -> float:
         (alone / "chips" / archive.name).write_text("{}")
     (alone / "model.h5").write_text("")
     copy_workflow(alone)
-    code, seconds = timed_call(engine(alone, cores=tasks, snakefile=alone / WORKFLOW[0]))
+    code, seconds = timed_call(engine(alone, cores=tasks, snakefile=alone / SNAKEFILE))
     assert code == 0
     return seconds
 
@@ -148,7 +148,7 @@ def measure_slurm(folder: Path, chips: int, kills: int) -> None:
         make_idle_folder(few)
         copy_workflow(few)
         started = time.monotonic()
-        run_on_slurm(few, few / WORKFLOW[0]).wait()
+        run_on_slurm(few, few / SNAKEFILE).wait()
         print_idle(time.monotonic() - started)
         assert len(read_json(few / "deployed" / "classified.json")) == IDLE_TASKS
 

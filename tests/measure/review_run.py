@@ -27,10 +27,12 @@ prepare_environment()
 from chip_classifier.answers import AnsweredBatch, encode_json
 from chip_classifier.journal import Expected
 from chip_classifier.log import Warnings
+from chip_classifier.output import Output
 from chip_classifier.record import Record
 from chip_classifier.review.geojson import write_collection
 from chip_classifier.review.geotiff import Places
 from chip_classifier.review.page import RunFacts
+from chip_classifier.review.reference import check_reference
 from chip_classifier.review.review import Where, review
 
 BATCH = 1000
@@ -42,15 +44,17 @@ PIXEL, SIZE = 0.5, 96  # metres, pixels
 def make_record(chips: int, folder: Path) -> Record:
     """Make up the record of a run, with all answers."""
     rng = np.random.default_rng(0)
-    record = Record(folder, {}, Expected(len(CLASSES), BATCH, chips), CLASSES, Warnings())
+    output = Output(folder, folder, folder)
+    output.new_results.mkdir()
+    record = Record(output, {}, Expected(len(CLASSES), BATCH, chips), CLASSES, Warnings())
     pixels = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
     for first in range(0, chips, BATCH):
         count = min(BATCH, chips - first)
         classes, certainties = rng.integers(0, len(CLASSES), count), rng.random(count)
         numbers = range(first, first + count)
         record.answers.names.extend(f"chips/tile_{number:07}.tif" for number in numbers)
-        batch = AnsweredBatch(first, classes.tolist(), certainties.tolist(), pixels=pixels[:count])
-        record.add(batch)
+        answered = (first, classes.tolist(), certainties.tolist())
+        record.add(AnsweredBatch(*answered, pictures=pixels[:count]))
     return record
 
 
@@ -105,6 +109,14 @@ class NoPipeline:
         """Return no pixels."""
 
 
+class NoLook:
+    """Stands for the second look at the settings: it saw nothing."""
+
+    def tell(self, _truth: object) -> list:
+        """Return no findings."""
+        return []
+
+
 def peak() -> float:
     """Return the peak of this process's memory so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -121,6 +133,7 @@ def measure(kind: str, chips: int) -> None:
         if kind == "reference":
             reference = results / "ref.geojson"
             write_reference(reference, chips)
+            reference = check_reference(reference)
         before = peak()
         print(f"{kind}: peak memory with the answers: {before:,.0f} MiB")
         started = time.process_time()
@@ -129,10 +142,10 @@ def measure(kind: str, chips: int) -> None:
         print(f"{kind}: memory above that: {peak() - before:,.0f} MiB")
         started = time.process_time()
         run = RunFacts("chips.tar", "model.h5", "", CLASSES, {}, "CPU", 1.0, 1.0, "", "")
-        review(record, NoPipeline(places), run, Where(reference, results))
+        review(record, NoPipeline(places), run, Where(reference, record.results), NoLook())
         print(f"{kind}: truth, map and page: {time.process_time() - started:.1f} s")
         print(f"{kind}: memory above that of the answers: {peak() - before:,.0f} MiB")
-        for path in sorted(results.iterdir()):
+        for path in sorted(record.results.iterdir()):
             print(f"{kind}: {path.name}: {path.stat().st_size / 1e6:,.2f} MB")
 
 

@@ -27,7 +27,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-from trained_models import MODES, Recipe, make_chips, recipes, train_all
+import tensorflow as tf
+from trained_models import MANY, MODES, Recipe, make_chips, recipes, train_all
 
 from chip_classifier.answers import AnsweredBatch
 from chip_classifier.classifier import class_values
@@ -42,6 +43,7 @@ from keras_files.statistics import recall
 CHIPS = 200
 BATCH = 100
 COSTLY = 0.15  # of accuracy
+LEAST_RIGHT = 0.8
 
 # Archive -> the shares of its classes (None: the same), and by what R,G,B are multiplied.
 ARCHIVES = {
@@ -78,18 +80,19 @@ class Tried:
 
     def __init__(self, recipe: Recipe, opened: OpenedModel) -> None:
         self.recipe, self._head = recipe, opened.head
-        self._model, self._memory = opened.build(), recall(opened)
+        model, self._memory = opened.build(), recall(opened)
+        self._outputs = model.output_shape[1]
+        self._compute = tf.function(model.__call__, autograph=False, reduce_retracing=True)
 
     def values(self, x: np.ndarray) -> np.ndarray:
         """Return the values of the classes, float64 (N, classes)."""
-        parts = [np.asarray(self._model(x[i : i + BATCH])) for i in range(0, len(x), BATCH)]
-        return class_values(np.concatenate(parts), self._head)
+        return class_values(self._compute(x).numpy(), self._head)
 
     def look(self, in_force: Preprocessing, pixels: np.ndarray, truths: np.ndarray) -> dict:
         """Run over chips, and return how right that is and what the second look says of it."""
         values = self.values(prepare(pixels, in_force))
         names = tuple(map(str, range(values.shape[1])))
-        margins = Margins(self._head.is_logit, self._model.output_shape[1] == 1)
+        margins = Margins(self._head.is_logit, self._outputs == 1)
         look = SecondLook(in_force, Model(self.values, lambda: self._memory, margins, names))
         for first in range(0, len(pixels), BATCH):
             part = slice(first, first + BATCH)
@@ -138,24 +141,44 @@ def share(cases: list[dict[str, Any]], key: str) -> str:
     return f"{told:,} of {len(cases):,} ({100 * told / len(cases):.1f} %)" if cases else "-"
 
 
+def group_of(case: dict[str, Any]) -> str:
+    """Return to which models of the table that of a case belongs."""
+    if not case["remembers"]:
+        return "without a normalization"
+    if case["kind"] == "frozen":
+        return "with one, frozen, that was trained on other pictures"
+    return (
+        "with one" if case["epochs"] == MANY else f"with one, trained for {case['epochs']} epochs"
+    )
+
+
 def tables(cases: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield the lines of the tables."""
-    groups = {
-        "with a normalization": lambda case: case["remembers"],
-        "without": lambda case: not case["remembers"],
-    }
-    yield "| Models | Runs | Told | Told, truth known |"
+    """Yield the lines of the table."""
+    yield "| Models | Runs | Told | Told where the truth is known |"
     yield "|------|------|------|------|"
-    for group, belongs in groups.items():
-        of_group = [case for case in cases if belongs(case)]
+    for group in sorted({group_of(case) for case in cases}):
+        of_group = [case for case in cases if group_of(case) == group]
         wrong = [case for case in of_group if not case["own"] and case["lost"] >= COSTLY]
         rows = {
             "another preprocessing": [c for c in wrong if c["setting"] != "bands reversed"],
             "bands the other way round": [c for c in wrong if c["setting"] == "bands reversed"],
-            "right ones": [case for case in of_group if case["own"]],
+            "right settings (false alarms)": [case for case in of_group if case["own"]],
         }
+        models = len({case["model"] for case in of_group})
         for name, found in rows.items():
-            yield f"| {group} | {name} | {share(found, '')} | {share(found, 'with truth')} |"
+            told, told_with_truth = share(found, ""), share(found, "with truth")
+            yield f"| {models} {group} | {name} | {told} | {told_with_truth} |"
+
+
+def usable(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the cases of models that are right about so many of a balanced archive that one would
+    use them."""
+    good = {
+        case["model"]
+        for case in cases
+        if case["own"] and case["archive"] == "balanced" and case["right"] >= LEAST_RIGHT
+    }
+    return [case for case in cases if case["model"] in good]
 
 
 def main() -> None:
@@ -172,8 +195,11 @@ def main() -> None:
         if options.cases:
             with options.cases.open("a") as file:
                 file.write(json.dumps(case) + "\n")
-    print(f"{len({case['model'] for case in cases})} models, {len(cases):,} runs")
-    print("\n".join(tables(cases)))
+    used = usable(cases)
+    number, models = (len({case["model"] for case in some}) for some in (cases, used))
+    print(f"{models} models, {len(used):,} runs; {number - models} models were left out, which are")
+    print(f"right about fewer than {LEAST_RIGHT:.0%} of a balanced archive with their own settings")
+    print("\n".join(tables(used)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The Snakemake workflow, run by the real engine: complete, with failures, killed, called again."""
 
 import contextlib
+import csv
 import itertools
 import json
 import os
@@ -224,8 +225,11 @@ def test_every_kind_of_archive_is_done_and_the_rest_is_named(
     features = [{"type": "Feature", "properties": {"id": n}, "geometry": place} for n in names]
     reference = {"type": "FeatureCollection", "features": features}
     (chips / "ref.geojson").write_text(json.dumps(reference))
-    (tmp_path / "ports.json").write_text('{"classes": "blue, red", "sice": "4"}')
-    command = engine(tmp_path, model=softmax_model, ports="ports.json")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.h5").write_bytes(softmax_model.read_bytes())
+    (tmp_path / "model" / "ports.json").write_text('{"classes": "blue, red"}')  # as it was trained
+    (tmp_path / "ports.json").write_text('{"deploy_batch": "1", "sice": "4"}')
+    command = engine(tmp_path, model="model/model.h5", ports="ports.json")
     done = call(command)
     assert done.returncode == 0, done.stdout
     out = tmp_path / "deployed"
@@ -241,11 +245,15 @@ def test_every_kind_of_archive_is_done_and_the_rest_is_named(
         ("zip.zip", "z200", "red"),
         (None, "nowhere", None),
     ]
+    with (out / "classified.csv").open(newline="") as file:
+        table = {row["chip"]: row for row in csv.DictReader(file)}
+    assert {chip: row["class"] for chip, row in table.items()} == expected
+    assert table["zip.zip/z200"]["longitude"] == "1.00000000"
     summary = read_json(out / "summary.json")
     assert summary["passed_over"].keys() == {"empty", "loose.png", "old.tar.zst", "readme"}
-    warnings = {one["warning"][:20]: one for one in summary["warnings"]}
-    assert warnings["1 file(s) of the arc"]["archives"] == 2  # though they name other files
-    assert "sice" in done.stdout
+    warnings = {one["warning"][:20]: one["archives"] for one in summary["warnings"]}
+    assert warnings["1 file(s) of the arc"] == 2  # though they name other files
+    assert warnings["ports.json sets 'sic"] == 3
     lines = done.stdout.splitlines()
     assert lines[-1].startswith("3 of 3 archives are done, 6 chips of them (0 unclassified)")
     told = [line for line in lines if line.startswith("Warning")]
@@ -524,10 +532,10 @@ def test_changes_between_calls(stand_in: Path) -> None:
 
     # A typo in ports.json costs nothing; a merged result that was taken away is made again.
     before = times_of_change(out)
-    (stand_in / "ports.json").write_text('{"size": "big"}')
-    typo = call(stand_in_engine(stand_in, model="other.h5", ports="ports.json"))
+    (stand_in / "typo.json").write_text('{"size": "big"}')
+    typo = call(stand_in_engine(stand_in, model="other.h5", ports="typo.json"))
     assert typo.returncode == 1
-    assert "ports.json: The port size must be" in typo.stdout
+    assert "typo.json: The port size must be" in typo.stdout
     assert times_of_change(out) == before
     (out / "classified.json").unlink()
     assert call(stand_in_engine(stand_in, model="other.h5")).returncode == 0

@@ -1,9 +1,13 @@
 """The page of many archives, and their map as one."""
 
+import csv
 import json
 from pathlib import Path
 
-from workflow.summary import write_map, write_page
+import pytest
+
+from browser import Browser
+from workflow.summary import write_map, write_page, write_table
 
 HOSTILE = "<script>x</script>\"'&.tar"
 
@@ -54,6 +58,23 @@ def test_without_maps_there_is_none(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.geojson")) == []
 
 
+def test_tables_become_one(tmp_path: Path) -> None:
+    for name in ("a.tar", "b.tar", HOSTILE):
+        make_task(tmp_path, name, None)
+    for name in ("a.tar", HOSTILE):
+        table = tmp_path / "tasks" / name / "output" / "results" / "classified.csv"
+        table.write_bytes(b'chip,class,reason\r\n"1, ""x""\ny",A,\r\n2,,"cut, off"\r\n')
+    assert write_table(tmp_path / "all.csv", tmp_path, ["a.tar", "b.tar", HOSTILE]) == ["b.tar"]
+    with (tmp_path / "all.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["chip", "class", "reason"]
+    assert rows == [
+        [f"{name}/{chip}", *values]
+        for name in ("a.tar", HOSTILE)
+        for chip, *values in (['1, "x"\ny', "A", ""], ["2", "", "cut, off"])
+    ]
+
+
 def test_the_page_has_every_archive(tmp_path: Path) -> None:
     make_task(tmp_path, "a.tar", None, "Warning: the chips are almost black.")
     make_task(tmp_path, HOSTILE, None)
@@ -93,3 +114,34 @@ def test_the_page_has_every_archive(tmp_path: Path) -> None:
     assert "It is cut off." in rows[2]
     assert "<a " not in rows[2]
     assert rows[3].count("not run yet") == 1
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_word_is_broken_where_there_is_room(
+    width: int, chromium: Browser, tmp_path: Path
+) -> None:
+    """A word in two lines has two boxes; one that is longer than the page may have."""
+    names = ["north-east_2019_summer.tar.gz", "a.tar", "x" * 200 + ".tar"]
+    sentence = "unclassified.json has a reason for each of them. " * 8
+    for name in names:
+        make_task(tmp_path, name, None, sentence)
+    done = {"status": "done", "chips": 1_234_567, "unclassified": 0, "classes": {}}
+    summary = {"archives": 3, "done": 3, "chips": 3, "unclassified": 0, "classes": {}}
+    warnings = [{"warning": sentence, "archives": 3, "first": names[0]}]
+    summary |= {"tasks": dict.fromkeys(names, done), "warnings": warnings}
+    write_page(tmp_path / "summary.html", tmp_path, summary)
+    chromium.open(tmp_path / "summary.html", width=width)
+    broken = chromium.evaluate("""(() => {
+        const broken = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        for (let text; (text = texts.nextNode());) {
+            for (const word of text.data.matchAll(/[^\\s-]+/g)) {
+                const range = document.createRange();
+                range.setStart(text, word.index);
+                range.setEnd(text, word.index + word[0].length);
+                if (range.getClientRects().length > 1) broken.push(word[0]);
+            }
+        }
+        return broken;
+    })()""")
+    assert broken == [f"{'x' * 200}.tar"]
+    assert chromium.evaluate("document.documentElement.scrollWidth") <= width
