@@ -271,6 +271,7 @@ GRAPH_OPERATIONS = {
     "ResizeBilinear": "image.resize",
     "ResizeNearestNeighbor": "image.resize",
     "ReverseV2": "reverse",
+    "Roll": "roll",
     "Round": "math.round",
     "Rsqrt": "math.rsqrt",
     "ScaleAndTranslate": "image.resize",
