@@ -455,9 +455,8 @@ def save(version, model, path, numbers):
     x = (numbers.uniform(0, 1, (4,) + tuple(size)) * [[[[1]]], [[[3]]], [[[1]]], [[[2]]]]).astype(
         "float32"
     )
-    quiet = {} if version.generation < 3 else {"verbose": 0}
-    y = model.predict(x, **quiet)
-    change = np.abs(model.predict(x * np.float32(1 + 1e-6), **quiet) - y).max()
+    y = model.predict(x, verbose=0)
+    change = np.abs(model.predict(x * np.float32(1 + 1e-6), verbose=0) - y).max()
     model.save(str(path))
     np.savez(str(path.with_suffix(".npz")), x=x, y=y, change=change)
     return bool(np.isfinite(y).all() and y.any())
