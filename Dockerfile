@@ -3,7 +3,7 @@ FROM python:3.13.12-slim-trixie
 # The annotations of the OCI image specification. The version is that of chip_classifier/__init__.py.
 LABEL org.opencontainers.image.title="deploy-chip-classifier" \
       org.opencontainers.image.description="Classifies a tar of image chips with a Keras model" \
-      org.opencontainers.image.version="1.1.0" \
+      org.opencontainers.image.version="1.2.0" \
       org.opencontainers.image.source="https://github.com/platformstories/deploy-chip-classifier" \
       org.opencontainers.image.documentation="https://github.com/platformstories/deploy-chip-classifier#readme"
 

@@ -6,7 +6,7 @@ Nothing here knows of work directories, signals and exit codes: that is the entr
 are opened by `keras_files`, which knows nothing of chips.
 """
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 
 # 8192 x 8192: hundreds of times the area of a chip, and 200 MB when decoded, so that a file that
 # declares more is refused before any memory is taken for it.

@@ -105,15 +105,25 @@ def resized(data: bytes) -> np.ndarray:
     return pixels
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_are_resized_in_float32(kind: str) -> None:
+    data = gdal_tif(numbers(1, 5, kind)[:, :11, :9])
+    out = np.empty((SIZE, SIZE, 5), np.uint8)
+    pixels = Decoder((1, 2, 3, 4, 5), values="native").decode_into(out, data).pixels
+    assert pixels.dtype == np.float32
+    np.testing.assert_allclose(pixels, resized(data), rtol=1e-5, atol=1e-2)  # of thousands
+
+
 @pytest.fixture(scope="module")
 def native_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[chip_files.Run, dict, object]:
-    """A run over chips of four bands: the types come one after the other, some are resized."""
+    """A run over chips of four bands: the types come one after the other, d are resized."""
     folder = tmp_path_factory.mktemp("native")
     model = save_cnn(folder / "model.keras", 4)
     chips = {f"a{n:02}.tif": gdal_tif(numbers(n, 4, "uint8")) for n in range(9)}
     chips |= {f"b{n:02}.tif": gdal_tif(numbers(n, 4, "uint16")) for n in range(20)}
     chips |= {f"c{n:02}.tif": gdal_tif(numbers(n, 4, "float32")) for n in range(9)}
-    chips |= {f"d{n}.tif": gdal_tif(numbers(n, 4, "int16")[:, : 9 + n, :11]) for n in range(3)}
+    chips |= {f"d{n}.tif": gdal_tif(numbers(n, 4, "uint16")[:, : 9 + n, :11]) for n in range(3)}
+    chips["e.tif"] = gdal_tif(numbers(1, 4, "int16"))
     holes = numbers(5, 4, "float32")
     holes[3, 0, :8] = np.nan
     chips["nan.tif"] = gdal_tif(holes, nodata=np.nan)

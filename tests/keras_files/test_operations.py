@@ -30,7 +30,17 @@ from keras_files.operations import (
 
 # Attributes that tf.raw_ops tells from the inputs, or that matter in training alone.
 INFERRED = {"N", "T", "T1", "T2", "Tcrops", "Tidx", "Tlen", "Tmultiples", "Tpaddings", "Tperm"}
-INFERRED |= {"SrcT", "Tblock_shape", "Tdim", "Tindices", "Tparams", "Tshape", "Taxis", "Index"}
+INFERRED |= {
+    "SrcT",
+    "Tblock_shape",
+    "Tdim",
+    "Tindices",
+    "Tparams",
+    "Tshape",
+    "Taxis",
+    "Tshift",
+    "Index",
+}
 
 
 @pytest.mark.parametrize("name", GRAPH_OPERATIONS)

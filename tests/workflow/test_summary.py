@@ -4,6 +4,9 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
+
+from browser import Browser
 from workflow.summary import write_map, write_page, write_table
 
 HOSTILE = "<script>x</script>\"'&.tar"
@@ -111,3 +114,34 @@ def test_the_page_has_every_archive(tmp_path: Path) -> None:
     assert "It is cut off." in rows[2]
     assert "<a " not in rows[2]
     assert rows[3].count("not run yet") == 1
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_word_is_broken_where_there_is_room(
+    width: int, chromium: Browser, tmp_path: Path
+) -> None:
+    """A word in two lines has two boxes; one that is longer than the page may have."""
+    names = ["north-east_2019_summer.tar.gz", "a.tar", "x" * 200 + ".tar"]
+    sentence = "unclassified.json has a reason for each of them. " * 8
+    for name in names:
+        make_task(tmp_path, name, None, sentence)
+    done = {"status": "done", "chips": 1_234_567, "unclassified": 0, "classes": {}}
+    summary = {"archives": 3, "done": 3, "chips": 3, "unclassified": 0, "classes": {}}
+    warnings = [{"warning": sentence, "archives": 3, "first": names[0]}]
+    summary |= {"tasks": dict.fromkeys(names, done), "warnings": warnings}
+    write_page(tmp_path / "summary.html", tmp_path, summary)
+    chromium.open(tmp_path / "summary.html", width=width)
+    broken = chromium.evaluate("""(() => {
+        const broken = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        for (let text; (text = texts.nextNode());) {
+            for (const word of text.data.matchAll(/[^\\s-]+/g)) {
+                const range = document.createRange();
+                range.setStart(text, word.index);
+                range.setEnd(text, word.index + word[0].length);
+                if (range.getClientRects().length > 1) broken.push(word[0]);
+            }
+        }
+        return broken;
+    })()""")
+    assert broken == [f"{'x' * 200}.tar"]
+    assert chromium.evaluate("document.documentElement.scrollWidth") <= width
