@@ -45,7 +45,7 @@ SAMPLE_SIZES = (
     (MAX_CLASSES, SampleSizes(least=1, most=1, rest=1, edge=48)),
 )
 # Of the thumbnails in memory. More are kept than every page shows: there may be room for them.
-MOST_BYTES = 48_000_000
+MOST_BYTES = 30_000_000
 
 
 class SampledChip(NamedTuple):

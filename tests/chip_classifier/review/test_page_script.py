@@ -15,6 +15,7 @@ import pytest
 from browser import Browser
 from chip_classifier.review.chip_map import draw_map
 from chip_classifier.review.page import Confused
+from chip_classifier.review.sample import sample_sizes
 from chip_classifier.review.scores import mistakes, score
 from pages import HOSTILE, LOW_CONTRAST, make_page, noise, texts
 
@@ -170,7 +171,7 @@ def test_a_cell_of_the_confusion_matrix_chooses_its_chips(tmp_path: Path, browse
     # A class in the table shows all of its sheet again.
     browser.click(".classes a[href='#c1']")
     time.sleep(0.1)
-    assert len(browser.evaluate(FACTS)) == 900
+    assert len(browser.evaluate(FACTS)) == 3 * sample_sizes(3).total
 
 
 def test_of_many_classes_the_confusions_are_listed(tmp_path: Path, browser: Browser) -> None:
@@ -433,7 +434,7 @@ def test_without_the_script_all_is_there(tmp_path: Path, browser: Browser) -> No
         browser.open(tmp_path / "p.html", width=400)
         assert not browser.evaluate("document.querySelector('.tools').checkVisibility()")
         assert browser.evaluate("document.querySelector('#run > details').open")
-        assert len(browser.evaluate(IN_SIGHT)) == 900
+        assert len(browser.evaluate(IN_SIGHT)) == 3 * sample_sizes(3).total
         assert browser.evaluate("document.querySelectorAll('.map [data-c]').length") == 3
         assert f"{run.scores.accuracy:.1%}" in texts(browser, ".figures")[0]
     finally:
