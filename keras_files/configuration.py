@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import Any
 
-from keras_files.convert_layer import NOT_YET, read_plain_layer, whole
+from keras_files.convert_layer import NOT_YET, is_of_keras, read_plain_layer, whole
 from keras_files.lambdas import convert_lambda
 from keras_files.layers import LAYERS
 from keras_files.model_file import ModelError
@@ -76,7 +76,7 @@ def _read_known(entry: dict[str, Any], era: Era) -> Layer:
         )
         name = entry.get("name") or (config.get("name", "") if isinstance(config, dict) else "")
         return Layer("Network", name, {"class_name": kind}, network.trainable, network=network)
-    if kind in READ_APART:
+    if kind in READ_APART and is_of_keras(kind, entry):
         return READ_APART[kind](entry.get("name") or config.get("name", ""), config, era)
     layer = read_plain_layer(kind, entry, era)
     if layer.kind == "TimeDistributed":

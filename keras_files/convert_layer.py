@@ -50,11 +50,11 @@ def read_plain_layer(kind: str, entry: dict[str, Any], era: Era) -> Layer:
     config = entry["config"]
     name = entry.get("name") or config.get("name", "")
     layer = Layer(kind, name, dict(config), config.get("trainable", True))
-    _convert_layer(layer, era, _is_of_keras(kind, entry))
+    _convert_layer(layer, era, is_of_keras(kind, entry))
     return layer
 
 
-def _is_of_keras(kind: str, entry: dict[str, Any]) -> bool:
+def is_of_keras(kind: str, entry: dict[str, Any]) -> bool:
     """Return whether a class is one of Keras, as far as the entry tells.
 
     Since tf.keras 2.12 and in Keras 3 it names the module, which is none for a user's own class.

@@ -66,6 +66,7 @@ class Row:
         axes: see Axes.
         end: see End.
         whole: see Whole.
+        always: arguments that each version writes, for names that people gave to layers of theirs.
         since: when it came, see Era.has; the class names of Keras 1 that are others now count as
             these.
     """
@@ -77,6 +78,7 @@ class Row:
     end: End = End.UNKNOWN
     since: str = ALWAYS
     whole: Whole = Whole.CAST
+    always: str = ""
 
 
 # Arguments of every layer.
@@ -133,7 +135,12 @@ _ROWS = {
     "Minimum": Row(axes=Axes.POINTWISE, since="2.0.9 2.0 3.0", whole=Whole.KEPT),
     "Subtract": Row(axes=Axes.POINTWISE, since="2.0.7 2.0 3.0", whole=Whole.OTHERWISE),
     "AdditiveAttention": Row(
-        _ATTENTION, "scale?use_scale", shapes.last_axis, since="- 2.2.4 3.0", whole=Whole.OTHERWISE
+        _ATTENTION,
+        "scale?use_scale",
+        shapes.last_axis,
+        since="- 2.2.4 3.0",
+        whole=Whole.OTHERWISE,
+        always="use_scale",
     ),
     "Attention": Row(
         _ATTENTION,
@@ -141,6 +148,7 @@ _ROWS = {
         lambda layer, channels, inputs: (),
         since="- 2.2.4 3.0",
         whole=Whole.OTHERWISE,
+        always="use_scale",
     ),
     "AveragePooling1D AveragePooling2D AveragePooling3D": Row(
         _POOLING, axes=Axes.SPATIAL, whole=Whole.OTHERWISE
@@ -227,6 +235,7 @@ _ROWS = {
         shapes.normalization,
         since="- 2.11 3.0",
         whole=Whole.OTHERWISE,
+        always="axis center epsilon groups scale",
     ),
     "Highway": Row(
         "activation use_bias",
@@ -242,12 +251,14 @@ _ROWS = {
         shapes.normalization,
         since="- 2.2.4 3.0",
         whole=Whole.OTHERWISE,
+        always="axis center epsilon scale",
     ),
     "LayerScale": Row(
         "init_values projection_dim",
         "gamma",
         lambda layer, channels, inputs: (layer.config["projection_dim"],),
         since="- 2.10 3.0",
+        always="init_values projection_dim",
     ),
     "LeakyReLU": Row("alpha negative_slope", axes=Axes.POINTWISE, end=End.ACTIVATION),
     "LocallyConnected1D LocallyConnected2D": Row(
@@ -270,6 +281,7 @@ _ROWS = {
         shapes.attention,
         since="- 2.4 3.0",
         whole=Whole.OTHERWISE,
+        always="key_dim num_heads use_bias",
     ),
     "Normalization": Row(
         "axis invert mean variance",
@@ -283,7 +295,12 @@ _ROWS = {
     ),
     "Permute": Row("dims", end=End.PASSES, whole=Whole.KEPT),
     "RMSNormalization": Row(
-        "axis epsilon", "scale", shapes.normalization, since="- - 3.9", whole=Whole.OTHERWISE
+        "axis epsilon",
+        "scale",
+        shapes.normalization,
+        since="- - 3.9",
+        whole=Whole.OTHERWISE,
+        always="axis epsilon",
     ),
     "ReLU": Row(
         "max_value negative_slope threshold",
@@ -293,13 +310,14 @@ _ROWS = {
         whole=Whole.KEPT,
     ),
     "RepeatVector": Row("n", whole=Whole.KEPT),
-    "Rescaling": Row("offset scale", axes=Axes.POINTWISE, since="- 2.4 3.0"),
+    "Rescaling": Row("offset scale", axes=Axes.POINTWISE, since="- 2.4 3.0", always="offset scale"),
     "Reshape": Row("target_shape", end=End.PASSES, whole=Whole.KEPT),
     "Resizing": Row(
         "antialias bounding_box_format crop_to_aspect_ratio data_format factor fill_mode "
         "fill_value height interpolation pad_to_aspect_ratio width",
         axes=Axes.SPATIAL,
         since="- 2.4 3.0",
+        always="height interpolation width",
     ),
     "SReLU": Row(
         "shared_axes", "t_left a_left t_right a_right", shapes.for_each_value, since="1.0..1.2 - -"
@@ -328,7 +346,7 @@ _ROWS = {
     ),
     "ThresholdedReLU": Row("theta", axes=Axes.POINTWISE, end=End.ACTIVATION),
     "TimeDistributed": Row("layer"),
-    "UnitNormalization": Row("axis", since="- 2.9 3.0", whole=Whole.OTHERWISE),
+    "UnitNormalization": Row("axis", since="- 2.9 3.0", whole=Whole.OTHERWISE, always="axis"),
     "UpSampling1D UpSampling2D UpSampling3D": Row(
         "data_format interpolation size", axes=Axes.SPATIAL, whole=Whole.KEPT
     ),
@@ -477,6 +495,11 @@ def check_arguments(layer: Layer, era: Era) -> None:
         raise ModelError(
             f"{layer} has {', '.join(map(repr, sorted(unknown)))}, which this layer of Keras "
             f"{era.version} does not have: replace it by a standard layer and save the model again"
+        )
+    if missing := words(row.always) - layer.config.keys():
+        raise ModelError(
+            f"{layer} is a custom layer, for it lacks {', '.join(map(repr, sorted(missing)))}, "
+            f"which this layer of Keras {era.version} always has: {RESAVE}"
         )
 
 

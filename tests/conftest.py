@@ -25,6 +25,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "smoke: one test of each kind of run, a minute in all")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put each test's parameters in one order: that of a set is another one in each process."""
+    tests = [item.nodeid.partition("[")[0] for item in items]
+    places = {test: place for place, test in reversed([*enumerate(tests)])}
+    order = sorted(range(len(items)), key=lambda n: (places[tests[n]], items[n].nodeid))
+    items[:] = [items[n] for n in order]
+
+
 @pytest.fixture(scope="session")
 def task() -> ModuleType:
     """The entry script as a module."""

@@ -139,6 +139,14 @@ def test_layer_that_its_version_has_is_taken(kind: str, version: str) -> None:
     )
 
 
+def test_layer_without_an_argument_that_its_version_always_writes_is_refused() -> None:
+    layer, era = Layer("LayerNormalization", "n", {"epsilon": 0.1}), Era(2, "2.15.0", "", "")
+    with pytest.raises(ModelError, match="lacks 'axis', 'center', 'scale'"):
+        layers.check_arguments(layer, era)
+    layer.config |= {"axis": [3], "center": True, "scale": True}
+    layers.check_arguments(layer, era)
+
+
 def test_every_operation_exists() -> None:
     import tensorflow as tf
 
