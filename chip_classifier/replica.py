@@ -130,7 +130,8 @@ class Replica:
 
     def compute(self, x: np.ndarray) -> np.ndarray:
         """Compute chips that are preprocessed already, as in Classifier, a few at a time."""
-        parts = [x[first : first + FEW_CHIPS] for first in range(0, len(x), FEW_CHIPS)]
+        few = min(FEW_CHIPS, self.largest)
+        parts = [x[first : first + few] for first in range(0, len(x), few)]
         with tf.device(self.device), self._turn:
             return np.concatenate([self._finish(self._model(part)).numpy() for part in parts])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from keras_files.model_file import ModelError
@@ -328,38 +329,14 @@ def convert_operation(layer: Layer) -> None:
                 raise ModelError(f"{layer} has '{key}', which cannot be computed here: {RESAVE}")
         layer.kind, layer.config = "Activation", {"activation": name}
         return
+    if kind == "TensorFlowOpLayer":
+        _convert_graph_node(layer)
+        return
     if kind in KERAS3_OPERATIONS:
         function, renamed = KERAS3_OPERATIONS[kind]
-        for key, value in config.items():
-            if key in renamed:
-                arguments[renamed[key]] = plain(value)
-            elif key not in ("name", "dtype") and value not in _PLAIN_VALUES:
-                raise ModelError(f"{layer} has '{key}', which cannot be computed here: {RESAVE}")
-        if kind in ("Repeat", "Roll", "Take") and arguments.get("axis") is None:
-            raise ModelError(f"{layer} takes values of all chips at once: {RESAVE}")
-        if "padding" in arguments:
-            arguments["padding"] = arguments["padding"].upper()
-        if "shape" in arguments:
-            arguments["shape"] = [-1 if size is None else size for size in arguments["shape"]]
+        arguments = _arguments_of_keras3(layer, renamed)
         if function == "reverse" and isinstance(arguments["axis"], int):
             arguments["axis"] = [arguments["axis"]]
-    elif kind == "TensorFlowOpLayer":
-        node = config["node_def"]
-        node = json.loads(node) if isinstance(node, str) else node
-        function = GRAPH_OPERATIONS.get(node["op"])
-        if function is None:
-            raise _not_arithmetic(layer, f"raw_ops.{node['op']}")
-        constants = {int(place): value for place, value in config["constants"].items()}
-        for key, value in node.get("attr", {}).items():
-            arguments[_RENAMED_ATTRIBUTES.get(key, key)] = _attribute(value)
-        layer.kind = "Operation"
-        layer.config = {
-            "function": function,
-            "node": node["op"],
-            "arguments": arguments,
-            "constants": constants,
-        }
-        return
     else:
         function = OPERATORS.get(config["function"], config["function"])
     if function not in OPERATIONS:
@@ -368,6 +345,41 @@ def convert_operation(layer: Layer) -> None:
     layer.config = {"function": function, "arguments": arguments, "constants": None}
     if kind == "Einsum":
         layer.config |= {"node": "Einsum", "constants": {}}
+
+
+def _arguments_of_keras3(layer: Layer, renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of an operation of Keras 3 under TensorFlow's names."""
+    arguments: dict[str, Any] = {}
+    for key, value in layer.config.items():
+        if key in renamed:
+            arguments[renamed[key]] = plain(value)
+        elif key not in ("name", "dtype") and value not in _PLAIN_VALUES:
+            raise ModelError(f"{layer} has '{key}', which cannot be computed here: {RESAVE}")
+    if layer.kind in ("Repeat", "Roll", "Take") and arguments.get("axis") is None:
+        raise ModelError(f"{layer} takes values of all chips at once: {RESAVE}")
+    if "padding" in arguments:
+        arguments["padding"] = arguments["padding"].upper()
+    if "shape" in arguments:
+        arguments["shape"] = [-1 if size is None else size for size in arguments["shape"]]
+    return arguments
+
+
+def _convert_graph_node(layer: Layer) -> None:
+    """Turn a node of TensorFlow's graph into an Operation, in place."""
+    node = layer.config["node_def"]
+    node = json.loads(node) if isinstance(node, str) else node
+    function = GRAPH_OPERATIONS.get(node["op"])
+    if function is None:
+        raise _not_arithmetic(layer, f"raw_ops.{node['op']}")
+    attributes = node.get("attr", {}).items()
+    constants = {int(place): value for place, value in layer.config["constants"].items()}
+    layer.kind = "Operation"
+    layer.config = {
+        "function": function,
+        "node": node["op"],
+        "arguments": {_RENAMED_ATTRIBUTES.get(key, key): _attribute(at) for key, at in attributes},
+        "constants": constants,
+    }
 
 
 def _not_arithmetic(layer: Layer, function: str) -> ModelError:

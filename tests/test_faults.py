@@ -259,7 +259,7 @@ def test_damage_is_found_before_the_chips_in_front_of_it_are_classified(
     assert len(kill_run.logged_batches(work_dir)) < 1500
 
 
-def test_results_of_an_earlier_run_are_gone_when_a_new_one_begins(
+def test_results_of_an_earlier_run_outlast_one_that_is_killed(
     bands_model: Path, tmp_path: Path
 ) -> None:
     work_dir = make_work_dir(tmp_path / "w", colour_archive(2)[0], bands_model)
@@ -273,8 +273,10 @@ def test_results_of_an_earlier_run_are_gone_when_a_new_one_begins(
     process.kill()
     process.wait()
     for name in kill_run.RESULTS:
-        assert not (results / name).exists()
-    assert chip_files.read_json(work_dir / "status.json")["status"] == "failed"
+        assert (results / name).read_text() == "{}"
+    status = chip_files.read_json(work_dir / "status.json")
+    assert status["status"] == "failed"
+    assert " are still those of a run of 20" in status["reason"]
 
 
 # -------------------------------------------------------------------------------------- signals

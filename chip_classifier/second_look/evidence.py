@@ -65,11 +65,6 @@ def effective_classes(classes: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def largest_share(classes: np.ndarray) -> float:
-    """Return the share of the commonest class."""
-    return float(np.unique(classes, return_counts=True)[1].max() / len(classes))
-
-
 def is_senseless(margin: float) -> bool:
     """Return whether a middle margin is none of a model that is fed as in training."""
     return not LEAST_MARGIN <= margin <= LARGEST_MARGIN

@@ -1,5 +1,6 @@
 """The second look at a run: what it saw, and what that tells of the settings."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from chip_classifier.second_look.trial import MOST_CHIPS, Trial, race
 from keras_files.statistics import Memory
 
 MOST_BYTES = 2**26  # of the chips that are kept
-CHIPS_AT_A_TIME = 16  # to the layers before the first normalization
+PIXELS_AT_A_TIME = 16 * 224 * 224  # to the layers before the first normalization
 
 LEAST_REMEMBERED = 16  # chips to compare with what the model remembers
 
@@ -73,6 +74,7 @@ class SecondLook:
     """Keeps some chips of a run, spread over it, and tells at its end what they mean.
 
     counts: int64 (classes,), the chips of each class in this run.
+    pixels: of the chips that are kept, each (rows, columns, bands).
     """
 
     def __init__(self, in_force: Preprocessing, model: Model, is_native: bool = False) -> None:
@@ -89,7 +91,7 @@ class SecondLook:
         self.counts = np.zeros(classes, np.int64)
         self._numbers = np.empty(0, np.int64)
         self._keys = np.empty(0)
-        self._pixels: list[np.ndarray] = []
+        self.pixels: list[np.ndarray] = []
         self._values = np.empty((0, classes))
         self._is_doubtful = False
 
@@ -106,8 +108,8 @@ class SecondLook:
         most = min(MOST_CHIPS, max(1, MOST_BYTES // batch.pixels[0].nbytes))
         all_keys, old = np.concatenate([self._keys, keys]), len(self._keys)
         kept = np.sort(np.argsort(all_keys, kind="stable")[:most])
-        self._pixels = [
-            self._pixels[row] if row < old else batch.pixels[row - old].copy()
+        self.pixels = [
+            self.pixels[row] if row < old else batch.pixels[row - old].copy()
             for row in kept.tolist()
         ]
         self._keys = all_keys[kept]
@@ -179,11 +181,10 @@ class SecondLook:
 
     def _distance(self, recalled: Memory, preprocessing: Preprocessing) -> float:
         """Return how far the sample is from the training with some preprocessing."""
+        at_a_time = max(1, PIXELS_AT_A_TIME // math.prod(self.pixels[0].shape[:2]))
         moments = [
-            recalled.compute(
-                prepare(np.stack(self._pixels[i : i + CHIPS_AT_A_TIME]), preprocessing)
-            )
-            for i in range(0, len(self._pixels), CHIPS_AT_A_TIME)
+            recalled.compute(prepare(np.stack(self.pixels[i : i + at_a_time]), preprocessing))
+            for i in range(0, len(self.pixels), at_a_time)
         ]
         return memory.distance(np.concatenate(moments), recalled.floor)
 
@@ -272,7 +273,7 @@ class SecondLook:
         """Try other settings on chips of the sample."""
 
         def compute(other: Alternative, chosen: np.ndarray) -> np.ndarray:
-            pixels = np.stack([self._pixels[row] for row in chosen.tolist()])
+            pixels = np.stack([self.pixels[row] for row in chosen.tolist()])
             return self._model.values(prepare(pixels, other.preprocessing))
 
         return race(others, rows, compute, rate)

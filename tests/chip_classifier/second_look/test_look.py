@@ -1,0 +1,81 @@
+"""The second look at runs of small models: quiet where the settings are right, on any archive."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chip_classifier.answers import AnsweredBatch
+from chip_classifier.classifier import class_values
+from chip_classifier.ports import Ports
+from chip_classifier.preprocessing import settle_preprocessing
+from chip_classifier.second_look.alternatives import prepare
+from chip_classifier.second_look.evidence import Margins
+from chip_classifier.second_look.look import Model, SecondLook, Truth
+from keras_files.open_model import open_model
+from keras_files.statistics import recall
+from trained import NAMES, make_chips, save_trained
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")
+
+RGB, TRUTHS = make_chips(200)
+CHIPS = np.ascontiguousarray(RGB[..., ::-1])
+ONE_CLASS = np.flatnonzero(TRUTHS == 3).repeat(2)
+ARCHIVES = {
+    "balanced": CHIPS,
+    "darker": (CHIPS * 0.7).astype(np.uint8),
+    "one class": CHIPS[ONE_CLASS],
+    "95 to 5": CHIPS[np.concatenate([ONE_CLASS[:76], [0, 1, 2, 4]])],
+}
+
+
+def warnings(path: Path, chips: np.ndarray, mode: str, truths: np.ndarray | None) -> list[str]:
+    """Return what is said of a run over chips, B,G,R, in batches of 50."""
+    opened, in_force = open_model(path), settle_preprocessing(Ports(preprocessing=mode), 3)
+    built = opened.build()
+
+    def compute(x: np.ndarray) -> np.ndarray:
+        return class_values(np.asarray(built(x)), opened.head)
+
+    model = Model(compute, lambda: recall(opened), Margins(False, False), NAMES)
+    look, values = SecondLook(in_force, model), compute(prepare(chips, in_force))
+    for first in range(0, len(chips), 50):
+        part = slice(first, first + 50)
+        classes = values[part].argmax(axis=1).tolist()
+        look.see(AnsweredBatch(first, classes, [], pixels=chips[part], values=values[part]))
+    truth = None
+    if truths is not None:
+        found = np.column_stack([truths, values.argmax(axis=1)])
+        cells, numbers = np.unique(found, axis=0, return_counts=True)
+        truth = Truth(dict(enumerate(truths.tolist())), np.column_stack([cells, numbers]))
+    return [finding.warning for finding in look.tell(truth) if finding.warning]
+
+
+@pytest.mark.parametrize("mode", ["caffe", "tf", "none"])
+def test_right_settings_are_left_alone_and_wrong_ones_told(mode: str, tmp_path: Path) -> None:
+    for remembers in (False, True):
+        path = save_trained(tmp_path / f"{remembers}.keras", mode, remembers)
+        for name, chips in ARCHIVES.items():
+            assert warnings(path, chips, mode, None) == [], (remembers, name)
+        assert warnings(path, CHIPS, mode, TRUTHS) == []
+    for wrong in {"caffe", "torch", "zero_to_one"} - {mode}:
+        (said,) = warnings(tmp_path / "True.keras", CHIPS, wrong, None)
+        assert f"set the port preprocessing to {mode}" in said
+
+
+def test_kept_chips_are_spread_over_the_run_and_always_the_same(tmp_path: Path) -> None:
+    def kept() -> list[int]:
+        """Return the numbers of the chips that go to the model's memory."""
+        model = Model(lambda x: x, lambda: None, Margins(False, False), ("a", "b"))
+        look = SecondLook(settle_preprocessing(Ports(), 3), model)
+        for first in range(0, 5000, 50):
+            numbers = np.arange(first, first + 50, dtype=np.uint16)
+            pixels = np.zeros((50, 1, 1, 3), np.uint8)
+            pixels[:, 0, 0, :2] = numbers.view(np.uint8).reshape(-1, 2)
+            values = np.tile([0.9, 0.1], (50, 1))
+            look.see(AnsweredBatch(first, [0] * 50, [], pixels=pixels, values=values))
+        return [int(chip[0, 0, 0]) + 256 * int(chip[0, 0, 1]) for chip in look.pixels]
+
+    first = kept()
+    assert first == kept() and len(set(first)) == 64
+    assert 1500 < np.mean(first) < 3500 and min(first) < 500 and max(first) > 4500
