@@ -193,6 +193,12 @@ def test_backend_that_is_none(backend: str, tmp_path: Path) -> None:
             sequential({**layer("Dense", "odd", units=2), "registered_name": "Custom>Dense"}),
             ["'odd'", "custom layer"],
         ),
+        (
+            sequential(
+                {**layer("Dense", "odd", units=2), "module": None, "registered_name": "Dense"}
+            ),
+            ["'odd'", "custom layer"],
+        ),
         (sequential(layer("TimeDistributed", "t", layer=layer("Lambda", "odd"))), ["'odd'"]),
         (
             graph(
