@@ -80,6 +80,8 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
     config = layer.config
     layer.kind = re.sub(r"(?<=Normalization)V[12]$", "", layer.kind)  # tf.keras on TensorFlow 1
     if layer.kind in RANDOM_LAYERS and (known or layer.kind in KNOWN_CUSTOM):
+        if layer.kind == "StochasticDepth" and "drop_path_rate" not in config:
+            raise ModelError(f"{layer} is a custom layer, not that of keras.applications: {RESAVE}")
         _drop_training_arguments(config)
         check_arguments(layer, era)
         layer.kind = "Activation"

@@ -15,7 +15,8 @@ RESAVE = "replace it by standard Keras layers and save the model again"
 # What an Operation may compute: functions of TensorFlow that are arithmetic on arrays, by their
 # name in the module tf ("getitem": slicing). A TFOpLambda layer can name any function at all.
 OPERATIONS = words(
-    "cast clip_by_value compat.v1.floor_div compat.v1.pad compat.v1.shape compat.v1.squeeze "
+    "cast clip_by_value compat.v1.floor_div compat.v1.gather compat.v1.nn.conv2d "
+    "compat.v1.nn.depthwise_conv2d compat.v1.pad compat.v1.shape compat.v1.squeeze "
     "compat.v1.transpose concat convert_to_tensor einsum expand_dims experimental.numpy.diff "
     "experimental.numpy.hypot experimental.numpy.log10 experimental.numpy.log2 "
     "experimental.numpy.logaddexp experimental.numpy.moveaxis experimental.numpy.rot90 "
@@ -34,12 +35,12 @@ OPERATIONS = words(
     "math.reduce_mean math.reduce_min math.reduce_prod math.reduce_std math.reduce_sum "
     "math.reduce_variance math.round math.rsqrt math.sigmoid math.sign math.sin math.sinh "
     "math.softplus math.sqrt math.square math.squared_difference math.subtract math.tan math.tanh "
-    "math.truediv nn.avg_pool nn.avg_pool2d nn.bias_add nn.depth_to_space nn.elu nn.gelu "
-    "nn.l2_normalize nn.leaky_relu nn.local_response_normalization nn.log_softmax nn.max_pool "
-    "nn.max_pool2d nn.moments nn.relu nn.relu6 nn.selu nn.sigmoid nn.silu nn.softmax nn.softplus "
-    "nn.softsign nn.space_to_depth nn.swish nn.tanh ones_like pad repeat reshape reverse roll "
-    "shape slice split squeeze stack stop_gradient tensordot tile transpose unstack where "
-    "zeros_like"
+    "math.truediv nn.avg_pool nn.avg_pool2d nn.bias_add nn.conv2d nn.depth_to_space "
+    "nn.depthwise_conv2d nn.elu nn.gelu nn.l2_normalize nn.leaky_relu "
+    "nn.local_response_normalization nn.log_softmax nn.max_pool nn.max_pool2d nn.moments nn.relu "
+    "nn.relu6 nn.selu nn.sigmoid nn.silu nn.softmax nn.softplus nn.softsign nn.space_to_depth "
+    "nn.swish nn.tanh ones_like pad repeat reshape reverse roll shape slice split squeeze stack "
+    "stop_gradient tensordot tile transpose unstack where zeros_like"
 )
 
 OPERATORS = {

@@ -280,7 +280,7 @@ TENSORFLOW = {
     "abs and greater": lambda tf, x: tf.where(tf.greater(tf.abs(x), 0.5), x, 0.1 * x),
     "leaky": lambda tf, x: tf.nn.leaky_relu(x, 0.3),
     "identity": lambda tf, x: tf.identity(x) + tf.stop_gradient(x),
-    "shape": lambda tf, x: tf.reshape(x, [-1, tf.shape(x)[1] * 2, 2]),
+    "shape": lambda tf, x: tf.reshape(x, [-1, tf.shape(x)[1] * x.shape[2], 4]),
     "space to depth": lambda tf, x: tf.nn.space_to_depth(x[:, :8, :8], 2),
     "depth to space": lambda tf, x: tf.nn.depth_to_space(x, 2),
     "mean": lambda tf, x: x - tf.reduce_mean(x, axis=[1, 2], keepdims=True),
