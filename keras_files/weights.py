@@ -56,6 +56,9 @@ def place_weights(network: Network, era: Era, root: Group, file: Group) -> None:
     ]
     by_name = [layer.name for layer, _ in wanted]
     if set(by_name) <= set(groups) <= {layer.name for layer in network.layers}:
+        for layer in network.layers:
+            if layer.name in groups and layer.name not in by_name:
+                _refuse_weights(layer, names(root[layer.name], "weight_names"))
         groups = by_name
     elif len(groups) != len(wanted):
         raise ModelError(
@@ -65,6 +68,19 @@ def place_weights(network: Network, era: Era, root: Group, file: Group) -> None:
     for group, (layer, slots) in zip(groups, wanted, strict=True):
         layer.name = layer.name or group
         _place_group(root[group], layer, slots, file)
+
+
+def _refuse_weights(layer: Layer, stored: list[str]) -> None:
+    """Refuse arrays of a layer that has no weights: it is other code of the same name.
+
+    The state of a layer's random numbers is none (`StateVar` of tf.keras's preprocessing layers).
+    """
+    if any("StateVar" not in name and "seed_generator" not in name for name in stored):
+        raise ModelError(
+            f"{layer} has weights in the file, but is known as a layer without any: it is "
+            "custom code, and is never run; replace it by standard Keras layers and save the model "
+            "again"
+        )
 
 
 def _list(words: list[str]) -> str:
