@@ -431,9 +431,9 @@ class Decoder:
         bands = self.bands or (BGR if is_grey_of_colors else (1,))
         pixels = take(pixels, _channels(picture, bands))
         if pixels.dtype == np.float32 and np.isnan(pixels.min()):
+            share = max(np.isnan(pixels).any(axis=2).mean(), 0.001)  # one pixel is not 0.0%
             raise UndecodableChip(
-                f"{np.isnan(pixels).any(axis=2).mean():.1%} of its pixels are no numbers (NaN): "
-                "fill them, as the training did"
+                f"{share:.1%} of its pixels are no numbers (NaN): fill them, as the training did"
             )
         if is_grey_of_colors:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]

@@ -11,7 +11,7 @@ import rasterio
 import chip_files
 from chip_classifier.classifier import Classifier
 from chip_classifier.decode import Decoder
-from chip_classifier.errors import TaskError
+from chip_classifier.errors import TaskError, UndecodableChip
 from chip_classifier.log import Warnings
 from chip_classifier.ports import LOADINGS, Ports
 from chip_classifier.settings import settle
@@ -148,6 +148,13 @@ def test_a_run_gives_the_models_answers_for_numbers_of_any_types(native_run: tup
 def test_a_chip_with_nan_is_unclassified_by_name(native_run: tuple) -> None:
     (reason,) = native_run[0].unclassified.values()
     assert reason.startswith("3.1% of its pixels are no numbers (NaN)")  # 8 of 256
+
+
+def test_a_single_pixel_with_nan_is_not_called_none() -> None:
+    hole = np.ones((3, 100, 100), np.float32)
+    hole[0, 5, 5] = np.nan
+    with pytest.raises(UndecodableChip, match=r"^0\.1% of its pixels are no numbers"):
+        Decoder(values="native").decode(gdal_tif(hole))
 
 
 def test_the_page_shows_numbers_stretched_and_says_so(native_run: tuple) -> None:
