@@ -119,7 +119,8 @@ def run_task(
         pipeline = Pipeline(listing, decoder, shape, earlier, places)
         look = classify_chips(pipeline, classifier, record)
     log_archive(inputs.chips, warnings)
-    warnings.add(*doubts_of_chips(decoder, settings))
+    with warnings.instead_of("the second look at the chips"):
+        warnings.add(*doubts_of_chips(decoder, settings))
     record.write()
     run = facts_of(inputs, model, classifier, record, started)
     accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs), look)

@@ -41,7 +41,8 @@ def classify_chips(pipeline: Pipeline, classifier: Classifier, record: Record) -
 
     def note(batch: Batch, outputs: Outputs, noticed: Collection[str]) -> None:
         answered = answer(batch, outputs, classifier, noticed, pipeline.look)
-        second.see(answered)
+        with record.warnings.instead_of("the second look at the settings"):
+            second.see(answered)
         record.add(answered)
         last = batch.first + len(batch.names) - 1
         log.info("Chips %d to %d: %.3f s", batch.first, last, outputs.seconds)

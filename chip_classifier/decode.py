@@ -217,7 +217,9 @@ class Decoder:
         try:
             end = os.lseek(STDERR, 0, os.SEEK_CUR)
             start, self._heard.end = getattr(self._heard, "end", 0), end
-            return start < end and b"JPEG" in os.pread(STDERR, min(end - start, MOST_HEARD), start)
+            # What is about the chip that was just decoded comes last.
+            start = max(start, end - MOST_HEARD)
+            return start < end and b"JPEG" in os.pread(STDERR, end - start, start)
         except OSError:  # a terminal or a pipe
             return False
 

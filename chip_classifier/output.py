@@ -8,6 +8,7 @@ dies, the next one finds either folder: results in part are thrown away, whole o
 import contextlib
 import json
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class Output:
         self._names = {results: list(RESULTS)}
         self._names.setdefault(logs, []).append(PAGE)
         self._earlier = ""
+        # A stop comes in another thread than the results.
+        self._replacing, self._is_discarded = threading.Lock(), False
 
     def begin(self) -> None:
         """Let status.json say "failed" for now, and see what an earlier run left.
@@ -91,21 +94,28 @@ class Output:
             (folder / NEW).mkdir()
 
     def replace(self) -> None:
-        """Put the new results in the place of the earlier ones. Raises OSError if that fails.
+        """Put the new results in the place of the earlier ones.
 
         What they have not, such as a map, is taken away. A run that dies meanwhile leaves its own
         results, for the next one to put in place, and a status that says "failed".
+
+        Raises:
+            TaskError: the run was stopped before, and the new results are discarded.
+            OSError: it fails.
         """
-        if self._earlier:
-            self.write_status("failed", KILLED)
-            self._earlier = ""
-        for folder in self._names:
-            new = folder / NEW
-            names = [path.name for path in new.iterdir()]
-            with create(new / NAMES) as file:
-                json.dump(names, file)
-            new.rename(folder / COMPLETE)
-        self._put_in_place()
+        with self._replacing:
+            if self._is_discarded:
+                raise TaskError("The task was stopped before its results were in place.")
+            if self._earlier:
+                self.write_status("failed", KILLED)
+                self._earlier = ""
+            for folder in self._names:
+                new = folder / NEW
+                names = [path.name for path in new.iterdir()]
+                with create(new / NAMES) as file:
+                    json.dump(names, file)
+                new.rename(folder / COMPLETE)
+            self._put_in_place()
 
     def _put_in_place(self) -> None:
         """Move the files of complete results to their places, and take away what they have not."""
@@ -125,10 +135,15 @@ class Output:
             _take_away(folder / COMPLETE)
 
     def discard(self) -> None:
-        """Take away what a failed run has written of its results, as far as that goes."""
-        for folder in self._names:
-            with contextlib.suppress(OSError):
-                _take_away(folder / NEW)
+        """Take away what a failed run has written of its results, as far as that goes.
+
+        Results that are about to be put in place are in place before.
+        """
+        with self._replacing:
+            self._is_discarded = True
+            for folder in self._names:
+                with contextlib.suppress(OSError):
+                    _take_away(folder / NEW)
 
     def fail(self, reason: str) -> str:
         """Let status.json say why a run failed, and whose the results are. Returns that sentence.

@@ -465,7 +465,7 @@ BAD_PORTS = [
     ({"normalization_value": "many"}, ["normalization_value", "'many'"]),
     ({"classes": "A,,B"}, ["classes", "empty name", "A,,B"]),
     ({"size": {"rows": 224}}, ["size", "string", "quotation marks"]),
-    ({"classes": ["A", ["B"]]}, ["classes", "as one string"]),
+    ({"classes": ["A", ["B"]]}, ["classes", "write the names in the order"]),
     ({"normalization_value": False}, ["normalization_value", "leave it out"]),
     ({"preprocessing": "imagenet"}, ["preprocessing", "caffe, tf, torch", "'imagenet'"]),
     ({"normalization_value": "1,2"}, ["normalization_value", "2 number(s)", "three"]),
@@ -603,8 +603,9 @@ def test_work_directory_is_that_of_gbdx_without_arguments(
         text=True,
         cwd=tmp_path,
     )
-    assert done.returncode == 1
-    assert "The work directory /mnt/work does not exist" in done.stderr
+    # The usage: where /mnt/work is, as in the container, that is the work directory.
+    assert done.returncode == 2
+    assert "usage:" in done.stderr and "--work-dir" in done.stderr
 
 
 # ------------------------------------------------------------------------- stopped and resumed

@@ -22,7 +22,7 @@ from chip_classifier.review.final_chips import FinalChips
 from chip_classifier.review.footprints import DECIMALS
 
 FIRST, LAST = ("chip", "class", "certainty"), ("true_class", "longitude", "latitude", "reason")
-CHIPS_AT_A_TIME = 10_000  # are written
+CHIPS_AT_A_TIME, CELLS_AT_A_TIME = 10_000, 200_000  # are written
 
 
 def header(class_names: Sequence[str], has_probabilities: bool) -> list[str]:
@@ -47,8 +47,9 @@ def write_csv(record: Record, chips: FinalChips, truths: np.ndarray, centres: np
     with whole_file(record.results / TABLE, "utf-8") as file:
         columns = header(record.class_names, record.answers.keeps_probabilities)
         _write(file, [columns])
-        for start in range(0, len(chips.numbers), CHIPS_AT_A_TIME):
-            part = slice(start, start + CHIPS_AT_A_TIME)
+        at_a_time = max(1, min(CHIPS_AT_A_TIME, CELLS_AT_A_TIME // len(columns)))
+        for start in range(0, len(chips.numbers), at_a_time):
+            part = slice(start, start + at_a_time)
             some = FinalChips(chips.numbers[part], chips.names, *(one[part] for one in chips[2:]))
             _write(file, zip(*_columns(record, some, names, truths[part], centres[part])))
 

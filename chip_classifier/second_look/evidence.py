@@ -98,9 +98,11 @@ def likely_order(pairs: np.ndarray, classes: int) -> list[int] | None:
         where a name that would move has too few chips.
     """
     names: dict[int, int] = {}  # output -> name
+    taken: set[int] = set()
     for truth, given, _ in pairs[np.argsort(-pairs[:, 2], kind="stable")].tolist():
-        if given not in names and truth not in names.values():
+        if given not in names and truth not in taken:
             names[given] = truth
+            taken.add(truth)
     moved = [output for output, name in names.items() if output != name]
     if not moved or set(moved) != {names[output] for output in moved}:
         return None  # not a permutation of names whose chips are known

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from chip_classifier.answers import NO_CLASS, AnsweredBatch
+from chip_classifier.class_names import write_classes
 from chip_classifier.preprocessing import Preprocessing
 from chip_classifier.second_look import evidence, memory
 from chip_classifier.second_look.alternatives import (
@@ -146,7 +147,7 @@ class SecondLook:
         order = evidence.likely_order(truth.pairs, len(self._model.class_names))
         if order is None or chips < 20:
             return Finding(figures)
-        names = ", ".join(self._model.class_names[name] for name in order)
+        names = write_classes([self._model.class_names[name] for name in order])
         moved = {output: name for output, name in enumerate(order)}
         right = sum(n for true, given, n in truth.pairs.tolist() if moved[given] == true) / chips
         return Finding(

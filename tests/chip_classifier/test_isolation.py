@@ -161,6 +161,14 @@ def test_jpeg_of_which_a_part_is_made_up_is_damaged(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("stderr_in_a_file")
+def test_damage_is_heard_behind_a_long_log() -> None:
+    sound = JPEGS["baseline"]
+    os.write(2, b"Chip number 7 was not classified by the earlier run\n" * 2000)
+    assert is_damaged(sound[: len(sound) // 2] + END)
+    assert not is_damaged(sound)
+
+
+@pytest.mark.usefixtures("stderr_in_a_file")
 @pytest.mark.parametrize("kind", JPEGS)
 @pytest.mark.parametrize(
     "filling",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from chip_classifier.errors import TaskError
 from chip_classifier.output import Output
 from chip_files import REPOSITORY
 
@@ -89,6 +90,16 @@ def test_a_run_that_dies_while_it_replaces_leaves_whole_results(
     assert calls > 10
     assert found == sorted(found, key=lambda files: files == NEW)  # first old, then new
     assert found[-1] == NEW and found[0] == EARLIER
+
+
+def test_results_of_a_stopped_run_replace_none(tmp_path: Path) -> None:
+    output = make_output(tmp_path, apart=True)
+    output.discard()
+    output.new_results.mkdir()
+    (output.new_results / "classified.csv").write_text("written behind the stop")
+    with pytest.raises(TaskError):
+        output.replace()
+    assert results_in(output) == EARLIER
 
 
 def test_a_failed_run_says_whose_the_results_are(tmp_path: Path) -> None:

@@ -52,11 +52,16 @@ def make_answers(probabilities: bool = False) -> Answers:
 
 
 @pytest.mark.parametrize("probabilities", [False, True])
-@pytest.mark.parametrize("at_a_time", [1, 4, 10_000])
+@pytest.mark.parametrize(("at_a_time", "cells"), [(1, 10**6), (4, 10**6), (10_000, 21), (9, 1)])
 def test_each_chip_has_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probabilities: bool, at_a_time: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    probabilities: bool,
+    at_a_time: int,
+    cells: int,
 ) -> None:
     monkeypatch.setattr(classified_csv, "CHIPS_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(classified_csv, "CELLS_AT_A_TIME", cells)
     rows, chips = written(tmp_path, make_answers(probabilities))
     assert list(rows[0]) == header(CLASSES, probabilities)
     classified = json.loads((tmp_path / CLASSIFIED).read_text())

@@ -139,16 +139,16 @@ def test_a_file_that_is_no_reference_fails_at_once(tmp_path: Path, softmax_model
     assert "ref.geojson is no GeoJSON FeatureCollection" in fail_before_tensorflow(work_dir)
 
 
-def test_results_of_an_earlier_run_are_gone_after_a_failure(
+def test_results_of_an_earlier_run_stay_after_a_failure(
     tmp_path: Path, softmax_model: Path
 ) -> None:
     work_dir = make_run(tmp_path / "w", softmax_model, {"chips/1.png": RED}, [feature("1", 1)])
     results = work_dir / "output" / "results"
     results.mkdir(parents=True)
-    (results / "classified.geojson").write_text("stale")
+    (results / "classified.geojson").write_text("of the earlier run")
     (work_dir / "input" / "chips" / "chips.tar").write_bytes(b"")
     assert_failed(run_task(work_dir))
-    assert not (results / "classified.geojson").exists()
+    assert (results / "classified.geojson").read_text() == "of the earlier run"
 
 
 def test_a_chip_without_class_leaves_its_feature_as_it_is(

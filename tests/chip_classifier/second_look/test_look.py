@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from chip_classifier.answers import AnsweredBatch
+from chip_classifier.class_names import parse_classes
 from chip_classifier.classifier import class_values
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import settle_preprocessing
@@ -79,3 +80,16 @@ def test_kept_chips_are_spread_over_the_run_and_always_the_same(tmp_path: Path) 
     first = kept()
     assert first == kept() and len(set(first)) == 64
     assert 1500 < np.mean(first) < 3500 and min(first) < 500 and max(first) > 4500
+
+
+def test_order_of_class_names_is_told_as_the_port_takes_it() -> None:
+    names = ("Water, open", "Forest")
+    model = Model(lambda x: x, lambda: None, Margins(False, False), names)
+    look = SecondLook(settle_preprocessing(Ports(), 3), model)
+    classes = np.arange(60) % 2
+    pixels, values = np.zeros((60, 1, 1, 3), np.uint8), np.eye(2)[classes]
+    look.see(AnsweredBatch(0, classes.tolist(), [], pixels=pixels, values=values))
+    truth = Truth(dict(enumerate((1 - classes).tolist())), np.array([[0, 1, 30], [1, 0, 30]]))
+    (finding,) = look.tell(truth)
+    _, told = finding.warning.rstrip(".").split("the port classes set to ")
+    assert parse_classes(told[1:-1]) == names[::-1]
