@@ -48,7 +48,7 @@ def licence_of(package: str) -> str:
 def main() -> None:
     """Print the tables as Markdown."""
     for title, packages in (("Package of the task", TASK), ("Package for its tests", DEVELOPMENT)):
-        print(f"| {title} | What it is for | Licence |\n| --- | --- | --- |")
+        print(f"| {title} | What it is for | License |\n| --- | --- | --- |")
         for package, purpose in packages.items():
             print(f"| {package} | {purpose} | {licence_of(package)} |")
         print()
