@@ -90,7 +90,7 @@ def review(
     answers, sample, warnings = record.answers, record.sample, record.warnings
     chips = final_chips(answers)
     found = review_answers(record, chips, pipeline, where)
-    truth = truth_of(chips.numbers, found.truths, found.scores)
+    truth = truth_of(look, chips.numbers, found.truths, found.scores)
     doubts = [finding.line for finding in look_again(look, truth, warnings)]
     with warnings.instead_of(TABLE):
         write_csv(record, chips, found.truths, found.centres)

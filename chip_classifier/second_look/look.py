@@ -48,7 +48,7 @@ class Finding(NamedTuple):
 class Truth(NamedTuple):
     """The true classes of a run's chips, where they are known.
 
-    classes: chip number -> class index, of the chips that have one.
+    classes: chip number -> class index, of those chips in the sample that have one.
     pairs: int64 (P, 3): true class, class given, number of chips; of the whole run.
     """
 
@@ -75,6 +75,7 @@ class SecondLook:
     """Keeps some chips of a run, spread over it, and tells at its end what they mean.
 
     counts: int64 (classes,), the chips of each class in this run.
+    numbers: of the chips that are kept, int64 (N,).
     pixels: of the chips that are kept, each (rows, columns, bands).
     """
 
@@ -90,7 +91,7 @@ class SecondLook:
         self._others = list(alternatives(in_force, is_native))
         classes = len(model.class_names)
         self.counts = np.zeros(classes, np.int64)
-        self._numbers = np.empty(0, np.int64)
+        self.numbers = np.empty(0, np.int64)
         self._keys = np.empty(0)
         self.pixels: list[np.ndarray] = []
         self._values = np.empty((0, classes))
@@ -114,12 +115,12 @@ class SecondLook:
             for row in kept.tolist()
         ]
         self._keys = all_keys[kept]
-        self._numbers = np.concatenate([self._numbers, batch.first + rows])[kept]
+        self.numbers = np.concatenate([self.numbers, batch.first + rows])[kept]
         self._values = np.concatenate([self._values, batch.values])[kept]
 
     def tell(self, truth: Truth | None = None) -> list[Finding]:
         """Return what was looked at and found; at most one warning on the preprocessing."""
-        if not len(self._numbers):
+        if not len(self.numbers):
             return []
         findings = []
         if truth is not None:
@@ -128,7 +129,7 @@ class SecondLook:
             is_right = accuracy >= RIGHT_ENOUGH and truth.pairs[:, 2].sum() >= evidence.LEAST_CHIPS
             if is_right or findings[0].warning:
                 return findings  # whatever else it looks like
-        recalled = self._model.recall() if len(self._numbers) >= LEAST_REMEMBERED else None
+        recalled = self._model.recall() if len(self.numbers) >= LEAST_REMEMBERED else None
         for judge, known in ((self._judge_memory, recalled), (self._judge_truth, truth)):
             if finding := judge(known):
                 findings.append(finding)
@@ -193,7 +194,7 @@ class SecondLook:
         """Try the other settings on chips whose class is known, right ones and wrong ones."""
         if truth is None or truth.pairs[:, 2].sum() < evidence.LEAST_CHIPS:
             return None
-        classes = np.array([truth.classes.get(number, -1) for number in self._numbers.tolist()])
+        classes = np.array([truth.classes.get(number, -1) for number in self.numbers.tolist()])
         is_right = classes == self._values.argmax(axis=1)
         wrong = np.flatnonzero(~is_right & (classes >= 0))
         right = np.flatnonzero(is_right & (classes >= 0))
@@ -245,7 +246,7 @@ class SecondLook:
 
         # The order of the bands changes little of how sure a model is.
         others = [other for other in self._others if not other.reverses]
-        trial = self._race(others, np.arange(len(self._numbers)), rate)
+        trial = self._race(others, np.arange(len(self.numbers)), rate)
         if trial is None or not rate(trial.values, trial.rows):
             return Finding(figures)
         spread = evidence.effective_classes(trial.values.argmax(axis=1))

@@ -32,18 +32,21 @@ def second_look(classifier: Classifier) -> SecondLook:
     return SecondLook(settings.preprocessing, model, settings.ports.values == NATIVE)
 
 
-def truth_of(numbers: np.ndarray, truths: np.ndarray, scores: Scores | None) -> Truth | None:
-    """Return the true classes of a run's chips, as the review knows them.
+def truth_of(
+    look: SecondLook, numbers: np.ndarray, truths: np.ndarray, scores: Scores | None
+) -> Truth | None:
+    """Return what a second look needs to know of the true classes of a run.
 
     Args:
+        look: has kept some of the chips.
         numbers: of the chips that count, int (N,).
         truths: their true classes, int (N,), negative where it is unknown.
         scores: of the run, None where no true class is known.
     """
     if scores is None:
         return None
-    known = truths >= 0
-    classes = dict(zip(numbers[known].tolist(), truths[known].tolist(), strict=True))
+    asked = (truths >= 0) & np.isin(numbers, look.numbers)
+    classes = dict(zip(numbers[asked].tolist(), truths[asked].tolist(), strict=True))
     return Truth(classes, scores.pairs)
 
 
