@@ -19,6 +19,7 @@ container, as GBDX lays it:
     input/model/          one Keras model: .h5, .hdf5 or .keras, or its architecture and weights
     output/results/       classified.json: chip name -> class and certainty;
                           unclassified.json: chip name -> reason, if there is such a chip;
+                          classified.csv: a line for each chip, for tables and maps;
                           classified.geojson: the chips on the map, if they say where they are
     output/logs/          out.log; preview.html, a page to look at the results
     status.json           {"status": "success" or "failed", "reason": a sentence or null}

@@ -20,6 +20,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import cv2
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from trained import preprocess
+
 SIZE = 32
 CHIPS = 1200  # to train with
 MODES = ("caffe", "tf", "torch", "zero_to_one", "none")
@@ -122,16 +125,6 @@ def make_chips(
         tint = np.array(color) * random.uniform(0.8, 1.2) + random.normal(0, 8, 3)
         chips[row] = np.clip(tint + texture + fine, 0, 255).astype(np.uint8)
     return chips, classes
-
-
-def preprocess(chips: np.ndarray, mode: str) -> np.ndarray:
-    """Preprocess chips, uint8 R,G,B, by the formulas of Keras, float32."""
-    x = chips.astype(np.float32)
-    if mode == "caffe":
-        return x[..., ::-1] - np.float32([103.939, 116.779, 123.68])
-    if mode == "torch":
-        return (x / 255 - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
-    return {"tf": x / 127.5 - 1, "zero_to_one": x / 255, "none": x}[mode]
 
 
 def build(recipe: Recipe, x: np.ndarray, y: np.ndarray) -> Any:
