@@ -24,6 +24,7 @@ from chip_classifier.image_header import (
     TIF,
     WEBP,
     Header,
+    describe,
     exif_of,
     kind_of,
     lean_png,
@@ -246,9 +247,9 @@ class Decoder:
             raise UndecodableChip("the file is empty")
         kind = kind_of(data[:HEAD_BYTES])
         if kind not in READ_KINDS:
-            what = f"is a {kind} image" if kind else "is no image"
             raise UndecodableChip(
-                f"the file {what}, whatever its name says: chips are {', '.join(READ_KINDS)}"
+                f"the file {describe(data)}, whatever its name says: chips are "
+                f"{', '.join(READ_KINDS)}"
             )
         if kind != TIF:
             return read_header(data, kind)

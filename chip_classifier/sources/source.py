@@ -90,7 +90,7 @@ class Source(ABC):
     is_compressed: whether it is a stream: a chip can be read only where the reading has come to it.
     passed_over: after a reading, the files that are no chips: reason -> number.
     first_passed_over: the path of the first of these that is not hidden, or None.
-    left_behind: after a reading, whether data follows the end of the archive.
+    left_behind: after a reading, whether there is data behind a tar's end, or in front of a zip.
     progress: the share of the source, 0 to 1, that the current reading has come to.
     """
 
