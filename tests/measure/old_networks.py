@@ -51,14 +51,14 @@ class Version:
         else:
             from tensorflow import keras
         self.keras, self.layers, self.K = keras, keras.layers, keras.backend
-        self.number = getattr(keras, "__version__", "2.1-tf")
-        self.generation = int(self.number[0])
         try:
             import tensorflow
 
             self.tf = tensorflow
         except ImportError:
             self.tf = None
+        self.number = getattr(keras, "__version__", None) or self.tf.__version__
+        self.generation = int(self.number[0])
         archives = self.generation == 3 or int(self.number.split(".")[1]) > 11
         self.endings = (".h5", ".keras", ".json") if archives else (".h5", ".h5", ".json")
         models = keras.models
