@@ -91,7 +91,7 @@ def review(
     chips = final_chips(answers)
     found = review_answers(record, chips, pipeline, where)
     truth = truth_of(look, chips.numbers, found.truths, found.scores)
-    doubts = [finding.line for finding in look_again(look, truth, record)]
+    doubts = [finding.line for finding in look_again(look, truth, warnings)]
     with warnings.instead_of(TABLE):
         write_csv(record, chips, found.truths, found.centres)
     with warnings.instead_of(PAGE):

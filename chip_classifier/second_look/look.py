@@ -71,12 +71,14 @@ class Model(NamedTuple):
     recall: what it remembers of its training, or None.
     margins: how sure its values are.
     class_names: in the order of the outputs.
+    work: multiplications that a chip takes.
     """
 
     values: Callable[[np.ndarray], np.ndarray]
     recall: Callable[[], Memory | None]
     margins: evidence.Margins
     class_names: tuple[str, ...]
+    work: float = 0.0
 
 
 class SecondLook:
@@ -129,16 +131,11 @@ class SecondLook:
         self.numbers = np.concatenate([self.numbers, batch.first + rows])[kept]
         self._values = np.concatenate([self._values, batch.values])[kept]
 
-    def tell(self, truth: Truth | None = None, rate: float = math.inf) -> list[Finding]:
-        """Return what was looked at and found; at most one warning on the preprocessing.
-
-        Args:
-            truth: what is known of the true classes.
-            rate: how many chips the run classified in a second, to keep the cost within its own.
-        """
+    def tell(self, truth: Truth | None = None) -> list[Finding]:
+        """Return what was looked at and found; at most one warning on the preprocessing."""
         if not len(self.numbers):
             return []
-        self._affordable = affordable(int(self.counts.sum()), rate)
+        self._affordable = affordable(int(self.counts.sum()), self._model.work)
         findings = []
         if truth is not None:
             findings.append(self._judge_names(truth))
@@ -191,7 +188,8 @@ class SecondLook:
             for other, its in zip(self._others, others, strict=True)
             if its < in_force and not other.reverses
         ]
-        places = memory.nearer(in_force, others, recalled.is_sure)
+        classes = evidence.effective_classes(self._values.argmax(axis=1))
+        places = memory.nearer(in_force, others, memory.times_nearer(classes, recalled.is_sure))
         if not places:
             return Finding(figures)
         best, *further = places

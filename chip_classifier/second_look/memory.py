@@ -18,8 +18,11 @@ from keras_files.statistics import Memory, Seen
 DOUBTED = 0.2
 TIMES_NEARER = 1.75
 # More is asked for where the layer was frozen, and mostly saw other pictures, or where so much of
-# its statistics may still be what they began with that every setting is at some distance.
+# its statistics may still be what they began with that every setting is at some distance; and more
+# still of chips that are nearly all of one class, which vary less than those of a training.
 TIMES_NEARER_UNSURE = 3.0
+TIMES_NEARER_ALIKE = 4.0
+ALIKE_CLASSES = 1.5  # of the same size, or fewer, see evidence.effective_classes
 
 MOST_OF_A_CHANNEL = 1e3  # one channel alone, such as one without variance, is not to decide
 
@@ -52,16 +55,27 @@ def is_doubtful(in_force: float) -> bool:
     return in_force > DOUBTED
 
 
-def nearer(in_force: float, others: Sequence[float], is_sure: bool) -> list[int]:
+def times_nearer(classes: float, is_sure: bool) -> float:
+    """Return how many times nearer another setting must be.
+
+    Args:
+        classes: over how many classes of the same size the answers spread.
+        is_sure: as `Memory` has it.
+    """
+    if classes < ALIKE_CLASSES:
+        return TIMES_NEARER_ALIKE
+    return TIMES_NEARER if is_sure else TIMES_NEARER_UNSURE
+
+
+def nearer(in_force: float, others: Sequence[float], times: float) -> list[int]:
     """Return by which of the other settings the chips may have been prepared in training.
 
     Args:
         in_force: the distance with the setting in force.
         others: that with each of the others.
-        is_sure: as `Memory` has it.
+        times: how many times nearer they must be.
     Returns:
-        The places of those that are much nearer, the nearest one first.
+        The places of those that are, the nearest one first.
     """
-    times = TIMES_NEARER if is_sure else TIMES_NEARER_UNSURE
     places = np.argsort(others, kind="stable").tolist()
     return [place for place in places if is_doubtful(in_force) and in_force > times * others[place]]

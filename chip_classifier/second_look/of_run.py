@@ -6,9 +6,8 @@ import numpy as np
 
 from chip_classifier.classifier import Classifier, class_values
 from chip_classifier.decode import Decoder
-from chip_classifier.log import log
+from chip_classifier.log import Warnings, log
 from chip_classifier.ports import NATIVE
-from chip_classifier.record import Record
 from chip_classifier.review.scores import Scores
 from chip_classifier.second_look.chips import Asked
 from chip_classifier.second_look.evidence import Margins
@@ -28,6 +27,7 @@ def second_look(classifier: Classifier) -> SecondLook:
         lambda: recall(classifier.opened),
         Margins(classifier.head.is_logit, classifier.outputs == 1),
         classifier.class_names,
+        classifier.replicas[0].work,
     )
     settings = classifier.settings
     return SecondLook(settings.preprocessing, model, settings.ports.values == NATIVE)
@@ -58,16 +58,16 @@ def doubts_of_chips(decoder: Decoder, settings: Settings) -> Iterator[str]:
     yield from decoder.facts.doubts(asked)
 
 
-def look_again(look: SecondLook, truth: Truth | None, record: Record) -> Sequence[Finding]:
+def look_again(look: SecondLook, truth: Truth | None, warnings: Warnings) -> Sequence[Finding]:
     """Ask a second look what it found: for the log, as warnings, and for the page.
 
     It costs no answer if that fails.
     """
     findings: list[Finding] = []
-    with record.warnings.instead_of("the second look at the settings"):
-        findings = look.tell(truth, record.rate)
+    with warnings.instead_of("the second look at the settings"):
+        findings = look.tell(truth)
         for finding in findings:
             log.info("Second look: %s", finding.figures)
             if finding.warning:
-                record.warnings.add(finding.warning)
+                warnings.add(finding.warning)
     return findings

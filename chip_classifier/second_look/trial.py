@@ -9,16 +9,21 @@ from chip_classifier.second_look.alternatives import Alternative
 
 MOST_CHIPS = 64  # that the model computes once more, for all settings together
 
-# How many of them a run can afford: so much of its chips, or as many as it computed in so many
-# seconds, for which nobody waits.
+# How many of them a run can afford: so much of its chips, or as many as take so many
+# multiplications, which a core does within a second. No time is measured: the same chips are to
+# have the same warnings on any machine.
 AFFORDABLE_SHARE = 0.02
-AFFORDABLE_SECONDS = 0.25
+AFFORDABLE_WORK = 2e10
 
 
-def affordable(chips: int, rate: float) -> int:
-    """Return how many chips may be computed once more in a run of so many, at so many a second."""
-    most = max(AFFORDABLE_SHARE * chips, AFFORDABLE_SECONDS * rate)
-    return int(min(most, MOST_CHIPS))
+def affordable(chips: int, work: float) -> int:
+    """Return how many chips may be computed once more in a run.
+
+    Args:
+        chips: of the run.
+        work: multiplications that one of them takes.
+    """
+    return int(min(max(AFFORDABLE_SHARE * chips, AFFORDABLE_WORK / max(work, 1)), MOST_CHIPS))
 
 
 class Trial(NamedTuple):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from chip_classifier.second_look.memory import distance, nearer
+from chip_classifier.second_look.memory import distance, nearer, times_nearer
 from keras_files.statistics import Memory, Seen
 
 
@@ -45,9 +45,12 @@ def test_a_channel_without_variance_is_at_no_distance_if_it_had_none() -> None:
 
 
 def test_another_setting_must_be_much_nearer() -> None:
-    assert nearer(0.9, [5, 0.4, 70, 0.01], is_sure=True) == [3, 1]
-    assert nearer(0.9, [5, 0.4, 70], is_sure=False) == []
-    assert nearer(0.9, [5, 0.2, 70], is_sure=False) == [1]
-    assert nearer(0.6, [5, 0.4, 70], is_sure=True) == []
-    assert nearer(0.1, [0.001], is_sure=True) == []  # near enough
-    assert nearer(500.0, [], is_sure=True) == []
+    assert nearer(0.9, [5, 0.4, 70, 0.01], 2.0) == [3, 1]
+    assert nearer(0.9, [5, 0.4, 70], 3.0) == []
+    assert nearer(0.1, [0.001], 2.0) == []  # near enough
+    assert nearer(500.0, [], 2.0) == []
+
+
+def test_more_is_asked_for_where_less_is_known() -> None:
+    known, unknown = times_nearer(4.2, is_sure=True), times_nearer(4.2, is_sure=False)
+    assert 1 < known < unknown < times_nearer(1.1, is_sure=True)
