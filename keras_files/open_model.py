@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from keras_files.network import (
     Network,
     words,
 )
+from keras_files.outputs import loss_of_output, take_output
 from keras_files.pinned_file import PinnedFile
 from keras_files.weights import (
     check_weights,
@@ -134,7 +135,10 @@ class OpenedModel:
 
 
 def open_model(
-    path: Path, trained_with: str = "tensorflow", beside: Sequence[Path] = ()
+    path: Path,
+    trained_with: str = "tensorflow",
+    beside: Sequence[Path] = (),
+    classes: int | None = None,
 ) -> OpenedModel:
     """Check a model file and read its configuration. Needs neither TensorFlow nor Keras.
 
@@ -144,6 +148,7 @@ def open_model(
             record what they were trained with.
         beside: .json files. Where `path` holds weights alone, one of them must be the architecture
             that model.to_json() gave; else they are not read.
+        classes: how many there are, to tell which output of several gives them; None: not known.
 
     Raises:
         ModelError: the file is damaged, unsafe or no whole model, or cannot be computed.
@@ -157,11 +162,16 @@ def open_model(
         contents = open_checked(file)
         document = read_document(contents, beside)
         era = _era_of(document, trained_with)
-        network = _read_network(document, era)
-        input_size, bands, channels_first = check_ends(network, era)
+        whole = _read_network(document, era)
+        input_size, bands, channels_first = check_ends(whole, era)
+        network, warning = take_output(whole, classes)
         raise_refusal(network)
         _place(document, network, era, contents.root)
-        head = read_head(network, read_loss(document.model, contents.root))
+        network = replace(
+            network, layers=list({id(call.layer): call.layer for call in network.calls}.values())
+        )
+        loss = read_loss(document.model, contents.root)
+        head = read_head(network, loss_of_output(loss, whole, network))
         outputs = count_outputs(network)
         if outputs is not None:
             check_head(head, outputs)
@@ -177,6 +187,7 @@ def open_model(
             architecture=find_architecture(network),
             warnings=(
                 *(_compare_backend(document.weights, era) if era.keras == 1 else ()),
+                *([warning] if warning else ()),
                 *_warnings_of(network),
             ),
             description=_describe(document, era, channels_first),
@@ -194,7 +205,17 @@ def _era_of(document: Document, trained_with: str) -> Era:
     generation = int(version[0]) if version[0] in "23" else 1
     data_format = _data_format(document.model)
     efficient = '"FixedDropout"' in json.dumps(document.model)
-    return Era(generation, version, backend or trained_with, data_format, efficient)
+    stored = " ".join(
+        name for group in document.weights.values() for name in names(group, "weight_names")
+    )
+    return Era(
+        generation,
+        version,
+        backend or trained_with,
+        data_format,
+        has_efficientnet=efficient,
+        has_renorm_weight="renorm_mean_weight" in stored,
+    )
 
 
 def _read_network(document: Document, era: Era) -> Network:
