@@ -164,12 +164,9 @@ def open_model(
         era = _era_of(document, trained_with)
         whole = _read_network(document, era)
         input_size, bands, channels_first = check_ends(whole, era)
-        network, warning = take_output(whole, classes)
+        network, warnings = take_output(whole, classes)
         raise_refusal(network)
-        _place(document, network, era, contents.root)
-        network = replace(
-            network, layers=list({id(call.layer): call.layer for call in network.calls}.values())
-        )
+        network = _place(document, network, era, contents.root)
         loss = read_loss(document.model, contents.root)
         head = read_head(network, loss_of_output(loss, whole, network))
         outputs = count_outputs(network)
@@ -186,8 +183,8 @@ def open_model(
             scaling=find_scaling(network),
             architecture=find_architecture(network),
             warnings=(
-                *(_compare_backend(document.weights, era) if era.keras == 1 else ()),
-                *([warning] if warning else ()),
+                *_compare_backend(document.weights, era),
+                *warnings,
                 *_warnings_of(network),
             ),
             description=_describe(document, era, channels_first),
@@ -229,8 +226,8 @@ def _read_network(document: Document, era: Era) -> Network:
     return top.network
 
 
-def _place(document: Document, network: Network, era: Era, file: Group) -> None:
-    """Find the weights of all layers in the file."""
+def _place(document: Document, network: Network, era: Era, file: Group) -> Network:
+    """Find the weights of all layers in the file; return the model with those that it calls."""
     try:
         if document.is_archive:
             place_archived(network.layers, document.weights.name, file)
@@ -242,6 +239,8 @@ def _place(document: Document, network: Network, era: Era, file: Group) -> None:
             raise
         name = document.architecture.path.name
         raise ModelError(f"the weights do not fit the architecture {name}: {error}") from error
+    called = {id(call.layer): call.layer for call in network.calls}
+    return replace(network, layers=list(called.values()))
 
 
 def _data_format(document: Any) -> str:
@@ -271,7 +270,7 @@ def _compare_backend(weights: Group, era: Era) -> tuple[str, ...]:
     """Return a warning if weights have names of the other backend: "conv_W:0" or "conv_W"."""
     found = [name for group in weights.values() for name in names(group, "weight_names")]
     looks = "tensorflow" if any(name.endswith(":0") for name in found) else "theano"
-    if not found or looks == era.backend:
+    if not found or looks == era.backend or era.keras > 1:
         return ()
     warning = (
         f"This Keras {era.version} model is taken as trained with {era.backend}, as the task says, "

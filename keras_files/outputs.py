@@ -34,7 +34,7 @@ _VECTORS = words("Flatten GRU GateGRU GateLSTM LSTM SimpleRNN")
 _SAME = words("Activation BatchNormalization Concatenate Dropout LayerNormalization")  # of axes
 
 
-def take_output(network: Network, classes: int | None) -> tuple[Network, str | None]:
+def take_output(network: Network, classes: int | None) -> tuple[Network, list[str]]:
     """Return a model with the one output that gives the classes, and a warning if it had several.
 
     What only the others need is not computed, so it may be anything, a custom layer as well.
@@ -47,7 +47,7 @@ def take_output(network: Network, classes: int | None) -> tuple[Network, str | N
         ModelError: there are several outputs, and not exactly one fits.
     """
     if len(network.outputs) == 1:
-        return network, None
+        return network, []
     lengths = [_length(network, tensor) for tensor in network.outputs]
     fitting = [
         place
@@ -64,10 +64,11 @@ def take_output(network: Network, classes: int | None) -> tuple[Network, str | N
         if id(layer) not in used and has_refusal(layer):
             layer.kind, layer.network, layer.refusal = UNUSED, None, None
     others = [_word(network, lengths, other) for other in range(len(lengths)) if other != place]
-    return taken, (
+    warning = (
         f"The model has {len(lengths)} outputs. Only {_word(network, lengths, place)} fits "
         f"{classes} classes, and is taken. Left out: {', '.join(others)}."
     )
+    return taken, [warning]
 
 
 def loss_of_output(loss: Any, network: Network, taken: Network) -> Any:
