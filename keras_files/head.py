@@ -67,7 +67,7 @@ def read_head(network: Network, loss: Any) -> Head:
     return Head(activation, _owed_function(loss) if activation == "linear" else None)
 
 
-def check_head(head: Head, outputs: int) -> None:
+def check_head(head: Head, outputs: int | None) -> None:
     """Raise ModelError if a single output does not tell which of two classes it means."""
     if outputs == 1 and head.activation not in {*_TELLING, "softmax"}:
         raise ModelError(

@@ -170,8 +170,7 @@ def open_model(
         loss = read_loss(document.model, contents.root)
         head = read_head(network, loss_of_output(loss, whole, network))
         outputs = count_outputs(network)
-        if outputs is not None:
-            check_head(head, outputs)
+        check_head(head, outputs)
         return OpenedModel(
             file=file,
             root=contents.root,
