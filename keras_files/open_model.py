@@ -181,11 +181,7 @@ def open_model(
             head=head,
             scaling=find_scaling(network),
             architecture=find_architecture(network),
-            warnings=(
-                *_compare_backend(document.weights, era),
-                *warnings,
-                *_warnings_of(network),
-            ),
+            warnings=(*warnings, *_compare_backend(document.weights, era), *_warnings_of(network)),
             description=_describe(document, era, channels_first),
             network=network,
             era=era,
