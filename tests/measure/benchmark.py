@@ -147,7 +147,7 @@ class Run:
 def run(arguments: list[str], expected: int = 0, **variables: str) -> Run:
     """Run Python with arguments and environment variables.
 
-    Raises RuntimeError if it ends with another exit code.
+    Raises RuntimeError, with the end of what it said, if it ends with another exit code.
     """
     environment = {
         **os.environ,
@@ -155,12 +155,12 @@ def run(arguments: list[str], expected: int = 0, **variables: str) -> Run:
         "PYTHONPATH": str(Path(__file__).parent),
         **variables,
     }
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         started = time.time()
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdout=output,
-            stderr=subprocess.DEVNULL,
+            stderr=errors,
             env=environment,
         )
         try:
@@ -170,10 +170,10 @@ def run(arguments: list[str], expected: int = 0, **variables: str) -> Run:
             raise
         ended = time.time()
         process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        text = output.read()
+        text, said = ((file.seek(0), file.read())[1] for file in (output, errors))
     if process.returncode != expected:
-        raise RuntimeError(f"{arguments} ended with {process.returncode}: {text}")
+        end = (text + said)[-2000:]
+        raise RuntimeError(f"{arguments} ended with {process.returncode}: {end}")
     return Run(started, ended, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, text)
 
 
