@@ -8,7 +8,7 @@ from keras_files.model_file import ModelError
 from keras_files.network import Era, words
 
 # Name -> since when it is one of Keras, see Era.has: in the package, in tf.keras, in Keras 3.
-# Sources: activations.py of each version. keras.applications.mobilenet wrote relu6 itself.
+# Sources: activations.py of each version.
 ACTIVATIONS = {
     **dict.fromkeys(words("hard_sigmoid linear relu sigmoid softmax softplus tanh"), "1.0 2.0 3.0"),
     "celu": "- - 3.7",
@@ -22,7 +22,7 @@ ACTIVATIONS = {
     "log_sigmoid": "- - 3.7",
     "log_softmax": "- - 3.0",
     "mish": "- 2.13 3.0",
-    "relu6": "2.0.6 2.0 3.0",
+    "relu6": "- - 3.0",
     "selu": "2.0.6 2.0 3.0",
     "soft_shrink": "- - 3.7",
     "softsign": "1.0.4 2.0 3.0",
@@ -69,7 +69,7 @@ def settle_activation(value: Any, owner: Any, era: Era) -> tuple[str, str | None
 
     Args:
         value: as a configuration has it: a name, or what Keras 3 writes of a function.
-        owner: the layer, for sentences.
+        owner: the layer, for sentences, and for its name.
 
     Raises:
         ModelError: it is none of this version of Keras, and its name may mean several formulas.
@@ -98,6 +98,8 @@ def settle_activation(value: Any, owner: Any, era: Era) -> tuple[str, str | None
         return name, None
     if name == "swish" and era.has_efficientnet:
         return name, None
+    if name == "relu6" and not own_code and getattr(owner, "name", "").endswith("_relu"):
+        return name, None  # MobileNet of keras.applications wrote it, in layers of such names
     if name in ONE_FORM and not (era.is_package and name in _SEVERAL_FORMS_IN_THE_PACKAGE):
         return name, (
             f"{owner} has the activation '{value}', computed as {ONE_FORM[name]}: it is custom "

@@ -168,8 +168,18 @@ def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
         if part and f"{place}/_{part[1:]}" in file:  # tf_keras
             part = f"/_{part[1:]}"
         part = "/cell" if f"{place}/cell" in file else part
-        number = numbers[part] = numbers.get(part, -1) + 1
+        number = numbers.get(part, 0)
+        numbers[part] = number + 1
         _place(layer, role, f"{place}{part}/vars/{number}", file)
+    for part, count in numbers.items():
+        if f"{place}{part}/vars/{count}" in file:
+            raise ModelError(
+                f"{layer} needs {count} arrays of weights, the file has more in "
+                f"'{place}{part}/vars': it is another layer of this name, or a quantized one: "
+                "replace it by a standard layer of float32 and save the model again"
+            )
+    if not layer.network and not numbers and f"{place}/vars/0" in file:
+        _refuse_weights(layer, [f"{place}/vars/0"] if file[f"{place}/vars/0"].shape else [])
 
 
 def _place(layer: Layer, role: str, place: str, file: Group) -> None:

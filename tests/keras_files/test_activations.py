@@ -8,7 +8,7 @@ import pytest
 
 from keras_files.activations import settle_activation
 from keras_files.model_file import ModelError
-from keras_files.network import Era
+from keras_files.network import Era, Layer
 
 
 def era(version: str, has_efficientnet: bool = False) -> Era:
@@ -50,6 +50,8 @@ def test_activation_of_keras_itself(value: Any, version: str, name: str) -> None
         ("swish", "2.3.0-tf", "x * sigmoid(x)"),
         ("mish", "2.2.4", "x * tanh(softplus(x))"),
         ("relu6", "1.2.2", "min(max(x, 0), 6)"),
+        ("relu6", "2.2.4", "min(max(x, 0), 6)"),
+        ("relu6", "2.8.0", "min(max(x, 0), 6)"),
         ("leaky_relu", "2.8.0", "as tf.nn.leaky_relu"),
         (function("relu"), "3.3.3", "max(x, 0)"),
         ("gelu", "2.4.0", "TensorFlow 2.4"),
@@ -85,3 +87,10 @@ def test_custom_code_of_several_forms_is_refused(value: Any, version: str) -> No
 
 def test_swish_of_the_efficientnet_package_is_known() -> None:
     assert settle_activation("swish", "layer 'a'", era("2.2.4", True)) == ("swish", None)
+
+
+def test_relu6_of_mobilenet_is_known_by_the_name_of_its_layer() -> None:
+    own, another = (Layer("Activation", name, {}) for name in ("conv_dw_1_relu", "activation_1"))
+    assert settle_activation("relu6", own, era("2.2.0")) == ("relu6", None)
+    assert settle_activation("relu6", another, era("2.2.0"))[1]
+    assert settle_activation(function("relu6"), own, era("3.3.3"))[1]

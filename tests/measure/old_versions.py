@@ -8,9 +8,10 @@ Each version is an environment with a Python from 3.7 on, its library named by "
 of each version: "equal", "refused", "warned" (different, and a warning says that an activation is
 somebody's own) and "different". The exit code is 1 if one is different, or ends in anything but a
 ModelError. Networks that mix the chips of a batch and such of custom code have columns of their
-own: they should be refused.
+own: they should be refused. So have "special" ones, that may be refused.
 
-Tolerance: 1e-4 of the largest output, and ten times what a millionth of the chips changes.
+Tolerance: 1e-4 of the largest output, and ten times what a millionth of the chips changes; 1e-2
+for half precision.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ from keras_files.model_file import ModelError
 from keras_files.open_model import open_model
 
 TOLERANCE = 1e-4
+HALF = 1e-2  # of models of half precision, which are computed in single precision
 GROUPS = (
     "layers",
+    "forms",
+    "special",
     "operations",
+    "mixing",
     "common activation",
     "custom activation",
     "custom layer",
-    "mixing",
 )
 ENDS = ("equal", "refused", "warned", "different")
 
@@ -72,19 +76,28 @@ def make(python: str, library: str, folder: Path, arguments: argparse.Namespace)
     return lines
 
 
-def judge(path: Path) -> tuple[str, str]:
+def places(path: Path) -> tuple[Path, str, list[Path]]:
+    """Return the arguments of open_model for a network."""
+    if path.suffix != ".json":
+        return path, "tensorflow", []
+    weights = next(p for p in path.parent.glob(f"{path.stem}.*") if p.suffix == ".h5")
+    return weights, "tensorflow", [path]
+
+
+def judge(path: Path, tolerance: float = TOLERANCE) -> tuple[str, str]:
     """Return what became of a network, one of ENDS or "broken", and a sentence."""
     with np.load(path.with_suffix(".npz")) as arrays:
         x, y, change = arrays["x"], arrays["y"], float(arrays["change"])
     try:
-        opened = open_model(path)
+        opened = open_model(*places(path))
+        x = np.moveaxis(x, 1, -1) if opened.channels_first else x
         computed = np.asarray(opened.build()(x))
     except ModelError as error:
         return "refused", str(error)
     except Exception as error:  # noqa: BLE001 what is looked for
         return "broken", f"{type(error).__name__}: {error}"[:300]
     difference = float(np.abs(computed - y).max()) if computed.shape == y.shape else np.inf
-    allowed = TOLERANCE * float(np.abs(y).max()) + 10 * change
+    allowed = tolerance * float(np.abs(y).max()) + 10 * change
     if difference <= allowed:
         return "equal", ""
     warned = any("activation" in warning for warning in opened.warnings)
@@ -95,7 +108,8 @@ def judge_all(lines: list[dict]) -> Iterator[tuple[str, str, str, str]]:
     """Yield group, name, end and sentence of each network that could be made."""
     for line in lines:
         if line["fine"]:
-            yield line["group"], line["name"], *judge(Path(line["file"]))
+            tolerance = HALF if "float16" in line["name"] else TOLERANCE
+            yield line["group"], line["name"], *judge(Path(line["file"]), tolerance)
 
 
 def main() -> int:
@@ -121,8 +135,9 @@ def main() -> int:
         tally: Counter[tuple[str, str]] = Counter()
         for group, network, end, sentence in judge_all(lines):
             tally[group, end] += 1
-            standard = group in ("layers", "operations")
-            if end in ("different", "broken") or (standard and end == "refused"):
+            standard = group in ("layers", "forms", "special", "operations")
+            standard |= group == "mixing" and end != "refused"
+            if end in ("different", "broken") or (standard and end != "equal"):
                 print(f"{name} {group} {network}: {end} {sentence}", file=sys.stderr)
             if end in ("different", "broken"):
                 wrong.append(network)
