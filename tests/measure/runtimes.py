@@ -1,7 +1,8 @@
-"""Compare TensorFlow, as the task runs it, with ONNX Runtime and OpenVINO, on the same weights.
+r"""Compare TensorFlow, as the task runs it, with ONNX Runtime and OpenVINO, on the same weights.
 
     python3 -m venv /tmp/runtimes
-    /tmp/runtimes/bin/pip install -r requirements.txt openvino onnxruntime tf2onnx
+    /tmp/runtimes/bin/pip install -r requirements.txt openvino==2026.4.1 \
+        onnxruntime==1.32.0 tf2onnx==1.17.0
     /tmp/runtimes/bin/python tests/measure/runtimes.py             speed, start, memory, sizes
     /tmp/runtimes/bin/python tests/measure/runtimes.py --models    what of tests/models they compute
 
