@@ -132,7 +132,11 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
     if layer.kind == "Attention":
         config["concat"] = config.get("score_mode") == "concat"
     if "renorm" in LAYERS[layer.kind].weights:
-        config.setdefault("renorm", False)
+        renorm = config.setdefault("renorm", False)
+        if config.get("virtual_batch_size"):  # its axis counts that of the parts of a batch
+            config["axis"] = [axis - 1 for axis in config["axis"]]
+        config["renorm_weight"] = renorm and era.has_renorm_weight
+        config["renorm_stddev"] = renorm and not era.has_renorm_weight
     if "ConvLSTM" in layer.kind:
         config["recurrent_padding"] = "theano_same" if era.backend == "theano" else "same"
     if era.backend == "theano" and config.get("padding") == "same":
