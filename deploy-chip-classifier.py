@@ -95,7 +95,8 @@ def run_task(
     """
     started, clock = datetime.now().astimezone(), time.monotonic()
     inputs = find_inputs(source)
-    model = open_model(inputs.model, trained_with, inputs.beside)
+    classes = inputs.ports.classes
+    model = open_model(inputs.model, trained_with, inputs.beside, len(classes) if classes else None)
     settings = settle(inputs.ports, model)
     listing = list_chips(inputs.chips)
     log_settings(settings, inputs, model)
@@ -123,8 +124,10 @@ def run_task(
     with warnings.instead_of("the second look at the chips"):
         warnings.add(*doubts_of_chips(decoder, settings))
     record.write()
-    run = facts_of(inputs, model, classifier, record, started)
-    accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs), look)
+    accuracy = None
+    with warnings.instead_of("the review of the results"):
+        run = facts_of(inputs, model, classifier, record, started)
+        accuracy = review(record, pipeline, run, Where(inputs.reference, output.new_logs), look)
     output.replace()
     missing = summarize(output.results, record, accuracy, time.monotonic() - clock)
     return join_reasons(missing, warnings.sentences)

@@ -4,6 +4,7 @@ A, B                            "Developed, Low Intensity", Water
 ['A', 'B']                      ["A", "B"]
 {'B': 1, 'A': 0}                {"0": "A", "1": "B"}     as class_indices, and reversed
 ['A' 'B']                       array(['A', 'B'], dtype='<U1')    as numpy prints them
+B: 1, A: 0                      0=A, 1=B    a dict without its braces
 """
 
 import ast
@@ -19,14 +20,17 @@ _QUOTED = r"'[^']*'|\"[^\"]*\""
 _PRINTED_BY_NUMPY = re.compile(rf"\[\s*({_QUOTED})(\s+({_QUOTED}))*\s*\]")
 _BEGINS_AS_PRINTED = re.compile(r"[\[({]\s*['\"]")
 _ALL_IN_SINGLE_QUOTES = re.compile(r"'[^']*'(\s*,\s*'[^']*')*")
+_PAIR = re.compile(r"\s*(.+?)\s*[:=]\s*(.+?)\s*", re.DOTALL)
 _ITEM = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(,|$)', re.DOTALL)
 
 
 def parse_classes(text: str) -> tuple[str, ...]:
     """Parse the port classes; names have no blanks around them.
 
-    Raises TaskError if a name is empty or given twice, or if it does not say which class is which.
+    Raises TaskError if a name is empty, given twice or no text, or if it does not say which class
+    is which.
     """
+    text = text.strip("\ufeff")  # the mark at the beginning of a file that was copied
     value = _literal(text)
     if isinstance(value, Mapping):
         names = _in_order(value, text)
@@ -34,6 +38,7 @@ def parse_classes(text: str) -> tuple[str, ...]:
         names = _of_list(value, text)
     else:
         names = _split(text)
+        names = _of_pairs(names) or names
     names = tuple(name.strip() for name in names)
     if not names or "" in names:
         raise TaskError(
@@ -44,6 +49,11 @@ def parse_classes(text: str) -> tuple[str, ...]:
         twice = next(name for name in names if names.count(name) > 1)
         raise TaskError(
             f"The port classes has the name '{twice}' twice: give each output a name of its own."
+        )
+    if not all(map(_is_text, names)):
+        raise TaskError(
+            f"The port classes has letters that are not Unicode: {text[:200]!a}; write the "
+            "names in UTF-8."
         )
     return names
 
@@ -95,6 +105,21 @@ def _unreadable(text: str) -> TaskError:
 def _is_pair(item: object) -> bool:
     """Return whether an item is (name, index) or (index, name)."""
     return isinstance(item, list | tuple) and len(item) == 2 and {*map(type, item)} == {str, int}
+
+
+def _of_pairs(items: Sequence[str]) -> list[str] | None:
+    """Return the names of items such as B: 1, A: 0 by their indices; None if they are none."""
+    pairs = [pair.groups() for pair in map(_PAIR.fullmatch, items) if pair]
+    numbers = [str(number) for number in range(len(items))]
+    for by_index in ({index: name for name, index in pairs}, dict(pairs)):
+        if len(pairs) == len(items) > 1 and sorted(by_index) == sorted(numbers):
+            return [by_index[number].strip("'\"") for number in numbers]
+    return None
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a name has no halves of characters, as JSON and other encodings may give."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _of_list(items: Sequence[object], text: str) -> list[str]:

@@ -24,6 +24,7 @@ from chip_classifier.image_header import (
     TIF,
     WEBP,
     Header,
+    describe,
     exif_of,
     kind_of,
     lean_png,
@@ -246,9 +247,9 @@ class Decoder:
             raise UndecodableChip("the file is empty")
         kind = kind_of(data[:HEAD_BYTES])
         if kind not in READ_KINDS:
-            what = f"is a {kind} image" if kind else "is no image"
             raise UndecodableChip(
-                f"the file {what}, whatever its name says: chips are {', '.join(READ_KINDS)}"
+                f"the file {describe(data)}, whatever its name says: chips are "
+                f"{', '.join(READ_KINDS)}"
             )
         if kind != TIF:
             return read_header(data, kind)
@@ -342,8 +343,13 @@ class Decoder:
     def _read_tif(self, data: bytes, layout: TiffLayout) -> Picture:
         """Read a tif file that passed the gate."""
         number = 3 if layout.is_converted else layout.bands
+        alpha = None if layout.alpha is None else layout.alpha + 1
+        if self.bands and alpha in self.bands and max(self.bands) <= number:
+            alpha = None  # it is a band like others
         if layout.reader is Reader.GDAL:
             read = self._bands_to_read(number)
+            if alpha is not None and not layout.is_converted:
+                read = tuple(sorted({*read, alpha}))
             pixels, uses, _ = _bands_of_gdal(data, "GTiff", read)
             if layout.is_converted and not {"red", "green", "blue"}.issuperset(uses):
                 raise UndecodableChip(
@@ -356,10 +362,8 @@ class Decoder:
         if pixels.shape != (layout.height, layout.width, len(read)):
             raise UndecodableChip(DAMAGED)
         self._require_data(share_of_nodata(pixels, layout.nodata))
-        if layout.alpha is not None and layout.alpha + 1 not in (self.bands or ()):
-            channel = read.index(layout.alpha + 1) if layout.alpha + 1 in read else None
-            if channel is not None:
-                self._require_data(share_of_transparent(pixels[..., channel]))
+        if alpha in read:
+            self._require_data(share_of_transparent(pixels[..., read.index(alpha)]))
         bits = layout.bits
         if self.is_native:
             pass  # an index of a palette is a number, too, and white is what it is

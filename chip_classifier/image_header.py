@@ -32,6 +32,12 @@ _BEGINNINGS = {
     b"\0\0\0\x0cJXL \r\n\x87\n": "jpeg xl",
     b"8BPS\0": "photoshop",
 }
+# Pictures in the container of ISO/IEC 14496-12, by their brand, and with text in front (PNM).
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "heif"),
+    **dict.fromkeys((b"avif", b"avis"), "avif"),
+}
+_NETPBM = re.compile(rb"P[4-7]\s+[0-9#W]")
 HEAD_BYTES = 32  # as much of a file as is looked at
 
 
@@ -96,7 +102,21 @@ def kind_of(head: bytes) -> str | None:
     # Two letters may begin a text: the second header, of 12 to 124 bytes, tells.
     if head[:2] == b"BM" and 12 <= int.from_bytes(head[14:18], "little") < 128:
         return BMP
-    return None
+    if head[4:8] == b"ftyp":
+        return _BRANDS.get(head[8:12])
+    return "netpbm" if _NETPBM.match(head) else None
+
+
+def describe(data: bytes) -> str:
+    """Say what a file is that is none of READ_KINDS: "is a gif image"."""
+    if kind := kind_of(data[:HEAD_BYTES]):
+        return f"is a{'n' * (kind[0] in 'aeiou')} {kind} image"
+    text = data[:64].lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS (fetch the picture itself with git lfs pull)"
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "is a web page or XML"
+    return "is no image"
 
 
 def read_header(data: bytes, kind: str) -> Header:
@@ -188,6 +208,10 @@ def _count_scans(data: bytes, at: int) -> int:
 
 
 def _png(data: bytes) -> Header:
+    if data[12:16] == b"CgBI":
+        raise UndecodableChip(
+            "the png is in Apple's own format (CgBI), which is not supported: write it anew"
+        )
     width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
     bands = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(color, 4)
     return Header(PNG, width, height, bands, bits)

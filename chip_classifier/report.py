@@ -110,8 +110,8 @@ def log_archive(archive: Source, warnings: Warnings) -> None:
         )
     if archive.left_behind:
         warnings.add(
-            f"Data follows the end of the archive {archive.path.name} and was not read: if "
-            "archives were joined with cat, join them with 'tar --concatenate' instead."
+            f"A part of {archive.path.name} belongs to no file in the archive and was not read: "
+            "if archives were joined with cat, make one archive of their files instead."
         )
 
 

@@ -55,7 +55,9 @@ def read_layer(entry: dict[str, Any], era: Era) -> Layer:
     try:
         return _read_known(entry, era)
     except ModelError as error:
-        return Layer("Refused", entry.get("name") or "", dict(entry["config"]), refusal=error)
+        name = entry.get("name") or entry["config"].get("name", "")
+        config = {"class_name": entry["class_name"]}
+        return Layer("Refused", name, config, refusal=error)
 
 
 def raise_refusal(network: Network) -> None:
@@ -65,6 +67,12 @@ def raise_refusal(network: Network) -> None:
             raise layer.refusal
         if layer.network:
             raise_refusal(layer.network)
+
+
+def has_refusal(layer: Layer) -> bool:
+    """Return whether a layer, or one within it, cannot be computed."""
+    inner = layer.network.layers if layer.network else []
+    return layer.refusal is not None or any(map(has_refusal, inner))
 
 
 def _read_known(entry: dict[str, Any], era: Era) -> Layer:
@@ -165,7 +173,7 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
         for number, node in enumerate(entry["inbound_nodes"]):
             pending.append(Call(layer, layer.name, number, *_read_node(node, layer)))
     keys, inputs = _read_ends(config["input_layers"])
-    _, outputs = _read_ends(config["output_layers"])
+    named, outputs = _read_ends(config["output_layers"])
     _renumber_calls(pending, outputs)
     calls = _order_calls(pending, inputs)
     every = calls
@@ -187,6 +195,7 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
         config.get("trainable", True),
         [_declared_dtype(start) for start in starts],
         keys,
+        named,
     )
 
 
@@ -202,18 +211,25 @@ def _without_copies(
     def before(call: Call | None) -> list[Call | None]:
         return [made.get((t.layer, t.call)) for t in tensors_in(call.args)] if call else []
 
-    join = made.get((outputs[0].layer, outputs[0].call))
-    copies = before(join) if join and join.layer.config.get("axis") == 0 else []
+    joins = [made.get((end.layer, end.call)) for end in outputs]
+    if not all(
+        join and join.layer.kind == "Concatenate" and join.layer.config.get("axis") == 0
+        for join in joins
+    ):
+        return calls, outputs
+    copies = before(joins[0])
     slices = [call for copy in copies for call in before(copy)]
-    if len(copies) < 2 or None in [*copies, *slices] or join.layer.kind != "Concatenate":
+    if len(copies) < 2 or None in [*copies, *slices]:
         return calls, outputs
     arguments = [call.layer.config.get("arguments") or {} for call in slices]
-    if len({id(copy.layer) for copy in copies}) > 1 or copies[0].layer.network is None:
+    models = {id(copy.layer if copy else None) for join in joins for copy in before(join)}
+    if len(models) > 1 or copies[0].layer.network is None:
         return calls, outputs
     if not all(given.keys() == {"i", "parts"} for given in arguments):
         return calls, outputs
     own = Call(copies[0].layer, copies[0].name, 0, list(inputs), {})
-    return [own], [Tensor(own.name, 0, outputs[0].output)]
+    firsts = [next(tensors_in(join.args)) for join in joins]
+    return [own], [Tensor(own.name, 0, first.output) for first in firsts]
 
 
 def _read_ends(ends: Any) -> tuple[list[str], list[Tensor]]:

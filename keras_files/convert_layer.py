@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -84,8 +85,9 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
             raise ModelError(f"{layer} is a custom layer, not that of keras.applications: {RESAVE}")
         _drop_training_arguments(config)
         check_arguments(layer, era)
+        # its class still names its place in an archive
+        layer.config = {"activation": "linear", "random": True, "class_name": layer.kind}
         layer.kind = "Activation"
-        layer.config = {"activation": "linear", "random": True}
         return
     if layer.kind in OPERATION_LAYERS or (
         era.keras == 3
@@ -106,6 +108,11 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
 def _convert_arguments(layer: Layer, era: Era) -> None:
     """Settle the arguments of a layer that has a row; see _convert_layer."""
     config = layer.config
+    if re.search("Quantized|[a-z0-9/-]+_from_", json.dumps(config.get("dtype"))):
+        raise ModelError(
+            f"{layer} is quantized, which cannot be computed here: save the model as it was "
+            "before quantize()"
+        )
     for key, default in UNSUPPORTED.items():
         if config.get(key, default) != default:
             raise ModelError(f"{layer} has '{key}', which cannot be computed here: {RESAVE}")
@@ -125,7 +132,11 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
     if layer.kind == "Attention":
         config["concat"] = config.get("score_mode") == "concat"
     if "renorm" in LAYERS[layer.kind].weights:
-        config.setdefault("renorm", False)
+        renorm = config.setdefault("renorm", False)
+        if config.get("virtual_batch_size"):  # its axis counts that of the parts of a batch
+            config["axis"] = [axis - 1 for axis in config["axis"]]
+        config["renorm_weight"] = renorm and era.has_renorm_weight
+        config["renorm_stddev"] = renorm and not era.has_renorm_weight
     if "ConvLSTM" in layer.kind:
         config["recurrent_padding"] = "theano_same" if era.backend == "theano" else "same"
     if era.backend == "theano" and config.get("padding") == "same":

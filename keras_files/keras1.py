@@ -78,6 +78,10 @@ def convert_keras1(layer: Layer, era: Era) -> None:
             config["kernel_size"] = [config[key] for key in sizes]
     if layer.kind == "Merge":
         _convert_merge(layer)
+    if layer.kind == "ConvLSTM2D":
+        layer.warnings.append(
+            f"{layer} is computed with subsample=(1, 1): Keras 1 does not write that down."
+        )
     if layer.kind == "ConvLSTM2D" or (
         layer.kind in ("GRU", "LSTM") and config["consume_less"] != "gpu"
     ):

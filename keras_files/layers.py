@@ -51,7 +51,9 @@ ALWAYS = "1.0 2.0 3.0"
 
 
 # Weights of the training alone.
-IDLE = {"count", "moving_stddev", "renorm_mean", "renorm_stddev"}
+IDLE = words(
+    "count moving_stddev renorm_mean renorm_mean_weight renorm_stddev renorm_stddev_weight"
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,11 @@ _KERNEL = "kernel bias?use_bias"
 _RECURRENT_KERNEL = "kernel recurrent_kernel bias?use_bias"
 _SCALE = "gamma?scale beta?center"
 _STATISTICS = f"{_SCALE} | moving_mean moving_variance"
-_RENORM = "moving_stddev?renorm renorm_mean?renorm renorm_stddev?renorm"  # of the training alone
+# Of the training alone; TensorFlow 1.13 and 1.14 had no moving_stddev, but weights.
+_RENORM = (
+    "moving_stddev?renorm_stddev renorm_mean?renorm renorm_mean_weight?renorm_weight "
+    "renorm_stddev?renorm renorm_stddev_weight?renorm_weight"
+)
 
 _ROWS = {
     "Activation": Row("activation", axes=Axes.POINTWISE, end=End.ACTIVATED, whole=Whole.KEPT),

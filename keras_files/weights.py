@@ -8,14 +8,14 @@ import numpy as np
 
 from keras_files.layers import LAYERS, check_shapes
 from keras_files.model_file import ARCHIVE_ROOTS, Group, ModelError, names, read_array
-from keras_files.network import Era, Layer, Network
+from keras_files.network import UNUSED, Era, Layer, Network
 
 
 def _roles(layer: Layer) -> dict[str, bool]:
     """Return a layer's weights by role, in the order of their making: trainable or not."""
     roles = {}
     trainable = True
-    for word in LAYERS[layer.kind].weights.split():
+    for word in LAYERS[layer.kind].weights.split() if layer.kind in LAYERS else ():
         role, _, condition = word.partition("?")
         if role == "|":
             trainable = False
@@ -57,7 +57,7 @@ def place_weights(network: Network, era: Era, root: Group, file: Group) -> None:
     by_name = [layer.name for layer, _ in wanted]
     if set(by_name) <= set(groups) <= {layer.name for layer in network.layers}:
         for layer in network.layers:
-            if layer.name in groups and layer.name not in by_name:
+            if layer.name in groups and layer.name not in by_name and layer.kind != UNUSED:
                 _refuse_weights(layer, names(root[layer.name], "weight_names"))
         groups = by_name
     elif len(groups) != len(wanted):
@@ -168,8 +168,18 @@ def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
         if part and f"{place}/_{part[1:]}" in file:  # tf_keras
             part = f"/_{part[1:]}"
         part = "/cell" if f"{place}/cell" in file else part
-        number = numbers[part] = numbers.get(part, -1) + 1
+        number = numbers.get(part, 0)
+        numbers[part] = number + 1
         _place(layer, role, f"{place}{part}/vars/{number}", file)
+    for part, count in numbers.items():
+        if f"{place}{part}/vars/{count}" in file:
+            raise ModelError(
+                f"{layer} needs {count} arrays of weights, the file has more in "
+                f"'{place}{part}/vars': it is another layer of this name, or a quantized one: "
+                "replace it by a standard layer of float32 and save the model again"
+            )
+    if not layer.network and not numbers and f"{place}/vars/0" in file:
+        _refuse_weights(layer, [f"{place}/vars/0"] if file[f"{place}/vars/0"].shape else [])
 
 
 def _place(layer: Layer, role: str, place: str, file: Group) -> None:
@@ -205,6 +215,8 @@ def read_weight(file: Group, era: Era, layer: Layer, role: str) -> np.ndarray:
 
 def arrange(array: np.ndarray, era: Era, layer: Layer, role: str) -> np.ndarray:
     """Return a stored weight in the layout of TensorFlow: kernels (rows, columns, in, out)."""
+    if layer.config.get("virtual_batch_size"):  # of the training alone, but they have its axis
+        return array.reshape(-1)
     if not role.endswith("kernel") or array.ndim < 3 or layer.kind == "MaxoutDense":
         return array
     first = layer.config["data_format"] == "channels_first"

@@ -9,7 +9,6 @@ chip's middle in WGS 84. What is not known is empty; a reason is given where the
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
@@ -18,8 +17,8 @@ import numpy as np
 from chip_classifier.answers import NO_CLASS, rounded, whole_file
 from chip_classifier.layout import TABLE
 from chip_classifier.record import Record
+from chip_classifier.review import degrees
 from chip_classifier.review.final_chips import FinalChips
-from chip_classifier.review.footprints import DECIMALS
 
 FIRST, LAST = ("chip", "class", "certainty"), ("true_class", "longitude", "latitude", "reason")
 CHIPS_AT_A_TIME, CELLS_AT_A_TIME = 10_000, 200_000  # are written
@@ -79,9 +78,7 @@ def _columns(
     if answers.keeps_probabilities:
         yield from zip(*_probabilities(record, chips))
     yield [named[index] for index in truths.tolist()]
-    for degrees in centres.T:
-        values = degrees.tolist()
-        yield [f"{value:.{DECIMALS}f}" if not math.isnan(value) else "" for value in values]
+    yield from map(degrees.texts, centres.T)
     numbers = zip(is_classified, chips.numbers.tolist(), chips.answering.tolist())
     yield ["" if has else answers.reason(*pair) for has, *pair in numbers]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chip_classifier.tiff_tags import Directory, read_directory
+from chip_classifier.tiff_tags import KEPT_DIRECTORIES, Directory, read_directory
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -87,17 +87,37 @@ def _values(data: bytes, directory: Directory) -> dict[int, bytes]:
     Raises struct.error, KeyError: a tag does not lie within the file, or is of a type that it
     cannot be of.
     """
-    tags = {}
+    inside, outside = _tags(directory)
+    tags = inside.copy()
+    for tag, place, size in outside:
+        tags[tag] = value = data[place]
+        if len(value) < size:
+            raise struct.error("a tag lies outside the file")
+    if directory.order == ">":
+        for tag, value in tags.items():
+            unit = _TAGS[tag][directory.entries[tag].type]
+            tags[tag] = np.frombuffer(value, f"u{unit}").byteswap().tobytes()
+    return tags
+
+
+@functools.lru_cache(KEPT_DIRECTORIES)
+def _tags(directory: Directory) -> tuple[dict[int, bytes], list[tuple[int, slice, int]]]:
+    """Find those of _TAGS that a directory has: their values where they stand in it, and tag,
+    place and bytes of the others.
+
+    Raises struct.error, KeyError: a tag is cut off, or of a type that it cannot be of.
+    """
+    inside, outside = {}, []
     for tag in _TAGS.keys() & directory.entries.keys():
         entry = directory.entries[tag]
-        unit = _TAGS[tag][entry.type]
-        place = directory.outside.get(tag)
-        value = data[place] if place else entry.value[: unit * entry.count]
-        if len(value) < unit * entry.count:
-            raise struct.error("a tag lies outside the file")
-        is_intel = directory.order == "<"
-        tags[tag] = value if is_intel else np.frombuffer(value, f"u{unit}").byteswap().tobytes()
-    return tags
+        size = _TAGS[tag][entry.type] * entry.count
+        if tag in directory.outside:
+            outside.append((tag, directory.outside[tag], size))
+        else:
+            inside[tag] = entry.value[:size]
+            if len(inside[tag]) < size:
+                raise struct.error("a tag lies outside the file")
+    return inside, outside
 
 
 def _affine(tags: dict[int, bytes]) -> tuple[float, ...] | None:

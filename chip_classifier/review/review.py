@@ -133,10 +133,12 @@ def review_answers(record: Record, chips: FinalChips, pipeline: Pipeline, where:
             matches = map_features(record, where.reference, chips)
             truths, centres = matches.truths, matches.centres
             strange = matches.strange.total()
-    scores = score(truths, chips.classes, len(class_names))
-    for line in lines_of_scores(scores, class_names, source) if scores else ():
-        log.info("Truth: %s", line)
-    line = headline(scores, source, strange) if scores else None
+    scores, line = None, None
+    with record.warnings.instead_of("the scores"):
+        scores = score(truths, chips.classes, len(class_names))
+        for text in lines_of_scores(scores, class_names, source) if scores else ():
+            log.info("Truth: %s", text)
+        line = headline(scores, source, strange) if scores else None
     return Review(truths, source, scores, line, centres)
 
 

@@ -1,11 +1,12 @@
 """A tar, a zip or a folder of chips, told by what it is."""
 
+import tarfile
 from pathlib import Path
 
 from chip_classifier.errors import TaskError
 from chip_classifier.sources.folder import Folder
 from chip_classifier.sources.source import Source
-from chip_classifier.sources.tar import Tar
+from chip_classifier.sources.tar import BLOCK, Tar
 from chip_classifier.sources.zip import BEGINNINGS, Zip
 
 
@@ -20,10 +21,20 @@ def open_source(path: Path) -> Source:
         if path.is_dir():
             return Folder(path)
         with path.open("rb") as file:
-            is_zip = file.read(8).startswith(BEGINNINGS)
+            head = file.read(BLOCK)
+        # The first name in a tar may begin as a zip does; the checksum of its header tells.
+        is_zip = head.startswith(BEGINNINGS) and not _is_tar_header(head)
         return Zip(path) if is_zip else Tar(path)
     except OSError as error:
         raise TaskError(
             f"The chips in {path} cannot be read ({error.strerror or error}): give a tar, a zip or "
             "a folder of chips."
         ) from error
+
+
+def _is_tar_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from chip_classifier import MAX_CHIP_BYTES
 from chip_classifier.errors import BrokenArchive, UndecodableChip
-from chip_classifier.image_header import HEAD_BYTES
+from chip_classifier.image_header import HEAD_BYTES, kind_of
 from chip_classifier.sources.source import (
     CHIP_SUFFIXES,
     Chip,
@@ -51,6 +51,15 @@ GNU_DIRECTORY = b"D"  # of `tar --listed-incremental`: with a list of its files
 # How much is read behind the end of a compressed archive, to compare its checksum: the padding of
 # any real one, but no bomb.
 MAX_PADDING_BYTES = 2**30
+# What is given in place of a tar: kinds that are not read.
+_OTHER_ARCHIVES = {
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"PK\3\4": "a zip",
+    b"Rar!": "a RAR archive",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    b"\x04\x22\x4d\x18": "an LZ4 archive",
+    b"\x1f\x9d": "an archive of compress (.Z)",
+}
 _DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 # What tarfile and the decompressors raise on damaged data. IndexError comes from an archive that
@@ -157,13 +166,20 @@ class Tar(Source):
         except _DAMAGE as error:
             if self._last is None:
                 raise BrokenArchive(
-                    f"{self.path.name} is not a tar archive of chips that can be read ({error}): "
-                    "make it with 'tar -cvf chips.tar chips'."
+                    f"{self.path.name} is {self._foreign()} that can be read ({error}): make it "
+                    "with 'tar -cvf chips.tar chips'."
                 ) from error
             raise BrokenArchive(
                 f"{self.path.name} is cut off or damaged after the member '{self._last[:200]}' "
                 f"({error}): make or upload the archive again."
             ) from error
+
+    def _foreign(self) -> str:
+        """Say what a file is that begins as no tar does."""
+        head = self.file.read(0, HEAD_BYTES)
+        others = (what for start, what in _OTHER_ARCHIVES.items() if head.startswith(start))
+        what = next(others, None) or ((kind := kind_of(head)) and f"a {kind} image")
+        return f"{what}, not a tar archive of chips" if what else "not a tar archive of chips"
 
     def _members(self) -> Iterator[Member | Chip]:
         """Yield the members; raises one of _DAMAGE where the archive is damaged."""

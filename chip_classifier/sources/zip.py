@@ -24,7 +24,8 @@ from keras_files.pinned_file import PinnedFile
 
 # With which the first member begins, or the directory of an empty zip, or a zip of one part (4.3.7,
 # 4.3.16, 8.5.4). Two letters alone may begin a tar, with the name of its first folder.
-BEGINNINGS = (b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"PK00PK\3\4")
+_SPANNED = b"PK00"
+BEGINNINGS = (b"PK\3\4", b"PK\5\6", b"PK\7\x08", _SPANNED + b"PK\3\4")
 
 MAX_ZIP_MEMBERS = 2**24  # zipfile keeps some hundred bytes of each
 
@@ -94,6 +95,9 @@ class Zip(Source):
         return {info.header_offset: info for info in self._infos}
 
     def _members(self) -> Iterator[Member]:
+        # The directory of zips that were joined lists the files of the last one.
+        first = min((info.header_offset for info in self._infos), default=0)
+        self.left_behind = first > len(_SPANNED)
         has_folders = any("/" in info.orig_filename for info in self._infos)
         overlapping = self._overlapping()
         for number, info in enumerate(self._infos):

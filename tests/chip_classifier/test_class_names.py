@@ -36,6 +36,13 @@ AS_PEOPLE_HAVE_THEM = {
     "(A), (B)": ("(A)", "(B)"),
     "[a], [b]": ("[a]", "[b]"),
     "Water (deep), Land": ("Water (deep)", "Land"),
+    "Water: 2, Forest: 0, Road: 1": ("Forest", "Road", "Water"),
+    "'B': 1, 'A': 0": ("A", "B"),
+    "0: A\n1: B": ("A", "B"),
+    "B=1,A=0": ("A", "B"),
+    "zone: 1, zone: 2": ("zone: 1", "zone: 2"),
+    "type: a, type: b": ("type: a", "type: b"),
+    "\ufeffA, B": ("A", "B"),
 }
 
 
@@ -57,6 +64,7 @@ def test_names_are_taken_in_the_order_of_the_outputs(text: str) -> None:
         ("[]", "empty name"),
         ("['A', '']", "empty name"),
         ("A, B, A", "'A' twice"),
+        ("A, \ud800", "not Unicode"),
         ("{'A': 1, 'B': 2}", "an index of 0 to 1"),
         ("{'A': 0, 'B': 0}", "an index of 0 to 1"),
         ("{'A': 0.0, 'B': 1.0}", "an index of 0 to 1"),

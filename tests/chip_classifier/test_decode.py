@@ -17,7 +17,7 @@ from chip_classifier import MAX_CHIP_PIXELS
 from chip_classifier.answers import Noticed
 from chip_classifier.decode import Decoder
 from chip_classifier.errors import UndecodableChip
-from chip_classifier.image_header import TIF, kind_of
+from chip_classifier.image_header import TIF, describe, kind_of
 from chip_classifier.picture import warp
 from chip_classifier.tiff import read_layout
 from chip_files import decode_chip, make_tar, make_work_dir, readable_chips, scene, unreadable_chips
@@ -325,7 +325,7 @@ def test_unreadable_chip_is_unclassified_with_a_reason(
     parts = {
         "empty.jpg": "empty",
         "random.png": "is no image",
-        "text.tif": "is no image",
+        "text.tif": "is a web page",
         "gif_inside.png": "is a gif image",
         "too_many_pixels.png": f"{MAX_CHIP_PIXELS:,}",
         "too_many_pixels.tif": f"{MAX_CHIP_PIXELS:,}",
@@ -337,6 +337,28 @@ def test_unreadable_chip_is_unclassified_with_a_reason(
     }
     assert parts.get(name, "damaged") in reason
     assert chip_run.warnings(f"'any/{name}'")[0].endswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a heif image"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "is an avif image"),
+        (b"P6\n8 8\n255\n", "is a netpbm image"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "is a web page"),
+        (b"P6 is a letter and a number", "is no image"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "is no image"),
+    ],
+)
+def test_what_is_no_chip_is_called_what_it_is(data: bytes, what: str) -> None:
+    assert what in describe(data)
+
+
+def test_png_of_apple_is_named() -> None:
+    data = b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\6" + bytes(100)
+    with pytest.raises(UndecodableChip, match="CgBI"):
+        Decoder().decode(data)
 
 
 def test_answers_keep_the_order_of_the_archive(

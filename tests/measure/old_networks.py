@@ -299,7 +299,8 @@ def set_weights(model, r):
     for layer in model.layers:
         if hasattr(layer, "layers"):
             set_weights(layer, r)
-            continue
+        if hasattr(layer, "layers") or hasattr(layer, "adapt"):
+            continue  # what a layer learned of the chips stays
         values = []
         for weight, array in zip(layer.weights, layer.get_weights()):
             name, shape = getattr(weight, "path", None) or weight.name, array.shape
@@ -354,6 +355,7 @@ def main():
         path = arguments.folder / f"{number:03}{version.endings[number % 3]}"
         try:
             version.K.clear_session()
+            r.seed(f"{arguments.seed} {number}")
             numbers = np.random.RandomState([arguments.seed, number])
             fine = save(version, make(), path, numbers)
         except Exception as error:  # noqa: BLE001 what this version cannot make or save

@@ -18,6 +18,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from chip_files import (
+    REPOSITORY,
     Run,
     assert_failed,
     assert_succeeded,
@@ -256,3 +257,31 @@ def test_confident_mistakes_are_on_the_page(tmp_path: Path, softmax_model: Path)
     for name, image in zip(re.findall(r"</b> <bdi>(\d+)</bdi>", group), images, strict=True):
         pixels = cv2.imdecode(np.frombuffer(base64.b64decode(image), np.uint8), cv2.IMREAD_COLOR)
         assert np.abs(pixels.reshape(-1, 3) - (0, 0, 50 + int(name) // 10)).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "what"),
+    [
+        ("chip_classifier.report", "facts_of", "the review of the results"),
+        ("chip_classifier.review.scores", "score", "the scores"),
+    ],
+)
+def test_fault_in_the_review_loses_no_results(
+    module: str, function: str, what: str, tmp_path: Path, softmax_model: Path
+) -> None:
+    """A function that fails, put in the place of the task's own before its script begins."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        f"import {module} as module\n"
+        "def fail(*arguments):\n    raise ZeroDivisionError('of no chips')\n"
+        f"module.{function} = fail\n"
+    )
+    paths = os.pathsep.join((str(site), str(REPOSITORY), os.environ.get("PYTHONPATH", "")))
+    work_dir = make_run(tmp_path / "w", softmax_model, {"chips/a.png": RED, "chips/b.png": BLUE})
+    run = assert_succeeded(run_task(work_dir, environment={"PYTHONPATH": paths}))
+    assert {name: entry["class"] for name, entry in run.classified.items()} == {
+        "a": "Red",
+        "b": "Blue",
+    }
+    assert run.status["reason"].startswith(f"Warning: Could not make {what} (ZeroDivisionError: ")

@@ -22,7 +22,7 @@ def make_zip(name: str) -> bytes:
     return data.getvalue()
 
 
-@pytest.mark.parametrize("folder", ["c", "PK_Lahore", "PKPKPKPK"])
+@pytest.mark.parametrize("folder", ["c", "PK_Lahore", "PKPKPKPK", "PK\3\4c"])
 def test_tar_that_holds_a_zip_is_a_tar(folder: str, tmp_path: Path) -> None:
     """zipfile looks for its mark at a file's end, where a tar may have a zip's."""
     path = tmp_path / "a.zip"
@@ -44,3 +44,19 @@ def test_zip_that_is_called_a_tar_is_a_zip(tmp_path: Path) -> None:
 def test_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="nothing cannot be read"):
         open_source(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"7z\xbc\xaf\x27\x1c" + bytes(600), "a 7-Zip archive"),
+        (b"\x28\xb5\x2f\xfd" + bytes(600), "a Zstandard archive"),
+        (b"Rar!\x1a\7\0" + bytes(600), "a RAR archive"),
+        (PNG, "a png image"),
+    ],
+)
+def test_what_is_no_tar_is_called_what_it_is(data: bytes, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(data)
+    with pytest.raises(BrokenArchive, match=rf"a\.tar is {what}"):
+        list(open_source(path).chips())

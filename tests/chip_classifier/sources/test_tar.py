@@ -462,7 +462,7 @@ def test_archive_of_all_oddities_is_classified_under_its_names(
     assert not any(line.startswith("2017 ERROR") for line in run.log.splitlines())
     assert "1 hidden files" in run.log
     assert "1 other files" in run.log
-    assert len(run.warnings("follows the end")) == 1
+    assert len(run.warnings("belongs to no file")) == 1
 
 
 def test_compressed_archive_without_a_top_directory_is_classified(

@@ -200,3 +200,13 @@ def test_damage_anywhere_raises_nothing_else(tmp_path: Path) -> None:
             assert "a.zip" in str(error)
         else:
             assert all(isinstance(chip, str) or chip == PNG for chip in found.values())
+
+
+def test_zips_that_were_joined_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    first, last = (bytes(make_zip(path, {f"c/{name}.png": PNG})) for name in "ab")
+    for data, is_joined in ((first, False), (b"PK00" + first, False), (first + last, True)):
+        path.write_bytes(data)
+        source = Zip(path)
+        assert len(list(source.chips())) == 1
+        assert source.left_behind == is_joined
