@@ -144,6 +144,7 @@ class TiffLayout:
     alpha: which channel says how transparent a pixel is, counted from 0, or None.
     nodata: the value of what has no data, or None.
     colormap: uint8 (colors, 3), R, G, B, or None.
+    packed: where its strips or tiles begin and end, if they are packed by Deflate.
     problem: what no reader takes, or None.
     """
 
@@ -166,6 +167,7 @@ class TiffLayout:
     alpha: int | None = None
     nodata: float | None = None
     problem: str | None = None
+    packed: tuple[tuple[int, int], ...] = ()
 
     @property
     def is_converted(self) -> bool:
@@ -269,6 +271,9 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
         alpha=_alpha(bands, tags["extra"]),
         nodata=_nodata(directory, outside),
         problem=f"bands of different depths ({sorted(kinds)} bits)" if len(kinds) > 1 else None,
+        packed=tuple((start, start + n) for start, n in zip(starts, lengths, strict=False))
+        if int(tags["compression"][0]) in DEFLATE
+        else (),
     )
 
 
