@@ -248,6 +248,7 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
     is_planar = int(tags["planar"][0]) == 2
     blocks = -(-height // block[0]) * -(-width // block[1]) * (bands if is_planar else 1)
     starts, lengths = (np.asarray(a[:MAX_BLOCKS]).tolist() for a in (offsets, counts))
+    places = tuple((start, start + n) for start, n in zip(starts, lengths, strict=False))
     formats = {SAMPLE_FORMATS.get(int(value), "unknown") for value in tags["sample_format"]}
     kinds = {int(value) for value in tags["bits"]}
     return TiffLayout(
@@ -264,16 +265,13 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
         block=block,
         blocks=blocks,
         stored=len(starts),
-        is_whole=sum(lengths) <= size + MAX_SHARED_BYTES
-        and all(start + length <= size for start, length in zip(starts, lengths, strict=False)),
+        is_whole=sum(lengths) <= size + MAX_SHARED_BYTES and all(end <= size for _, end in places),
         is_sparse=not (all(starts) and all(lengths)),
         colormap=_colormap(tags["colormap"]),
         alpha=_alpha(bands, tags["extra"]),
         nodata=_nodata(directory, outside),
         problem=f"bands of different depths ({sorted(kinds)} bits)" if len(kinds) > 1 else None,
-        packed=tuple((start, start + n) for start, n in zip(starts, lengths, strict=False))
-        if int(tags["compression"][0]) in DEFLATE
-        else (),
+        packed=places if int(tags["compression"][0]) in DEFLATE else (),
     )
 
 
