@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from keras_files import weight_shapes as shapes
+from keras_files.advice import STANDARD, TWO_MODELS
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, words
-from keras_files.operations import RESAVE
 from keras_files.weight_shapes import Declared, Shape
 
 
@@ -474,7 +474,7 @@ def check_since(layer: Layer, era: Era) -> None:
     if row and not era.has(row.since):
         raise ModelError(
             f"{layer} is a custom layer, for Keras {era.version} has none of that name, so the "
-            f"file does not hold what it computes: {RESAVE}"
+            f"file does not hold what it computes: {STANDARD}"
         )
 
 
@@ -500,12 +500,12 @@ def check_arguments(layer: Layer, era: Era) -> None:
     if unknown := layer.config.keys() - known:
         raise ModelError(
             f"{layer} has {', '.join(map(repr, sorted(unknown)))}, which this layer of Keras "
-            f"{era.version} does not have: replace it by a standard layer and save the model again"
+            f"{era.version} does not have, so it is a custom layer: {STANDARD}"
         )
     if missing := words(row.always) - layer.config.keys():
         raise ModelError(
             f"{layer} is a custom layer, for it lacks {', '.join(map(repr, sorted(missing)))}, "
-            f"which this layer of Keras {era.version} always has: {RESAVE}"
+            f"which this layer of Keras {era.version} always has: {STANDARD}"
         )
 
 
@@ -537,7 +537,7 @@ def check_shapes(layer: Layer, stored: Mapping[str, Shape], inputs: list[Shape])
             comma = "," if len(wanted) == 1 else ""
             raise ModelError(
                 f"its {role} has the shape {found} in the file, but its configuration declares "
-                f"({sizes}{comma}): save the model again with model.save()"
+                f"({sizes}{comma}): {TWO_MODELS}"
             )
 
 
