@@ -95,7 +95,8 @@ def run_task(
     """
     started, clock = datetime.now().astimezone(), time.monotonic()
     inputs = find_inputs(source)
-    model = open_model(inputs.model, trained_with, inputs.beside)
+    classes = inputs.ports.classes
+    model = open_model(inputs.model, trained_with, inputs.beside, len(classes) if classes else None)
     settings = settle(inputs.ports, model)
     listing = list_chips(inputs.chips)
     log_settings(settings, inputs, model)

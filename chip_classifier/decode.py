@@ -6,6 +6,7 @@ a gate of their own (tiff.py).
 
 import os
 import threading
+import zlib
 from typing import NamedTuple
 
 import cv2
@@ -343,8 +344,13 @@ class Decoder:
     def _read_tif(self, data: bytes, layout: TiffLayout) -> Picture:
         """Read a tif file that passed the gate."""
         number = 3 if layout.is_converted else layout.bands
+        alpha = None if layout.alpha is None else layout.alpha + 1
+        if self.bands and alpha in self.bands and max(self.bands) <= number:
+            alpha = None  # it is a band like others
         if layout.reader is Reader.GDAL:
             read = self._bands_to_read(number)
+            if alpha is not None and not layout.is_converted:
+                read = tuple(sorted({*read, alpha}))
             pixels, uses, _ = _bands_of_gdal(data, "GTiff", read)
             if layout.is_converted and not {"red", "green", "blue"}.issuperset(uses):
                 raise UndecodableChip(
@@ -357,10 +363,8 @@ class Decoder:
         if pixels.shape != (layout.height, layout.width, len(read)):
             raise UndecodableChip(DAMAGED)
         self._require_data(share_of_nodata(pixels, layout.nodata))
-        if layout.alpha is not None and layout.alpha + 1 not in (self.bands or ()):
-            channel = read.index(layout.alpha + 1) if layout.alpha + 1 in read else None
-            if channel is not None:
-                self._require_data(share_of_transparent(pixels[..., channel]))
+        if alpha in read:
+            self._require_data(share_of_transparent(pixels[..., read.index(alpha)]))
         bits = layout.bits
         if self.is_native:
             pass  # an index of a palette is a number, too, and white is what it is
@@ -462,6 +466,8 @@ def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
 
     out = None
     if layout.compression in DEFLATE:
+        if not all(_is_unpacked_whole(data[start:end]) for start, end in layout.packed):
+            raise UndecodableChip(DAMAGED)
         # Of a strip with more rows than it should have, libtiff leaves the last pixels as they are
         # (ZIPDecode): they are not to be what was in memory, such as another chip.
         out = bytearray(layout.width * layout.height * layout.bands * layout.sample_bytes)
@@ -476,6 +482,24 @@ def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
     if layout.bands == 1:
         return pixels.reshape(pixels.shape[-2:])[..., None]
     return np.moveaxis(pixels, 0, -1) if layout.is_planar else pixels
+
+
+def _is_unpacked_whole(packed: bytes) -> bool:
+    """Return whether a zlib stream (RFC 1950) whose end was never written comes to an end.
+
+    libtiff asks for no more than it needs, and takes zeros for pixels. A stream ends with its
+    Adler-32, which is never 0; some writers pad it.
+    """
+    if packed[-4:] != bytes(4):
+        return True
+    inflater = zlib.decompressobj()
+    try:
+        while packed and not inflater.eof:
+            inflater.decompress(packed, MOST_HEARD)
+            packed = inflater.unconsumed_tail
+    except zlib.error:
+        return False
+    return inflater.eof
 
 
 def _bands_of_gdal(

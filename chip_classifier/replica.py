@@ -135,6 +135,20 @@ class Replica:
         with tf.device(self.device), self._turn:
             return np.concatenate([self._finish(self._model(part)).numpy() for part in parts])
 
+    @property
+    def work(self) -> int:
+        """About how many multiplications a chip takes: those of convolutions and dense layers."""
+        kernels = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "MatMul")
+        work = 0
+        for operation in self.function.graph.get_operations():
+            if operation.type in kernels:
+                kernel = operation.inputs[1].shape
+                outputs = operation.outputs[0].shape[1:].num_elements()
+                channels = kernel[-2:] if operation.type.startswith("Depthwise") else kernel[-1:]
+                if outputs and kernel.num_elements():
+                    work += outputs * kernel.num_elements() // channels.num_elements()
+        return work
+
     def _fill_up(self, part: np.ndarray) -> np.ndarray:
         """On a GPU, put black chips behind others, so that there are few different numbers of them.
 

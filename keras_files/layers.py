@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from keras_files import weight_shapes as shapes
+from keras_files.advice import STANDARD, TWO_MODELS
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, words
-from keras_files.operations import RESAVE
 from keras_files.weight_shapes import Declared, Shape
 
 
@@ -51,7 +51,9 @@ ALWAYS = "1.0 2.0 3.0"
 
 
 # Weights of the training alone.
-IDLE = {"count", "moving_stddev", "renorm_mean", "renorm_stddev"}
+IDLE = words(
+    "count moving_stddev renorm_mean renorm_mean_weight renorm_stddev renorm_stddev_weight"
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,11 @@ _KERNEL = "kernel bias?use_bias"
 _RECURRENT_KERNEL = "kernel recurrent_kernel bias?use_bias"
 _SCALE = "gamma?scale beta?center"
 _STATISTICS = f"{_SCALE} | moving_mean moving_variance"
-_RENORM = "moving_stddev?renorm renorm_mean?renorm renorm_stddev?renorm"  # of the training alone
+# Of the training alone; TensorFlow 1.13 and 1.14 had no moving_stddev, but weights.
+_RENORM = (
+    "moving_stddev?renorm_stddev renorm_mean?renorm renorm_mean_weight?renorm_weight "
+    "renorm_stddev?renorm renorm_stddev_weight?renorm_weight"
+)
 
 _ROWS = {
     "Activation": Row("activation", axes=Axes.POINTWISE, end=End.ACTIVATED, whole=Whole.KEPT),
@@ -468,7 +474,7 @@ def check_since(layer: Layer, era: Era) -> None:
     if row and not era.has(row.since):
         raise ModelError(
             f"{layer} is a custom layer, for Keras {era.version} has none of that name, so the "
-            f"file does not hold what it computes: {RESAVE}"
+            f"file does not hold what it computes: {STANDARD}"
         )
 
 
@@ -494,12 +500,12 @@ def check_arguments(layer: Layer, era: Era) -> None:
     if unknown := layer.config.keys() - known:
         raise ModelError(
             f"{layer} has {', '.join(map(repr, sorted(unknown)))}, which this layer of Keras "
-            f"{era.version} does not have: replace it by a standard layer and save the model again"
+            f"{era.version} does not have, so it is a custom layer: {STANDARD}"
         )
     if missing := words(row.always) - layer.config.keys():
         raise ModelError(
             f"{layer} is a custom layer, for it lacks {', '.join(map(repr, sorted(missing)))}, "
-            f"which this layer of Keras {era.version} always has: {RESAVE}"
+            f"which this layer of Keras {era.version} always has: {STANDARD}"
         )
 
 
@@ -531,7 +537,7 @@ def check_shapes(layer: Layer, stored: Mapping[str, Shape], inputs: list[Shape])
             comma = "," if len(wanted) == 1 else ""
             raise ModelError(
                 f"its {role} has the shape {found} in the file, but its configuration declares "
-                f"({sizes}{comma}): save the model again with model.save()"
+                f"({sizes}{comma}): {TWO_MODELS}"
             )
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_files.model_file import Array, Group, ModelError, read_array
-from keras_files.network import Call, Layer, Network, Tensor, tensors_in
+from keras_files.network import Call, Layer, Network, Tensor, leading_to, tensors_in
 from keras_files.open_model import OpenedModel
 from keras_files.weights import read_weight
 
@@ -28,6 +28,23 @@ _STATISTICS = {
 }
 
 
+# Of statistics that are on their way from mean 0 and variance 1, so much may be left of these.
+SETTLED = 0.01  # which changes nothing
+SURELY_SETTLED = 0.05  # where it is only known that it is not more
+UNKNOWN = 0.9  # from which the statistics tell nothing
+
+
+class Seen(NamedTuple):
+    """What a normalization may have seen in training, in units of its stored statistics.
+
+    mean, variance: float64 (channels,), 0 and 1 for what is stored; the variance has what is added
+        to keep it from 0.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+
+
 @dataclass(frozen=True)
 class Memory:
     """The first normalization of a model, and the layers that lead to it.
@@ -39,17 +56,18 @@ class Memory:
     compute: float32 (N, rows, columns, bands), as the model gets them -> float64 (N, 2, channels):
         for each chip and channel the mean of what reaches the normalization and of its square, in
         units of the stored statistics: 0 and 1 for what was seen in training.
-    unsettled: how much of the statistics is still what they began with, 0 to 1, as the steps of the
-        last training tell, None where the file does not have their number; 0 for a frozen layer.
-    is_frozen: whether the last training left it as it was.
+    seen: what it may have seen: what is stored; and, where a part of that may still be what it
+        began with, that without this part.
+    is_sure: whether it has seen what is fed like the chips of this model: it was not frozen in the
+        last training, and the part that it began with is known.
     """
 
     layer: str
     channels: int
     floor: np.ndarray
     compute: Callable[[np.ndarray], np.ndarray]
-    unsettled: float | None = 0.0
-    is_frozen: bool = False
+    seen: tuple[Seen, ...]
+    is_sure: bool = True
 
 
 def recall(opened: OpenedModel) -> Memory | None:
@@ -75,7 +93,11 @@ def recall(opened: OpenedModel) -> Memory | None:
         return None
     if mean.size > 1 and mean.size != variance.size:
         return None
-    epsilon = float(layer.config.get("epsilon", 0.0)) if "Batch" in layer.kind else 0.0
+    is_batch = "Batch" in layer.kind
+    epsilon = float(layer.config.get("epsilon", 0.0)) if is_batch else 0.0
+    begun, is_sure = _begun(opened, part) if is_batch else (0.0, True)
+    if begun > UNKNOWN:
+        return None
 
     def read(layer: Layer, role: str) -> np.ndarray:
         return read_weight(opened.root, opened.era, layer, role)
@@ -95,9 +117,40 @@ def recall(opened: OpenedModel) -> Memory | None:
         return np.asarray(model(x), np.float64).reshape(len(x), 2, channels)
 
     floor = np.broadcast_to(epsilon / (variance + epsilon) if epsilon else 0.0, channels)
-    is_frozen = _is_frozen(part)
-    unsettled = 0.0 if is_frozen else _unsettled(opened.root, layer)
-    return Memory(str(layer), channels, floor, compute, unsettled, is_frozen)
+    seen = [Seen(np.zeros(channels), np.ones(channels))]
+    if begun > SETTLED:
+        rest = (np.maximum(variance - begun, 0) / (1 - begun) + epsilon) / (variance + epsilon)
+        shift = mean * begun / ((1 - begun) * np.sqrt(variance + epsilon))
+        seen.append(Seen(shift, np.maximum(rest, 1e-12)))
+    return Memory(str(layer), channels, floor, compute, tuple(seen), is_sure)
+
+
+def _begun(opened: OpenedModel, part: Network) -> tuple[float, bool]:
+    """Return how much of a batch normalization's statistics may be what they began with, and
+    whether that is known.
+
+    After n steps it is momentum^n, as long as the last training was the first one. It can never be
+    more than the least of all variances of the model, since they began with 1.
+    """
+    layer = _last(part).layer
+    least = min(_variances(opened, opened.network), default=1.0)
+    steps = _steps(opened.root)
+    if steps is not None and not _is_frozen(part):
+        begun = float(layer.config.get("momentum", 0.99)) ** steps
+        if begun <= SETTLED or begun <= least:
+            return begun, True
+    if least > UNKNOWN:  # which tells nothing of how much it is
+        return 0.0, False
+    return least, least <= SURELY_SETTLED and not _is_frozen(part)
+
+
+def _variances(opened: OpenedModel, network: Network) -> Iterator[float]:
+    """Yield the least stored variance of each batch normalization of a network."""
+    for layer in network.layers:
+        if layer.network:
+            yield from _variances(opened, layer.network)
+        elif "Batch" in layer.kind and "moving_variance" in layer.places:
+            yield float(read_weight(opened.root, opened.era, layer, "moving_variance").min())
 
 
 def _is_frozen(part: Network) -> bool:
@@ -106,14 +159,6 @@ def _is_frozen(part: Network) -> bool:
     if not part.trainable or not last.trainable:
         return True
     return _is_frozen(last.network) if last.network else False
-
-
-def _unsettled(root: Group, layer: Layer) -> float | None:
-    """Return how much of a layer's statistics is still what they began with; see Memory."""
-    if "Batch" not in layer.kind:  # it was adapted, at once
-        return 0.0
-    steps = _steps(root)
-    return None if steps is None else float(layer.config.get("momentum", 0.99)) ** steps
 
 
 def _steps(root: Group) -> float | None:
@@ -163,7 +208,7 @@ def _cut(network: Network) -> Network | None:
         if last is None:
             continue
         end = replace(call, layer=last)
-        calls = [*_leading_to(end, network.calls[:place]), end]
+        calls = [*leading_to(tensors_in([end.args, end.kwargs]), network.calls[:place]), end]
         layers = list({id(call.layer): call.layer for call in calls}.values())
         outputs = [Tensor(call.name, call.number, 0)]
         return replace(network, layers=layers, calls=calls, outputs=outputs)
@@ -179,17 +224,6 @@ def _plain(layer: Layer) -> Layer | None:
     if layer.kind == "Normalization":
         config = layer.config
     return replace(layer, config=config, places={role: layer.places[role] for role in roles})
-
-
-def _leading_to(end: Call, calls: list[Call]) -> list[Call]:
-    """Return those of the calls before `end` whose results it needs, in their order."""
-    needed = set(tensors_in([end.args, end.kwargs]))
-    kept: list[Call] = []
-    for call in reversed(calls):
-        if any((call.name, call.number) == (tensor.layer, tensor.call) for tensor in needed):
-            needed |= set(tensors_in([call.args, call.kwargs]))
-            kept.append(call)
-    return kept[::-1]
 
 
 def _count_kernels(network: Network) -> int:

@@ -31,6 +31,7 @@ from chip_classifier.layout import (
     logs_of,
     results_of,
 )
+from chip_classifier.output import put_in_place
 from workflow.archives import (
     SUFFIXES,
     WILD,
@@ -197,6 +198,7 @@ class Deployment:
             )
         if self.places.prefix:
             self._begin_in_store()
+        put_in_place([self.out_here])  # the results of a call that died while it did so
         write_order(self.out_here, self._call())
         threading.Thread(target=self._show_progress, daemon=True).start()
 

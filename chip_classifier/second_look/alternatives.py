@@ -54,6 +54,11 @@ def name_in_force(in_force: Preprocessing) -> str:
     return f"the preprocessing {in_force.mode}{own}"
 
 
+def spread(preprocessing: Preprocessing) -> float:
+    """Return how far apart the model gets two pixels that differ by 1."""
+    return 1 / max(map(abs, preprocessing.value or (1.0,)))
+
+
 def prepare(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Prepare chips for the model as the run does.
 

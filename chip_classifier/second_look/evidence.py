@@ -21,6 +21,9 @@ LARGEST_MARGIN = 45.0
 SENSIBLE_MARGINS = (1.5, 40.0)
 TIMES_SURER = 20.0
 
+# By how much the answers must tell chips better apart with another setting, see Margins.clearness.
+CLEARER = 0.35
+
 ONE_CLASS = 0.95  # the share of a class from which nearly all chips are of one class
 # How evenly another setting must spread the same chips, in classes of the same size.
 SPREAD_CLASSES = 3.0
@@ -50,19 +53,39 @@ class Margins(NamedTuple):
 
         The difference of logits, or of the logarithms of probabilities.
         """
-        logits = values
-        if not self.are_logits:
-            least = np.full(values.shape[1], SMALLEST)
-            least[0] = SMALLEST_COMPLEMENT if self.is_one_output else SMALLEST
-            logits = np.log(np.maximum(values, least))
-        best = np.sort(logits, axis=1)
+        best = np.sort(self._logits(values), axis=1)
         return float(np.median(best[:, -1] - best[:, -2]))
+
+    def clearness(self, values: np.ndarray) -> tuple[float, float]:
+        """Return how well the model tells the chips apart, and how unsure it is of a chip.
+
+        The first is what an answer tells of its chip (the mutual information of both), the second
+        the entropy of a chip's probabilities, the mean of the chips; 1 is the entropy of classes
+        that are all as probable.
+        """
+        logits = self._logits(values)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = odds / odds.sum(axis=1, keepdims=True)
+        unsure = float(_entropy(probabilities).mean())
+        most = np.log(values.shape[1])
+        return float(_entropy(probabilities.mean(axis=0)) - unsure) / most, unsure / most
+
+    def _logits(self, values: np.ndarray) -> np.ndarray:
+        if self.are_logits:
+            return values
+        least = np.full(values.shape[1], SMALLEST)
+        least[0] = SMALLEST_COMPLEMENT if self.is_one_output else SMALLEST
+        return np.log(np.maximum(values, least))
+
+
+def _entropy(shares: np.ndarray) -> np.ndarray:
+    """Return the entropy of shares, (..., N), in nats."""
+    return -(shares * np.log(np.maximum(shares, SMALLEST))).sum(axis=-1)
 
 
 def effective_classes(classes: np.ndarray) -> float:
     """Return over how many classes of the same size the answers spread: exp of their entropy."""
-    shares = np.unique(classes, return_counts=True)[1] / len(classes)
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    return float(np.exp(_entropy(np.unique(classes, return_counts=True)[1] / len(classes))))
 
 
 def is_senseless(margin: float) -> bool:

@@ -15,14 +15,22 @@ from chip_classifier.second_look.alternatives import (
     alternatives,
     name_in_force,
     prepare,
+    spread,
 )
-from chip_classifier.second_look.trial import MOST_CHIPS, Trial, race
+from chip_classifier.second_look.trial import MOST_CHIPS, Trial, affordable, race
 from keras_files.statistics import Memory
 
 MOST_BYTES = 2**26  # of the chips that are kept
 PIXELS_AT_A_TIME = 16 * 224 * 224  # to the layers before the first normalization
 
+AS_NEAR = 2.0  # times the distance of the nearest setting: the other one may be it, too
+
 LEAST_REMEMBERED = 16  # chips to compare with what the model remembers
+REMEMBERED_FOR_ONE = 4  # so many cost less than one through the whole model
+
+SAME_SCALE = 10  # times: tf, torch and zero_to_one are of the same scale, caffe and none, too
+
+LEAST_FRESH = 12  # chips to tell whether they are of several classes
 
 # Where so many of the chips with a known class are right, nothing else can be wrong by much.
 RIGHT_ENOUGH = 0.85
@@ -63,12 +71,14 @@ class Model(NamedTuple):
     recall: what it remembers of its training, or None.
     margins: how sure its values are.
     class_names: in the order of the outputs.
+    work: multiplications that a chip takes.
     """
 
     values: Callable[[np.ndarray], np.ndarray]
     recall: Callable[[], Memory | None]
     margins: evidence.Margins
     class_names: tuple[str, ...]
+    work: float = 0.0
 
 
 class SecondLook:
@@ -95,7 +105,10 @@ class SecondLook:
         self._keys = np.empty(0)
         self.pixels: list[np.ndarray] = []
         self._values = np.empty((0, classes))
-        self._is_doubtful = False
+        # What the model remembers tells more than how sure it is: what is no nearer is left out.
+        # And the order of the bands changes little of how sure it is.
+        self._worth_trying = [other for other in self._others if not other.reverses]
+        self._affordable = MOST_CHIPS
 
     def see(self, batch: AnsweredBatch) -> None:
         """Take some chips of a batch into the sample, in the place of earlier ones.
@@ -122,6 +135,7 @@ class SecondLook:
         """Return what was looked at and found; at most one warning on the preprocessing."""
         if not len(self.numbers):
             return []
+        self._affordable = affordable(int(self.counts.sum()), self._model.work)
         findings = []
         if truth is not None:
             findings.append(self._judge_names(truth))
@@ -135,8 +149,7 @@ class SecondLook:
                 findings.append(finding)
                 if finding.warning:
                     return findings
-        # What the model remembers, if that is settled, tells more than how sure it is.
-        if recalled is None or self._is_doubtful and memory.is_settled(recalled):
+        if self._worth_trying:
             findings += filter(None, [self._judge_answers()])
         return findings
 
@@ -166,29 +179,41 @@ class SecondLook:
             f"what reaches {recalled.layer} is at a distance of {in_force:,.2f} from what it saw "
             "in training (0: the same)"
         )
-        self._is_doubtful = memory.is_doubtful(in_force)
-        if not self._is_doubtful:
+        if not memory.is_doubtful(in_force):
+            self._worth_trying = []
             return Finding(figures)
         others = [self._distance(recalled, other.preprocessing) for other in self._others]
-        place = memory.nearest(in_force, others, memory.times_nearer(recalled))
-        if place is None:
+        self._worth_trying = [
+            other
+            for other, its in zip(self._others, others, strict=True)
+            if its < in_force and not other.reverses
+        ]
+        classes = evidence.effective_classes(self._values.argmax(axis=1))
+        places = memory.nearer(in_force, others, memory.times_nearer(classes, recalled.is_sure))
+        if not places:
             return Finding(figures)
-        other = self._others[place]
+        best, *further = places
+        near = [place for place in further if others[place] < AS_NEAR * others[best]]
+        found = [f"with {self._others[n].name} it is {others[n]:,.2f}" for n in (best, *near)]
+        advice = self._others[best].advice
+        if near:
+            advice = f"look which of them it was in the training, and {advice}"
         return Finding(
             figures,
             f"The chips do not look to the model as in its training: with "
-            f"{name_in_force(self._in_force)} {figures}, with {other.name} it is "
-            f"{others[place]:,.2f}: {other.advice}, if the model was trained so.",
+            f"{name_in_force(self._in_force)} {figures}, {', '.join(found)}: {advice}, if the "
+            "model was trained so.",
         )
 
     def _distance(self, recalled: Memory, preprocessing: Preprocessing) -> float:
         """Return how far the sample is from the training with some preprocessing."""
-        at_a_time = max(1, PIXELS_AT_A_TIME // math.prod(self.pixels[0].shape[:2]))
+        pixels = self.pixels[: max(LEAST_REMEMBERED, REMEMBERED_FOR_ONE * self._affordable)]
+        at_a_time = max(1, PIXELS_AT_A_TIME // math.prod(pixels[0].shape[:2]))
         moments = [
-            recalled.compute(prepare(np.stack(self.pixels[i : i + at_a_time]), preprocessing))
-            for i in range(0, len(self.pixels), at_a_time)
+            recalled.compute(prepare(np.stack(pixels[i : i + at_a_time]), preprocessing))
+            for i in range(0, len(pixels), at_a_time)
         ]
-        return memory.distance(np.concatenate(moments), recalled.floor)
+        return memory.distance(np.concatenate(moments), recalled)
 
     def _judge_truth(self, truth: Truth | None) -> Finding | None:
         """Try the other settings on chips whose class is known, right ones and wrong ones."""
@@ -207,7 +232,13 @@ class SecondLook:
             parts = ((was_right, accuracy), (~was_right, 1 - accuracy))
             return sum(now_right[part].mean() * share for part, share in parts if part.any())
 
-        trial = self._race(self._others, _alternate(wrong, right), estimate)
+        # Where one class for all would be as right as that, something is surely wrong.
+        most = MOST_CHIPS if accuracy <= _largest_class(truth.pairs) else self._affordable
+        trial = self._race(
+            self._others,
+            _alternate(wrong, right)[:most],
+            lambda values, rows: estimate(values, rows) - accuracy,
+        )
         if trial is None:
             return None
         reached = estimate(trial.values, trial.rows)
@@ -236,34 +267,80 @@ class SecondLook:
             f"{share:.1%} of the chips are of one class; the two best classes of a chip differ by "
             f"a factor of {_factor(margin)} in the middle"
         )
-        senseless = evidence.is_senseless(margin)
-        if not senseless and share < evidence.ONE_CLASS:
-            return Finding(figures)
+        if evidence.is_senseless(margin):
+            trial = self._try_other_scales(margin)
+        else:
+            trial = self._try_to_be_surer(share)
+        return Finding(figures, self._say(figures, trial) if trial else None)
 
-        def rate(values: np.ndarray, rows: np.ndarray) -> float:
+    def _try_other_scales(self, margin: float) -> Trial | None:
+        """Try other settings where the model is surer than any, or as unsure.
+
+        The pixels have to be nearer to each other then, or farther apart.
+        """
+        own, is_unsure = spread(self._in_force), margin < evidence.LEAST_MARGIN
+        others = [
+            other
+            for other in self._worth_trying
+            if (spread(other.preprocessing) > own) == is_unsure
+        ]
+
+        def rate(values: np.ndarray, _: np.ndarray) -> float:
             sensible = evidence.is_sensible(self._model.margins.middle(values), margin)
             return sensible * evidence.effective_classes(values.argmax(axis=1))
 
-        # The order of the bands changes little of how sure a model is.
-        others = [other for other in self._others if not other.reverses]
-        trial = self._race(others, np.arange(len(self.numbers)), rate)
-        if trial is None or not rate(trial.values, trial.rows):
-            return Finding(figures)
-        spread = evidence.effective_classes(trial.values.argmax(axis=1))
-        if not senseless and spread < evidence.SPREAD_CLASSES:
-            return Finding(figures)
-        return Finding(figures, self._say(figures, trial))
+        trial = self._race(others, np.arange(len(self.numbers))[: self._affordable], rate, 1)
+        return trial if trial and rate(trial.values, trial.rows) > 0 else None
+
+    def _try_to_be_surer(self, share: float) -> Trial | None:
+        """Try other settings where another one may tell the chips apart much better.
+
+        Args:
+            share: of the largest class.
+        """
+        margins = self._model.margins
+        if margins.clearness(self._values)[0] > 1 - evidence.CLEARER:
+            return None
+
+        def rate(values: np.ndarray, rows: np.ndarray) -> float:
+            low, high = evidence.SENSIBLE_MARGINS
+            sensible = low <= margins.middle(values) <= high
+            clearer = margins.clearness(values)[0] - margins.clearness(self._values[rows])[0]
+            return sensible * clearer
+
+        rows = np.arange(len(self.numbers))[: self._affordable]
+        trial = self._race(self._worth_trying, rows, rate)
+        if trial is None:
+            return None
+        own, its = (margins.clearness(v) for v in (self._values[trial.rows], trial.values))
+        # Values that are many times larger make any model surer.
+        times = spread(trial.best.preprocessing) / spread(self._in_force)
+        is_clearer = its[0] - own[0] > evidence.CLEARER and its[1] < own[1] and times < SAME_SCALE
+        spreads = evidence.effective_classes(trial.values.argmax(axis=1)) > evidence.SPREAD_CLASSES
+        sensible = rate(trial.values, trial.rows) > 0
+        if sensible and (is_clearer or spreads and share >= evidence.ONE_CLASS):
+            return trial
+        return None
 
     def _say(self, figures: str, trial: Trial) -> str:
         """Return the warning for answers that another setting makes sensible."""
         other = trial.best
-        classes = trial.values.argmax(axis=1)
-        return (
+        classes = len(np.unique(trial.values.argmax(axis=1)))
+        said = (
             f"The answers are hardly those of a model that is fed as in its training: with "
-            f"{name_in_force(self._in_force)} {figures}. With {other.name} {len(classes)} of the "
-            f"chips fall into {len(np.unique(classes))} classes, and the factor is "
-            f"{_factor(self._model.margins.middle(trial.values))}: set the port "
-            f"preprocessing as the model was trained, maybe {other.advice.removeprefix('set ')}."
+            f"{name_in_force(self._in_force)} {figures}. With {other.name} that factor is "
+            f"{_factor(self._model.margins.middle(trial.values))}"
+        )
+        if classes == 1:
+            return (
+                f"{said}: look whether the port preprocessing is that of the training, and "
+                "whether the model was trained to its end."
+            )
+        also = "".join(f", or {another.name}" for another in trial.rivals)
+        also = f" (the chips tried first spoke for {other.name}{also})" if also else ""
+        return (
+            f"{said}, and {len(trial.rows)} chips that were tried fall into {classes} classes: "
+            f"{other.advice}, if the model was trained so{also}."
         )
 
     def _race(
@@ -271,6 +348,7 @@ class SecondLook:
         others: list[Alternative],
         rows: np.ndarray,
         rate: Callable[[np.ndarray, np.ndarray], float],
+        least: int = LEAST_FRESH,
     ) -> Trial | None:
         """Try other settings on chips of the sample."""
 
@@ -278,12 +356,17 @@ class SecondLook:
             pixels = np.stack([self.pixels[row] for row in chosen.tolist()])
             return self._model.values(prepare(pixels, other.preprocessing))
 
-        return race(others, rows, compute, rate)
+        return race(others, rows, compute, rate, least)
 
 
 def _accuracy(pairs: np.ndarray) -> float:
     """Return the share of right answers of a confusion matrix's cells."""
     return float(pairs[pairs[:, 0] == pairs[:, 1], 2].sum() / pairs[:, 2].sum())
+
+
+def _largest_class(pairs: np.ndarray) -> float:
+    """Return the share of the largest true class."""
+    return float(np.bincount(pairs[:, 0], weights=pairs[:, 2]).max() / pairs[:, 2].sum())
 
 
 def _alternate(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -11,36 +11,41 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_files.statistics import Memory
+from keras_files.statistics import Memory, Seen
 
 # The setting in force is doubted above this distance, and where another one is so many times
 # nearer: as tests/measure/second_look.py has it.
 DOUBTED = 0.2
-TIMES_NEARER = 2.0
-# Of a model of few epochs so much of the statistics is still what they began with, mean 0 and
-# variance 1, that every setting is at some distance: then more is asked for.
-UNSETTLED = 0.05
-TIMES_NEARER_UNSETTLED = 6.0
-TIMES_NEARER_UNKNOWN = 3.0  # where the file does not tell how many steps it had
-# Those of a frozen layer are of other pictures, mostly.
-TIMES_NEARER_FROZEN = 4.0
+TIMES_NEARER = 1.75
+# More is asked for where the layer was frozen, and mostly saw other pictures, or where so much of
+# its statistics may still be what they began with that every setting is at some distance; and more
+# still of chips that are nearly all of one class, which vary less than those of a training.
+TIMES_NEARER_UNSURE = 3.0
+TIMES_NEARER_ALIKE = 4.0
+ALIKE_CLASSES = 1.5  # of the same size, or fewer, see evidence.effective_classes
 
 MOST_OF_A_CHANNEL = 1e3  # one channel alone, such as one without variance, is not to decide
 
 
-def distance(moments: np.ndarray, floor: np.ndarray) -> float:
-    """Return how far chips are from what a normalization saw in training.
+def distance(moments: np.ndarray, recalled: Memory) -> float:
+    """Return how far chips are from what a normalization saw in training, or may have seen.
 
     Args:
-        moments: float64 (N, 2, channels), as `keras_files.statistics.Memory.compute` gives them.
-        floor: float64 (channels,), of the same Memory.
+        moments: float64 (N, 2, channels), as `Memory.compute` gives them.
+        recalled: the Memory.
     Returns:
         The distance, 0 and more; infinite where a value is not finite.
     """
     mean, square = moments.mean(axis=0)
-    variance = np.maximum(square - mean**2, 0) + floor
+    variance = np.maximum(square - mean**2, 0) + recalled.floor
+    return min(_distance(mean, variance, seen) for seen in recalled.seen)
+
+
+def _distance(mean: np.ndarray, variance: np.ndarray, seen: Seen) -> float:
     with np.errstate(all="ignore"):
-        distances = (variance + mean**2 - 1 - np.log(np.maximum(variance, 1e-12))) / 2
+        ratio = variance / seen.variance
+        shift = (mean - seen.mean) ** 2 / seen.variance
+        distances = (ratio + shift - 1 - np.log(np.maximum(ratio, 1e-12))) / 2
     mean_distance = float(np.minimum(distances, MOST_OF_A_CHANNEL).mean())
     return mean_distance if np.isfinite(mean_distance) else float("inf")
 
@@ -50,31 +55,27 @@ def is_doubtful(in_force: float) -> bool:
     return in_force > DOUBTED
 
 
-def times_nearer(recalled: Memory) -> float:
-    """Return how many times nearer another setting must be for what a model remembers."""
-    if recalled.is_frozen:
-        return TIMES_NEARER_FROZEN
-    if recalled.unsettled is None:
-        return TIMES_NEARER_UNKNOWN
-    return TIMES_NEARER if is_settled(recalled) else TIMES_NEARER_UNSETTLED
+def times_nearer(classes: float, is_sure: bool) -> float:
+    """Return how many times nearer another setting must be.
+
+    Args:
+        classes: over how many classes of the same size the answers spread.
+        is_sure: as `Memory` has it.
+    """
+    if classes < ALIKE_CLASSES:
+        return TIMES_NEARER_ALIKE
+    return TIMES_NEARER if is_sure else TIMES_NEARER_UNSURE
 
 
-def is_settled(recalled: Memory) -> bool:
-    """Return whether the statistics are not known to be on their way from where they began."""
-    return recalled.unsettled is None or recalled.unsettled <= UNSETTLED
-
-
-def nearest(in_force: float, others: Sequence[float], times: float) -> int | None:
-    """Return which of the other settings the chips were prepared by in training, by all signs.
+def nearer(in_force: float, others: Sequence[float], times: float) -> list[int]:
+    """Return by which of the other settings the chips may have been prepared in training.
 
     Args:
         in_force: the distance with the setting in force.
         others: that with each of the others.
-        times: how many times nearer one of them must be, as `times_nearer` has it.
+        times: how many times nearer they must be.
     Returns:
-        The place of the nearest one; None where the signs are not clear.
+        The places of those that are, the nearest one first.
     """
-    if not is_doubtful(in_force) or not len(others):
-        return None
-    place = int(np.argmin(others))
-    return place if in_force > times * others[place] else None
+    places = np.argsort(others, kind="stable").tolist()
+    return [place for place in places if is_doubtful(in_force) and in_force > times * others[place]]

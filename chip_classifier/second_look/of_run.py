@@ -27,6 +27,7 @@ def second_look(classifier: Classifier) -> SecondLook:
         lambda: recall(classifier.opened),
         Margins(classifier.head.is_logit, classifier.outputs == 1),
         classifier.class_names,
+        classifier.replicas[0].work,
     )
     settings = classifier.settings
     return SecondLook(settings.preprocessing, model, settings.ports.values == NATIVE)

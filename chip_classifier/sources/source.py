@@ -34,6 +34,9 @@ CHIP_SUFFIXES = (
 # Why a picture whose name does not end as a chip's is not classified.
 BY_ANOTHER_NAME = f"the file is a picture, but its name ends in none of {', '.join(CHIP_SUFFIXES)}"
 
+# What GDAL puts beside a tif: its overviews and its mask, which are tif files, but no chips.
+_SIDECARS = (".ovr", ".msk")
+
 # What macOS puts beside the files of a zip: their attributes.
 _ATTRIBUTES = "__MACOSX"
 
@@ -197,7 +200,8 @@ class Source(ABC):
                 self._hidden_tops.add(path[: path.find("/") + 1])
             return None
         is_readable = member.is_file and member.link is None and member.problem is None
-        if not is_named and is_readable and (kind := kind_of(self._head(member))):
+        is_sidecar = path.lower().endswith(_SIDECARS)
+        if not (is_named or is_sidecar) and is_readable and (kind := kind_of(self._head(member))):
             return Chip(path, problem=f"{BY_ANOTHER_NAME} ({kind}): rename it")
         if not is_named or not member.is_file:
             self.passed_over["other files"] += 1

@@ -54,6 +54,7 @@ MAX_PADDING_BYTES = 2**30
 # What is given in place of a tar: kinds that are not read.
 _OTHER_ARCHIVES = {
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"PK\3\4": "a zip",
     b"Rar!": "a RAR archive",
     b"\x28\xb5\x2f\xfd": "a Zstandard archive",
     b"\x04\x22\x4d\x18": "an LZ4 archive",

@@ -132,3 +132,17 @@ def test_run_names_chips_without_data_and_counts_those_with_little(
     said = "1 chip(s) with no data (nodata, or transparent) in more than half of their pixels"
     assert said in run.log
     assert said in (run.work_dir / "output" / "logs" / "preview.html").read_text()
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"compress": "jpeg"}, {"sparse_ok": True}])
+def test_transparent_tif_has_no_data_whoever_reads_it(
+    bands: int, options: dict[str, object]
+) -> None:
+    """The alpha is no band of the model, also where grey is repeated, or GDAL reads."""
+    values = np.full((16, 16, bands + 1), 0 if "sparse_ok" in options else 90, np.uint8)
+    values[..., -1] = 255
+    assert outcome(tif(values, None, alpha="YES", **options)) == 0
+    values[..., -1] = 0
+    assert outcome(tif(values, None, alpha="YES", **options)) == "it has no data"
+    assert outcome(tif(values, None, alpha="YES", **options), bands=(1, bands + 1)) == 0

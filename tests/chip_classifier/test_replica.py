@@ -22,7 +22,7 @@ from chip_classifier.pipeline import Batch
 from chip_classifier.ports import Ports
 from chip_classifier.preprocessing import CAFFE_MEAN
 from chip_classifier.settings import settle
-from chip_files import scene
+from chip_files import save_model, scene
 from keras_files.open_model import open_model
 
 if TYPE_CHECKING:
@@ -62,6 +62,20 @@ def test_parts_and_joined_layers_give_what_keras_predicts() -> None:
     for largest in (1, 7, 30):
         replica.largest = largest
         np.testing.assert_allclose(replica(chips), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_work_is_what_the_kernels_multiply(tmp_path: Path) -> None:
+    import keras
+    from keras import layers
+
+    model = keras.Sequential([keras.Input((10, 12, 3)), layers.Conv2D(4, 3)])
+    model.add(layers.DepthwiseConv2D(3, depth_multiplier=2))
+    model.add(layers.GlobalAveragePooling2D())
+    model.add(layers.Dense(5, activation="softmax"))
+    opened = open_model(save_model(tmp_path / "m.h5", model))
+    (replica,) = Classifier(opened, settle(Ports(), opened), 16, Warnings()).replicas
+    convolved, by_depth = (8 * 10 * 4) * (3 * 3 * 3), (6 * 8 * 8) * (3 * 3)
+    assert replica.work == convolved + by_depth + 8 * 5
 
 
 def test_last_batch_is_not_traced_again() -> None:

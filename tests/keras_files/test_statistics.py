@@ -100,15 +100,41 @@ def test_nothing_is_remembered_without_statistics_or_too_far_from_the_chips(tmp_
 
 
 @pytest.mark.parametrize("ending", [".h5", ".keras"])
-def test_steps_of_the_training_tell_how_settled_the_statistics_are(
+def test_what_statistics_began_with_is_taken_out_of_those_of_few_steps(
     ending: str, tmp_path: Path
 ) -> None:
-    model, _ = build("plain")
-    assert remembered(tmp_path / f"new{ending}", model).unsettled is None
-    model.compile("adam", "sparse_categorical_crossentropy")
-    model.fit(CHIPS[:4], np.zeros(4), batch_size=1, epochs=2, verbose=0)
-    found = remembered(tmp_path / f"trained{ending}", model)
-    assert found.unsettled == pytest.approx(0.99**8) and not found.is_frozen
+    import keras
+
+    start = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization(name="first", epsilon=1e-6)(start)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(start, keras.layers.Dense(2, activation="softmax")(x))
+    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    model.fit(CHIPS, np.zeros(len(CHIPS)), batch_size=len(CHIPS), epochs=20, verbose=0)
+    found = remembered(tmp_path / f"few{ending}", model)
+    assert found.is_sure
+    _, rest = found.seen
+    mean, square = found.compute(CHIPS).mean(axis=0)
+    # All steps saw the same chips: what is left is their mean and variance, in float32.
+    np.testing.assert_allclose(rest.mean, mean, atol=1e-3)
+    np.testing.assert_allclose(rest.variance, square - mean**2, rtol=1e-3)
     model.get_layer("first").trainable = False
-    found = remembered(tmp_path / f"frozen{ending}", model)
-    assert found.is_frozen and found.unsettled == 0
+    assert not remembered(tmp_path / f"frozen{ending}", model).is_sure
+    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    model.get_layer("first").trainable = True
+    model.get_layer("first").set_weights([np.ones(3), np.zeros(3), np.ones(3), np.full(3, 0.02)])
+    settled = remembered(tmp_path / f"settled{ending}", model)
+    assert settled.is_sure  # whatever its steps, with variances that are so far from 1
+
+
+def test_few_steps_of_a_model_that_was_trained_before_are_not_taken_for_all(tmp_path: Path) -> None:
+    model, _ = build("plain")
+    model.get_layer("first").set_weights([np.ones(4), np.zeros(4), np.ones(4), np.full(4, 0.001)])
+    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(60)
+    found = remembered(tmp_path / "m.keras", model)
+    assert len(found.seen) == 1 and found.is_sure
+    model.get_layer("first").set_weights([np.ones(4), np.zeros(4), np.ones(4), np.full(4, 9.0)])
+    model.optimizer.iterations.assign(2)
+    assert remembered(tmp_path / "begun.keras", model) is None

@@ -32,6 +32,16 @@ def test_a_model_is_neither_unsure_nor_surer_than_any(margin: float, senseless: 
     assert is_senseless(margin) == senseless
 
 
+def test_clearness_is_what_an_answer_tells_of_its_chip() -> None:
+    margins = Margins(False, False)
+    assert margins.clearness(np.eye(4)) == pytest.approx((1, 0))  # each chip another class
+    assert margins.clearness(np.eye(4)[[0, 0, 0]]) == pytest.approx((0, 0))
+    assert margins.clearness(np.full((3, 4), 0.25)) == pytest.approx((0, 1))
+    assert margins.clearness(np.eye(4)[[0, 1]]) == pytest.approx((0.5, 0))
+    logits = Margins(True, False)
+    assert logits.clearness(np.array([[0.0, 0], [90, 0]]))[1] == pytest.approx(0.5)
+
+
 def test_another_setting_is_sensible_where_its_scale_is_another_one() -> None:
     assert is_sensible(8, in_force=0.1)
     assert not is_sensible(2, in_force=0.3)  # as two settings of a model of few epochs

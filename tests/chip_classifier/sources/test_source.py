@@ -231,3 +231,13 @@ def test_target_of_a_link_is_relative_to_its_folder() -> None:
     assert target_of("chips/b/l.png", "../a.png") == "chips/a.png"
     assert target_of("chips/l.png", "./b/../a.png") == "chips/a.png"
     assert target_of("l.png", "../a.png") == "../a.png"
+
+
+def test_what_gdal_puts_beside_a_tif_is_no_chip(tmp_path: Path) -> None:
+    path, tif = tmp_path / "a.tar", b"II*\0" + bytes(50)
+    chips = [(f"c/{name}", tif) for name in ("a.tif", "a.tif.ovr", "a.tif.MSK")]
+    path.write_bytes(chip_files.make_tar(chips))
+    source = open_source(path)
+    assert [chip.name for chip in source.chips()] == ["c/a.tif"]
+    assert source.passed_over == {"hidden files": 0, "other files": 2}
+    assert source.first_passed_over == "c/a.tif.ovr"
