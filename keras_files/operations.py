@@ -65,7 +65,6 @@ _KERAS3_PLAIN = {
     "Arctan2": "math.atan2",
     "Arctanh": "math.atanh",
     "Ceil": "math.ceil",
-    "Conj": "identity",
     "Conjugate": "identity",
     "ConvertToTensor": "identity",
     "Copy": "identity",

@@ -515,15 +515,6 @@ def test_operations_of_keras3(tmp_path: Path) -> None:
         lambda x: ops.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]], constant_values=3.0),
         lambda x: ops.where(ops.isfinite(x), x, 0.0) + ops.conj(x),
         lambda x: ops.elu(x - 100.0, 0.5),
-        lambda x: ops.cast(ops.argmax(x, axis=-1), "float32")[..., None],
-        lambda x: ops.cast(ops.argmin(x, axis=1), "float32"),
-        lambda x: ops.cast(ops.count_nonzero(x > 100, axis=1), "float32"),
-        lambda x: ops.one_hot(ops.argmax(x, axis=-1), 4),
-        lambda x: ops.norm(x, axis=-1)[..., None],
-        lambda x: ops.average(x, axis=1),
-        lambda x: ops.sort(x, axis=-1),
-        lambda x: ops.hstack([x, x]),
-        lambda x: ops.conv(x, np.ones((3, 3, 3, 2), "float32") / 9, padding="same"),
     ]
 
     def build(L: Any, x: Any) -> Any:
