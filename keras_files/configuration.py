@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import Any
 
+from keras_files.advice import CHANGED, NOT_OF_KERAS, STANDARD
 from keras_files.convert_layer import NOT_YET, is_of_keras, read_plain_layer, whole
 from keras_files.lambdas import convert_lambda
 from keras_files.layers import LAYERS
@@ -20,7 +21,6 @@ from keras_files.network import (
     with_tensors,
     words,
 )
-from keras_files.operations import RESAVE
 
 # NASNetLarge has 1,041 layers; nested models that use each other twice double with each level.
 MAX_CALLS = 10_000
@@ -168,7 +168,7 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
     for entry in config["layers"]:
         layer = read_layer(entry, era)
         if layer.name in layers:
-            raise ModelError(f"two layers have the name '{layer.name}': save the model again")
+            raise ModelError(f"two layers have the name '{layer.name}': {NOT_OF_KERAS}")
         layers[layer.name] = layer
         for number, node in enumerate(entry["inbound_nodes"]):
             pending.append(Call(layer, layer.name, number, *_read_node(node, layer)))
@@ -340,7 +340,10 @@ def _convert_lambdas(calls: list[Call], era: Era) -> None:
             call.layer.config.get("class_name") == "Lambda"
             and call.layer.config["inputs"] != inputs
         ):
-            raise ModelError(f"{call.layer} is called on one array and on several: {RESAVE}")
+            raise ModelError(
+                f"{call.layer} is called on one array and on several: give each call a layer of "
+                f"its own; {CHANGED}"
+            )
 
 
 def _check_call(call: Call, era: Era) -> None:
@@ -352,7 +355,7 @@ def _check_call(call: Call, era: Era) -> None:
     if kwargs.pop("training", None) and era.keras < 3 and _acts_in_training(layer):
         raise ModelError(
             f"{layer} is called with training=True, so a result would depend on chance or on "
-            "the other chips of its batch: call it without and save the model again"
+            f"the other chips of its batch: call it without; {CHANGED}"
         )
     if layer.kind == "Operation":
         call.kwargs = {k: v for k, v in kwargs.items() if k != "name" and v is not None}
@@ -365,7 +368,9 @@ def _check_call(call: Call, era: Era) -> None:
         call.args = [[call.args[0][key] for key in layer.network.keys]]
     for key, value in kwargs.items():
         if _is_set(value):
-            raise ModelError(f"{layer} is called with '{key}', which cannot be computed: {RESAVE}")
+            raise ModelError(
+                f"{layer} is called with '{key}', which cannot be computed: {STANDARD}"
+            )
     kwargs.clear()
 
 
@@ -386,5 +391,5 @@ def count_calls(network: Network, count: int) -> int:
     for call in network.calls:
         count = count_calls(call.layer.network, count) if call.layer.network else count + 1
         if count > MAX_CALLS:
-            raise ModelError(f"it computes more than {MAX_CALLS} layers: {RESAVE}")
+            raise ModelError(f"it computes more than {MAX_CALLS} layers, more than any model has")
     return count

@@ -392,6 +392,8 @@ def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
         raise ModelError("products of arrays of more than two axes cannot be computed")
     axes = c["axes"] if isinstance(c["axes"], list) else [c["axes"]] * 2
     axes = [axis % len(x.shape) for axis, x in zip(axes, inputs, strict=True)]
+    if 0 in axes:
+        raise ModelError("its axes are not those of a chip's arrays")
     if c.get("normalize"):
         first, second = (tf.math.l2_normalize(x, a) for x, a in zip(inputs, axes, strict=True))
     # letters: n the chips, k the common axis, a and b the others

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from keras_files.advice import STANDARD
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer
-from keras_files.operations import RESAVE
 
 LAYERS = {
     "AtrousConvolution1D": "Conv1D",
@@ -62,7 +62,7 @@ def _convert_merge(layer: Layer) -> None:
         if layer.kind in ("Dot", "Cosine"):
             config["axes"] = config["dot_axes"]
     else:
-        raise ModelError(f"{layer} merges by '{config['mode']}', not computed here: {RESAVE}")
+        raise ModelError(f"{layer} merges by '{config['mode']}', not computed here: {STANDARD}")
 
 
 def convert_keras1(layer: Layer, era: Era) -> None:

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_files.advice import NOT_OF_KERAS
 from keras_files.configuration import count_calls, raise_refusal, read_layer
 from keras_files.head import Head, check_ends, check_head, count_outputs, read_head
 from keras_files.hints import find_architecture, find_scaling
@@ -118,7 +119,7 @@ class OpenedModel:
             array = read_weight(self.root, self.era, layer, role)
             room -= array.nbytes
             if room < 0:
-                raise ModelError("its layers have far more weights than the file: save it again")
+                raise ModelError(f"its layers have far more weights than the file: {NOT_OF_KERAS}")
             return array
 
         with naming(self.file.path):
@@ -216,7 +217,9 @@ def _read_network(document: Document, era: Era) -> Network:
     if top.refusal:
         raise top.refusal
     if top.network is None:
-        raise ModelError(f"it holds a single {top}, no model: save the whole model")
+        raise ModelError(
+            f"it holds a single {top}, no model: save the whole model with model.save()"
+        )
     count_calls(top.network, 0)
     return top.network
 

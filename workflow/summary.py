@@ -118,7 +118,7 @@ def write_table(path: Path, out: Path, done: Sequence[str]) -> list[str]:
 def _rows(files: Mapping[str, Path]) -> Iterator[list[str]]:
     """Yield the rows of tables, archive -> file, with one header for all."""
     columns: list[str] | None = None
-    csv.field_size_limit(2**31 - 1)  # a name may be longer than the csv module's own limit
+    csv.field_size_limit(2**31 - 1)  # texts may be longer than the csv module allows by itself
     for name, file in files.items():
         with file.open(encoding="utf-8", newline="") as lines:
             rows = csv.reader(lines)

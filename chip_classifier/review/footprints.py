@@ -14,7 +14,7 @@ import numpy as np
 
 from chip_classifier.answers import encode_json
 from chip_classifier.gdal import OPTIONS, load_rasterio
-from chip_classifier.review import degrees
+from chip_classifier.review import numerals
 from chip_classifier.review.geotiff import GeoKeys, PlacedChips
 
 WGS84 = "OGC:CRS84"  # WGS 84 with longitude first
@@ -181,13 +181,15 @@ def footprints(corners: np.ndarray) -> Iterator[str]:
 
 def _texts(rings: np.ndarray) -> list[str]:
     """Write the positions of each of the rings (K, n, 2), in JSON, without the ring's brackets."""
-    numbers = degrees.write(rings)
-    blank = np.frombuffer(b"[" + bytes(degrees.WIDTH) + b", " + bytes(degrees.WIDTH) + b"], ", "u1")
+    numbers = numerals.degrees(rings)
+    blank = np.frombuffer(
+        b"[" + bytes(numerals.WIDTH) + b", " + bytes(numerals.WIDTH) + b"], ", "u1"
+    )
     text = np.broadcast_to(blank, (*rings.shape[:2], len(blank))).copy()
-    text[..., 1 : degrees.WIDTH + 1] = numbers[..., 0, :]
-    text[..., -3 - degrees.WIDTH : -3] = numbers[..., 1, :]
+    text[..., 1 : numerals.WIDTH + 1] = numbers[..., 0, :]
+    text[..., -3 - numerals.WIDTH : -3] = numbers[..., 1, :]
     text[:, -1, -2:] = list(b"\n\0")
-    return degrees.plain(text).split("\n")[:-1]
+    return numerals.plain(text).split("\n")[:-1]
 
 
 def _rings(corners: np.ndarray) -> np.ndarray:
@@ -195,7 +197,7 @@ def _rings(corners: np.ndarray) -> np.ndarray:
     offsets = corners - corners[:, :1]  # because areas of metres vanish beside 180 degrees
     x, y = offsets[..., 0], offsets[..., 1]
     areas = (x * np.roll(y, -1, axis=1) - np.roll(x, -1, axis=1) * y).sum(axis=1)
-    rings = np.where((areas < 0)[:, None, None], corners[:, ::-1], corners).round(degrees.DECIMALS)
+    rings = np.where((areas < 0)[:, None, None], corners[:, ::-1], corners).round(numerals.DECIMALS)
     return np.concatenate([rings, rings[:, :1]], axis=1)
 
 

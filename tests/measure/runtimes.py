@@ -36,9 +36,6 @@ sys.path.insert(0, str(benchmark.SCRIPT.parent))
 
 SIZE = 224
 PART = 25  # chips, as chip_classifier/replica.py has it on a processor
-# What the tests allow float32 that is added up in another order (tests/test_eras.py): OpenVINO's
-# convolutions by Winograd's algorithm come near 1e-5. bfloat16 is far above it.
-TOLERANCE = 1e-4
 NAMES = {
     "task": "TensorFlow, as the task runs it",
     "onnx": "ONNX Runtime",
@@ -311,7 +308,7 @@ def compare_model(path: Path, folder: Path) -> dict[str, str]:
                 to_openvino(graph, folder / "model.xml")
                 outputs = load_openvino(folder / "model.xml", is_float32=True)(x)
             apart = float(np.abs(outputs - expected).max() / max(1.0, np.abs(expected).max()))
-            found[name] = "agrees" if apart <= TOLERANCE else f"differs by {apart:.0e}"
+            found[name] = "agrees" if apart <= benchmark.TOLERANCE else f"differs by {apart:.0e}"
         except Exception as error:  # noqa: BLE001, whatever a converter raises is what is asked
             found[name] = str(error).strip().splitlines()[0][:150]
     return found
@@ -360,7 +357,7 @@ def main() -> int:
     print_table(found, conversion)
     expected = found["task"]["outputs"]
     apart = [np.abs(found[name]["outputs"] - expected).max() for name in ("onnx", "openvino")]
-    return int(max(apart) > TOLERANCE)
+    return int(max(apart) > benchmark.TOLERANCE)
 
 
 if __name__ == "__main__":
