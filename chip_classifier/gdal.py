@@ -66,7 +66,7 @@ def load_rasterio() -> ModuleType:
     import rasterio
 
     if is_hidden:
-        del sys.modules["boto3"]
+        sys.modules.pop("boto3", None)  # several threads may load it at a time
     warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
     logger = logging.getLogger("rasterio")
     logger.setLevel(logging.WARNING)

@@ -89,7 +89,8 @@ def settle_activation(value: Any, owner: Any, era: Era) -> tuple[str, str | None
             f"{owner} has the activation '{name}', which is one of Keras, but is not computed here "
             f"yet: {STANDARD}"
         )
-    if name in ACTIVATIONS and not own_code and era.has(ACTIVATIONS[name]):
+    has_name = name == value or era.keras == 3  # second names came with Keras 3
+    if name in ACTIVATIONS and not own_code and has_name and era.has(ACTIVATIONS[name]):
         warning = (
             f"{owner} has the activation 'gelu', computed as that of TensorFlow 2.4: in TensorFlow "
             "2.3, which writes the same version into its files, it is custom code."

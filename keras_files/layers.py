@@ -314,6 +314,7 @@ _ROWS = {
         end=End.ACTIVATION,
         since="2.2 2.0 3.0",
         whole=Whole.KEPT,
+        always="max_value",
     ),
     "RepeatVector": Row("n", whole=Whole.KEPT),
     "Rescaling": Row("offset scale", axes=Axes.POINTWISE, since="- 2.4 3.0", always="offset scale"),
@@ -342,7 +343,7 @@ _ROWS = {
             ("SeparableConv2D", "1.0 2.0 3.0"),
         )
     },
-    "Softmax": Row("axis robust_masking", end=End.ACTIVATION, since="2.1.3 2.0 3.0"),
+    "Softmax": Row("axis robust_masking", end=End.ACTIVATION, since="2.1.3 2.0 3.0", always="axis"),
     "SyncBatchNormalization": Row(
         _BATCH_NORMALIZATION,
         _STATISTICS,
@@ -395,7 +396,7 @@ _RANDOM_ROWS = {
     "GaussianNoise": Row("seed sigma stddev"),
     "MixUp": Row("alpha data_format seed", since="- - 3.8"),
     "RandAugment": Row(f"{_IMAGE} interpolation num_ops", since="- - 3.8"),
-    "RandomBrightness": Row(f"{_IMAGE} rng_type", since="- 2.9 3.0"),
+    "RandomBrightness": Row(f"{_IMAGE} rng_type", since="- 2.9 3.0", always="factor seed"),
     "RandomColorDegeneration RandomGrayscale RandomHue RandomPosterization RandomSaturation "
     "RandomSharpness": Row(_IMAGE, since="- - 3.8"),
     "RandomColorJitter": Row(
@@ -403,20 +404,32 @@ _RANDOM_ROWS = {
         "value_range",
         since="- - 3.8",
     ),
-    "RandomContrast": Row(f"{_IMAGE} rng_type", since=_OF_TF),
+    "RandomContrast": Row(f"{_IMAGE} rng_type", since=_OF_TF, always="factor seed"),
     "RandomElasticTransform": Row(f"{_WARPED} factor scale value_range", since="- - 3.10"),
     "RandomErasing": Row(f"{_IMAGE} fill_value scale", since="- - 3.9"),
-    "RandomFlip": Row("data_format mode rng_type seed", since=_OF_TF),
+    "RandomFlip": Row("data_format mode rng_type seed", since=_OF_TF, always="mode seed"),
     "RandomGaussianBlur": Row(f"{_IMAGE} kernel_size sigma", since="- - 3.9"),
-    "RandomHeight RandomWidth": Row("factor interpolation rng_type seed", since=_OF_TF),
+    "RandomHeight RandomWidth": Row(
+        "factor interpolation rng_type seed", since=_OF_TF, always="factor interpolation seed"
+    ),
     "RandomInvert": Row(_IMAGE, since="- - 3.9"),
     "RandomPerspective": Row(
         "data_format factor fill_value interpolation scale seed", since="- - 3.9"
     ),
-    "RandomRotation": Row(f"{_WARPED} factor value_range", since=_OF_TF),
+    "RandomRotation": Row(
+        f"{_WARPED} factor value_range", since=_OF_TF, always="factor fill_mode interpolation seed"
+    ),
     "RandomShear": Row(f"{_WARPED} x_factor y_factor", since="- - 3.8"),
-    "RandomTranslation": Row(f"{_WARPED} height_factor width_factor", since=_OF_TF),
-    "RandomZoom": Row(f"{_WARPED} height_factor width_factor", since=_OF_TF),
+    "RandomTranslation": Row(
+        f"{_WARPED} height_factor width_factor",
+        since=_OF_TF,
+        always="height_factor interpolation seed width_factor",
+    ),
+    "RandomZoom": Row(
+        f"{_WARPED} height_factor width_factor",
+        since=_OF_TF,
+        always="height_factor interpolation seed width_factor",
+    ),
     "SpatialDropout1D": Row("p rate seed noise_shape", since="1.2 2.0 3.0"),
     "SpatialDropout2D SpatialDropout3D": Row("data_format p rate seed noise_shape"),
     "StochasticDepth": Row("drop_path_rate", since="- 2.10 3.0"),

@@ -123,7 +123,7 @@ def gather(out: Path, call: Call) -> dict:
     summary = _summary(reasons, counts)
     summary["warnings"] = warnings_of(out, counts, call)
     if is_whole and 0 < shared.lost < shared.number:
-        summary["warnings"].append({"warning": _lost(shared), "archives": 0, "first": None})
+        summary["warnings"].insert(0, {"warning": _lost(shared), "archives": 0, "first": None})
     if without_table:
         summary["warnings"].append(
             {"warning": NO_TABLE, "archives": len(without_table), "first": without_table[0]}

@@ -221,9 +221,11 @@ def test_chips_of_half_the_earth_and_more(
 
 
 def test_rasterio_is_loaded_without_the_library_of_a_store() -> None:
-    """It stays to be had for others, such as the workflow's tests."""
+    """It stays to be had for others, such as the workflow's tests; decoders load at a time."""
     program = (
-        "import sys; from chip_classifier.gdal import load_rasterio; load_rasterio(); "
+        "import sys; from chip_classifier.gdal import load_rasterio; "
+        "from concurrent.futures import ThreadPoolExecutor; "
+        "list(ThreadPoolExecutor(8).map(lambda _: load_rasterio(), range(8))); "
         "print('boto3' in sys.modules, 'botocore' in sys.modules); import boto3"
     )
     command = [sys.executable, "-c", program]
