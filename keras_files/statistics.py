@@ -31,9 +31,8 @@ _STATISTICS = {
 # Of statistics that are on their way from mean 0 and variance 1, so much may be left of these.
 SETTLED = 0.01  # which changes nothing
 SURELY_SETTLED = 0.05  # where it is only known that it is not more
-MOSTLY_BEGUN = 0.5  # where that is all that is known, the statistics tell nothing
-HARDLY_ANYTHING = 0.9  # is left to be known, even if it is known that it is so much
-FAR_FROM_BEGUN = 10.0  # a variance, of which 1 is nothing
+MOSTLY_BEGUN = 0.9  # the rest tells nothing
+NEAR_BEGUN = (0.5, 2.0)  # variances that may all be 1, in which hardly anything was seen
 
 
 class Seen(NamedTuple):
@@ -98,7 +97,7 @@ def recall(opened: OpenedModel) -> Memory | None:
     is_batch = "Batch" in layer.kind
     epsilon = float(layer.config.get("epsilon", 0.0)) if is_batch else 0.0
     begun, is_sure = _begun(opened, part) if is_batch else (0.0, True)
-    if begun > HARDLY_ANYTHING:
+    if begun > MOSTLY_BEGUN:
         return None
 
     def read(layer: Layer, role: str) -> np.ndarray:
@@ -141,8 +140,11 @@ def _begun(opened: OpenedModel, part: Network) -> tuple[float, bool]:
         begun = float(layer.config.get("momentum", 0.99)) ** steps
         if begun <= SETTLED or begun <= least:
             return begun, True
-    if least > MOSTLY_BEGUN:
-        return 0.0 if least > FAR_FROM_BEGUN else 1.0, False
+    variances = read_weight(opened.root, opened.era, layer, "moving_variance")
+    if (variances > NEAR_BEGUN[0]).all() and (variances < NEAR_BEGUN[1]).all():
+        return 1.0, False
+    if least > MOSTLY_BEGUN:  # which tells nothing of how much it is
+        return 0.0, False
     return least, least <= SURELY_SETTLED and not _is_frozen(part)
 
 
