@@ -52,6 +52,7 @@ def build(kind: str) -> tuple[object, object]:
     if kind != "adapted":
         random = np.random.default_rng(2)
         values = [random.uniform(0.5, 2, weight.shape) for weight in norm.get_weights()]
+        values[-1][0] = 0.1  # a variance that is none to begin with
         norm.set_weights(values)
     return model, before
 
