@@ -112,16 +112,22 @@ class Answers:
 
         To be called when the paths of all chips are known.
 
-        A chip that a later member of the same path replaces is left out. A link is answered by the
-        chip that it points to; the last number is -1 where that is no chip of the archive.
+        A chip that a later member of the same path replaces is left out. The last number is as in
+        `answering`.
+        """
+        answering = self.answering()
+        for number, name in self.chip_names():
+            yield number, name, answering.get(number, number)
+
+    def answering(self) -> dict[int, int]:
+        """Return the number of each link -> that of the chip that it points to and that answers
+        for it; -1 where that is no chip of the archive.
         """
         targets = set(self.links.values())
-        latest = (
-            {path: n for n, path in enumerate(self.names) if path in targets} if targets else {}
-        )
-        links = self.links
-        for number, name in self.chip_names():
-            yield number, name, self._follow(number, latest) if number in links else number
+        latest = {
+            path: n for n, path in enumerate(self.names if targets else ()) if path in targets
+        }
+        return {number: self._follow(number, latest) for number in self.links}
 
     def _follow(self, number: int, latest: Mapping[str, int]) -> int:
         """Return the number of the chip that answers for a link; -1 if none of the archive does.

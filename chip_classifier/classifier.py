@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 
 from chip_classifier.cores import cores_of_affinity, usable_cores
+from chip_classifier.lean_import import lean
 from chip_classifier.log import Warnings, without_lines
 from chip_classifier.settings import Settings
 from keras_files.head import Head
@@ -118,7 +119,8 @@ def load_tensorflow() -> ModuleType:
     # again.
     gc.disable()
     do_without_temporary_files()
-    import tensorflow as tf
+    with lean():
+        import tensorflow as tf
 
     gc.freeze()
     gc.enable()
@@ -149,7 +151,7 @@ def _set_up_devices(tf: ModuleType, warnings: Warnings) -> str:
 def do_without_temporary_files() -> None:
     """Let TensorFlow be loaded in a container that has no directory for temporary files.
 
-    A module of its tests, which it loads too, asks for one; nothing is ever written there.
+    A module of its tests, which tf.compat loads too, asks for one; nothing is ever written there.
     """
     try:
         tempfile.gettempdir()

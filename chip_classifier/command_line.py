@@ -144,7 +144,10 @@ def _choose_directory(parser: argparse.ArgumentParser, arguments: argparse.Names
         return arguments.work_dir or DEFAULT_WORK_DIR
     if not all(paths) or arguments.work_dir:
         parser.error("give --chips, --model and --out together, or --work-dir alone")
-    out, chips = (path.resolve() for path in (arguments.out, arguments.chips))
+    try:
+        out, chips = (path.resolve() for path in (arguments.out, arguments.chips))
+    except OSError as error:
+        parser.error(f"the current directory cannot be used ({error.strerror}): change to another")
     if out == chips or chips in out.parents:
         parser.error("--out lies in the folder of the chips: give another one")
     with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ a gate of their own (tiff.py).
 
 import os
 import threading
+import zlib
 from typing import NamedTuple
 
 import cv2
@@ -465,6 +466,8 @@ def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
 
     out = None
     if layout.compression in DEFLATE:
+        if not all(_is_unpacked_whole(data[start:end]) for start, end in layout.packed):
+            raise UndecodableChip(DAMAGED)
         # Of a strip with more rows than it should have, libtiff leaves the last pixels as they are
         # (ZIPDecode): they are not to be what was in memory, such as another chip.
         out = bytearray(layout.width * layout.height * layout.bands * layout.sample_bytes)
@@ -479,6 +482,24 @@ def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
     if layout.bands == 1:
         return pixels.reshape(pixels.shape[-2:])[..., None]
     return np.moveaxis(pixels, 0, -1) if layout.is_planar else pixels
+
+
+def _is_unpacked_whole(packed: bytes) -> bool:
+    """Return whether a zlib stream (RFC 1950) whose end was never written comes to an end.
+
+    libtiff asks for no more than it needs, and takes zeros for pixels. A stream ends with its
+    Adler-32, which is never 0; some writers pad it.
+    """
+    if packed[-4:] != bytes(4):
+        return True
+    inflater = zlib.decompressobj()
+    try:
+        while packed and not inflater.eof:
+            inflater.decompress(packed, MOST_HEARD)
+            packed = inflater.unconsumed_tail
+    except zlib.error:
+        return False
+    return inflater.eof
 
 
 def _bands_of_gdal(

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Sequence
@@ -60,8 +61,12 @@ _SAID = _Said()
 @functools.cache
 def load_rasterio() -> ModuleType:
     """Load rasterio, whose warnings and messages are kept from the log."""
+    # rasterio loads Amazon's library where it is installed: twice its own time, for nothing.
+    is_hidden = sys.modules.setdefault("boto3", None) is None
     import rasterio
 
+    if is_hidden:
+        sys.modules.pop("boto3", None)  # several threads may load it at a time
     warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
     logger = logging.getLogger("rasterio")
     logger.setLevel(logging.WARNING)

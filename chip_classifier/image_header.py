@@ -8,6 +8,7 @@ module of their own (tiff.py). Sources: ISO/IEC 10918-1, annex B (jpeg); PNG, th
 
 import re
 import struct
+import zlib
 from typing import NamedTuple
 
 from chip_classifier import MAX_CHIP_BANDS, MAX_CHIP_BYTES, MAX_CHIP_PIXELS
@@ -50,6 +51,10 @@ MAX_JPEG_SEGMENTS = 100_000
 MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
 _NO_SEGMENTS = {0x00, 0x01, *range(0xD0, 0xD8), 0xFF}  # what stands behind the other bytes 255
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+_END_OF_PICTURE = b"\xff\xd9"  # of a jpeg and of a JPEG 2000 codestream
+
+# Zeros at the end of a file of which the last part was never written: no webp has so many.
+_UNWRITTEN = bytes(256)
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF}
 
@@ -173,6 +178,8 @@ def _jpeg(data: bytes) -> Header:
     else:
         raise UndecodableChip(DAMAGED)
     bits, height, width, bands = struct.unpack_from(">BHHB", data, at + 2)
+    if data.rfind(_END_OF_PICTURE) < at:  # what a decoder would make up may look like a picture
+        raise UndecodableChip(DAMAGED)
     problem = None
     if bits != 8:
         problem = f"{bits}-bit jpeg is not supported"
@@ -251,7 +258,26 @@ def exif_of(data: bytes, kind: str) -> bytes:
     return b""
 
 
+def has_sound_chunks(data: bytes) -> bool:
+    """Return whether the chunks that a png needs have their checksums, and the last one is there.
+
+    Pillow looks at none of a picture's data (PNG, 5.3 and 5.4: capital letters are needed ones).
+    """
+    at, whole = 8, memoryview(data)
+    while at < len(data):
+        end = at + int.from_bytes(data[at : at + 4]) + 12
+        kind, checksum = data[at + 4 : at + 8], int.from_bytes(data[end - 4 : end])
+        if kind[:1].isupper() and zlib.crc32(whole[at + 4 : end - 4]) != checksum:
+            return False
+        if kind == b"IEND":
+            return True
+        at = end
+    return False
+
+
 def _webp(data: bytes) -> Header:
+    if data.endswith(_UNWRITTEN):
+        raise UndecodableChip(DAMAGED)
     kind = data[12:16]
     if kind == b"VP8X":
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
@@ -292,6 +318,8 @@ def _why_unread_fields(data: bytes) -> str | None:
 def _jp2(data: bytes) -> Header:
     """Read the SIZ segment, with which the codestream begins (ISO/IEC 15444-1, A.5.1)."""
     at = data.index(b"\xff\x4f\xff\x51")
+    if data.rfind(_END_OF_PICTURE) < at:
+        raise UndecodableChip(DAMAGED)
     right, bottom, left, top = struct.unpack_from(">IIII", data, at + 8)
     (bands,) = struct.unpack_from(">H", data, at + 40)
     depths = set(data[at + 42 : at + 42 + 3 * bands : 3])

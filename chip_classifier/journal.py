@@ -41,8 +41,10 @@ SYNC_SECONDS = 1.0
 STDERR = 2
 _CRASH = re.compile(rb"Fatal Python error: ([\w ]+)\n")
 
-# A longer line is no batch: at 35 bytes a chip, this is one of two million.
+# A longer line is no batch, without its probabilities: at 35 bytes a chip, this is one of two
+# million.
 MAX_LINE_BYTES = 2**26
+MAX_VALUE_BYTES = 26  # of one probability, with a comma: -1.2345678901234567e-308
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Journal:
                 self.note = f"Starting anew: {_difference(found, header)}."
                 return 0
             sound = len(found)
-            while line := file.readline(MAX_LINE_BYTES):
+            values = expected.batch_size * expected.classes * expected.probabilities
+            while line := file.readline(MAX_LINE_BYTES + MAX_VALUE_BYTES * values):
                 batch = _parse_batch(line, len(answers), expected)
                 if batch is None:
                     if found := _CRASH.match(line):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from chip_classifier.errors import UndecodableChip
-from chip_classifier.image_header import BMP, JPEG, PNG, Header, lean_png
+from chip_classifier.image_header import BMP, JPEG, PNG, Header, has_sound_chunks, lean_png
 from chip_classifier.picture import warp
 from chip_classifier.ports import LOADINGS
 from chip_classifier.tiff import DAMAGED
@@ -205,6 +205,8 @@ def _decode_with_pillow(
 
     if header.kind == PNG:
         data = lean_png(data)
+        if not has_sound_chunks(data):
+            raise UndecodableChip(DAMAGED)
     try:
         pixels = None
         if header.kind == JPEG:

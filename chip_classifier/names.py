@@ -3,6 +3,7 @@
 import itertools
 import operator
 import pickle
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,7 +14,7 @@ _OF_A_PACK = 1024
 
 
 class Names(Sequence[str]):
-    """Strings in their order, each in a few bytes more than its own."""
+    """Strings in their order, each in fewer bytes than its own where they are alike."""
 
     def __init__(self) -> None:
         self._packs: list[bytes] = []
@@ -24,7 +25,7 @@ class Names(Sequence[str]):
         """Append strings."""
         self._last += names
         while len(self._last) >= _OF_A_PACK:
-            self._packs.append(pickle.dumps(self._last[:_OF_A_PACK]))
+            self._packs.append(zlib.compress(pickle.dumps(self._last[:_OF_A_PACK]), 1))
             del self._last[:_OF_A_PACK]
 
     def __len__(self) -> int:
@@ -32,7 +33,7 @@ class Names(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         for pack in self._packs:
-            yield from pickle.loads(pack)
+            yield from pickle.loads(zlib.decompress(pack))
         yield from self._last
 
     def __getitem__(self, number: int) -> str:
@@ -40,7 +41,7 @@ class Names(Sequence[str]):
         if pack == len(self._packs):
             return self._last[place]
         if pack != self._unpacked[0]:
-            self._unpacked = pack, pickle.loads(self._packs[pack])
+            self._unpacked = pack, pickle.loads(zlib.decompress(self._packs[pack]))
         return self._unpacked[1][place]
 
 

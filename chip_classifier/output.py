@@ -10,6 +10,7 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from chip_classifier.errors import TaskError
@@ -18,7 +19,7 @@ from chip_classifier.layout import CLASSIFIED, LOG, PAGE, RESULTS, STATUS
 from chip_classifier.log import start_logging
 
 NEW, COMPLETE = ".new", ".complete"
-NAMES = "names.json"  # in COMPLETE: those of all new results, also of those that are in place
+NAMES = "names.json"  # in COMPLETE: of all results, also in place -> whether there is a new one
 
 # What status.json says while a run goes on: a process that is killed cannot write it any more.
 KILLED = (
@@ -52,7 +53,7 @@ class Output:
         that cannot be done.
         """
         self.write_status("failed", KILLED)
-        self._put_in_place()
+        put_in_place(self._names)
         files = [path for name in RESULTS if (path := self.results / name).is_file()]
         if files:
             changed = time.localtime(max(path.lstat().st_mtime for path in files))
@@ -90,7 +91,7 @@ class Output:
                 (folder / f"{name}.part").unlink(missing_ok=True)  # of versions before 1.2
                 if odd_kind(folder / name) == "a directory":
                     raise OSError(f"{folder / name} is a directory")
-            _take_away(folder / NEW)
+            take_away(folder / NEW)
             (folder / NEW).mkdir()
 
     def replace(self) -> None:
@@ -109,30 +110,9 @@ class Output:
             if self._earlier:
                 self.write_status("failed", KILLED)
                 self._earlier = ""
-            for folder in self._names:
-                new = folder / NEW
-                names = [path.name for path in new.iterdir()]
-                with create(new / NAMES) as file:
-                    json.dump(names, file)
-                new.rename(folder / COMPLETE)
-            self._put_in_place()
-
-    def _put_in_place(self) -> None:
-        """Move the files of complete results to their places, and take away what they have not."""
-        if not all((folder / COMPLETE / NAMES).is_file() for folder in self._names):
-            for folder in self._names:
-                _take_away(folder / COMPLETE)
-            return
-        for folder, names in self._names.items():
-            complete = folder / COMPLETE
-            new = json.loads((complete / NAMES).read_text())
-            for name in set(names) - set(new):
-                (folder / name).unlink(missing_ok=True)
-            for name in new:
-                with contextlib.suppress(FileNotFoundError):  # it is in place
-                    (complete / name).replace(folder / name)
-        for folder in self._names:
-            _take_away(folder / COMPLETE)
+            for folder, names in self._names.items():
+                complete(folder, names)
+            put_in_place(self._names)
 
     def discard(self) -> None:
         """Take away what a failed run has written of its results, as far as that goes.
@@ -143,7 +123,7 @@ class Output:
             self._is_discarded = True
             for folder in self._names:
                 with contextlib.suppress(OSError):
-                    _take_away(folder / NEW)
+                    take_away(folder / NEW)
 
     def fail(self, reason: str) -> str:
         """Let status.json say why a run failed, and whose the results are. Returns that sentence.
@@ -169,7 +149,43 @@ class Output:
                 file.write(text)
 
 
-def _take_away(path: Path) -> None:
+def complete(folder: Path, names: Iterable[str]) -> None:
+    """Let the results in the folder NEW of a folder be complete: put_in_place puts these in place.
+
+    Args:
+        folder: of the results; it has a folder NEW.
+        names: of the files that they replace, also where they have none of that name; in the order
+            in which they are put in place.
+    Raises:
+        OSError: a file cannot be written.
+    """
+    new = folder / NEW
+    with create(new / NAMES) as file:
+        json.dump({name: (new / name).exists() for name in names}, file)
+    new.rename(folder / COMPLETE)
+
+
+def put_in_place(folders: Collection[Path]) -> None:
+    """Move the files of complete results to their places, and take away what they replace.
+
+    A run that dies meanwhile leaves them to be put in place. Where one of the folders has none, as
+    in a run that died before they were complete, those of the others are taken away.
+
+    Raises OSError if a file cannot be moved or taken away.
+    """
+    is_complete = all((folder / COMPLETE / NAMES).is_file() for folder in folders)
+    for folder in folders if is_complete else ():
+        for name, is_new in json.loads((folder / COMPLETE / NAMES).read_text()).items():
+            if not is_new:
+                (folder / name).unlink(missing_ok=True)
+                continue
+            with contextlib.suppress(FileNotFoundError):  # it is in place
+                (folder / COMPLETE / name).replace(folder / name)
+    for folder in folders:
+        take_away(folder / COMPLETE)
+
+
+def take_away(path: Path) -> None:
     """Remove a file, a link or a folder with all that is in it, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

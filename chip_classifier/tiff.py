@@ -144,6 +144,7 @@ class TiffLayout:
     alpha: which channel says how transparent a pixel is, counted from 0, or None.
     nodata: the value of what has no data, or None.
     colormap: uint8 (colors, 3), R, G, B, or None.
+    packed: where its strips or tiles begin and end, if they are packed by Deflate.
     problem: what no reader takes, or None.
     """
 
@@ -166,6 +167,7 @@ class TiffLayout:
     alpha: int | None = None
     nodata: float | None = None
     problem: str | None = None
+    packed: tuple[tuple[int, int], ...] = ()
 
     @property
     def is_converted(self) -> bool:
@@ -246,6 +248,7 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
     is_planar = int(tags["planar"][0]) == 2
     blocks = -(-height // block[0]) * -(-width // block[1]) * (bands if is_planar else 1)
     starts, lengths = (np.asarray(a[:MAX_BLOCKS]).tolist() for a in (offsets, counts))
+    places = tuple((start, start + n) for start, n in zip(starts, lengths, strict=False))
     formats = {SAMPLE_FORMATS.get(int(value), "unknown") for value in tags["sample_format"]}
     kinds = {int(value) for value in tags["bits"]}
     return TiffLayout(
@@ -262,13 +265,13 @@ def _layout(directory: Directory, outside: tuple[bytes, ...], size: int) -> Tiff
         block=block,
         blocks=blocks,
         stored=len(starts),
-        is_whole=sum(lengths) <= size + MAX_SHARED_BYTES
-        and all(start + length <= size for start, length in zip(starts, lengths, strict=False)),
+        is_whole=sum(lengths) <= size + MAX_SHARED_BYTES and all(end <= size for _, end in places),
         is_sparse=not (all(starts) and all(lengths)),
         colormap=_colormap(tags["colormap"]),
         alpha=_alpha(bands, tags["extra"]),
         nodata=_nodata(directory, outside),
         problem=f"bands of different depths ({sorted(kinds)} bits)" if len(kinds) > 1 else None,
+        packed=places if int(tags["compression"][0]) in DEFLATE else (),
     )
 
 

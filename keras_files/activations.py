@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_files.advice import CHANGED, STANDARD
 from keras_files.model_file import ModelError
 from keras_files.network import Era, words
 
@@ -86,9 +87,10 @@ def settle_activation(value: Any, owner: Any, era: Era) -> tuple[str, str | None
     if name in NOT_COMPUTED and era.keras == 3:
         raise ModelError(
             f"{owner} has the activation '{name}', which is one of Keras, but is not computed here "
-            "yet: replace it by standard Keras layers and save the model again"
+            f"yet: {STANDARD}"
         )
-    if name in ACTIVATIONS and not own_code and era.has(ACTIVATIONS[name]):
+    has_name = name == value or era.keras == 3  # second names came with Keras 3
+    if name in ACTIVATIONS and not own_code and has_name and era.has(ACTIVATIONS[name]):
         warning = (
             f"{owner} has the activation 'gelu', computed as that of TensorFlow 2.4: in TensorFlow "
             "2.3, which writes the same version into its files, it is custom code."
@@ -109,5 +111,5 @@ def settle_activation(value: Any, owner: Any, era: Era) -> tuple[str, str | None
     why = f", for Keras {era.version} has none of that name" if known and not own_code else ""
     raise ModelError(
         f"{owner} has the custom activation '{value}'{why}, so the file does not hold its formula: "
-        "put it into a Lambda layer, or take a standard one, and save the model again"
+        f"put it into a Lambda layer, or take a standard one; {CHANGED}"
     )

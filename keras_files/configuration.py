@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import Any
 
+from keras_files.advice import CHANGED, NOT_OF_KERAS, STANDARD
 from keras_files.convert_layer import NOT_YET, is_of_keras, read_plain_layer, whole
 from keras_files.lambdas import convert_lambda
 from keras_files.layers import LAYERS
@@ -20,7 +21,6 @@ from keras_files.network import (
     with_tensors,
     words,
 )
-from keras_files.operations import RESAVE
 
 # NASNetLarge has 1,041 layers; nested models that use each other twice double with each level.
 MAX_CALLS = 10_000
@@ -55,7 +55,9 @@ def read_layer(entry: dict[str, Any], era: Era) -> Layer:
     try:
         return _read_known(entry, era)
     except ModelError as error:
-        return Layer("Refused", entry.get("name") or "", dict(entry["config"]), refusal=error)
+        name = entry.get("name") or entry["config"].get("name", "")
+        config = {"class_name": entry["class_name"]}
+        return Layer("Refused", name, config, refusal=error)
 
 
 def raise_refusal(network: Network) -> None:
@@ -65,6 +67,12 @@ def raise_refusal(network: Network) -> None:
             raise layer.refusal
         if layer.network:
             raise_refusal(layer.network)
+
+
+def has_refusal(layer: Layer) -> bool:
+    """Return whether a layer, or one within it, cannot be computed."""
+    inner = layer.network.layers if layer.network else []
+    return layer.refusal is not None or any(map(has_refusal, inner))
 
 
 def _read_known(entry: dict[str, Any], era: Era) -> Layer:
@@ -160,12 +168,12 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
     for entry in config["layers"]:
         layer = read_layer(entry, era)
         if layer.name in layers:
-            raise ModelError(f"two layers have the name '{layer.name}': save the model again")
+            raise ModelError(f"two layers have the name '{layer.name}': {NOT_OF_KERAS}")
         layers[layer.name] = layer
         for number, node in enumerate(entry["inbound_nodes"]):
             pending.append(Call(layer, layer.name, number, *_read_node(node, layer)))
     keys, inputs = _read_ends(config["input_layers"])
-    _, outputs = _read_ends(config["output_layers"])
+    named, outputs = _read_ends(config["output_layers"])
     _renumber_calls(pending, outputs)
     calls = _order_calls(pending, inputs)
     every = calls
@@ -187,6 +195,7 @@ def _read_graph(config: dict[str, Any], era: Era) -> Network:
         config.get("trainable", True),
         [_declared_dtype(start) for start in starts],
         keys,
+        named,
     )
 
 
@@ -202,18 +211,25 @@ def _without_copies(
     def before(call: Call | None) -> list[Call | None]:
         return [made.get((t.layer, t.call)) for t in tensors_in(call.args)] if call else []
 
-    join = made.get((outputs[0].layer, outputs[0].call))
-    copies = before(join) if join and join.layer.config.get("axis") == 0 else []
+    joins = [made.get((end.layer, end.call)) for end in outputs]
+    if not all(
+        join and join.layer.kind == "Concatenate" and join.layer.config.get("axis") == 0
+        for join in joins
+    ):
+        return calls, outputs
+    copies = before(joins[0])
     slices = [call for copy in copies for call in before(copy)]
-    if len(copies) < 2 or None in [*copies, *slices] or join.layer.kind != "Concatenate":
+    if len(copies) < 2 or None in [*copies, *slices]:
         return calls, outputs
     arguments = [call.layer.config.get("arguments") or {} for call in slices]
-    if len({id(copy.layer) for copy in copies}) > 1 or copies[0].layer.network is None:
+    models = {id(copy.layer if copy else None) for join in joins for copy in before(join)}
+    if len(models) > 1 or copies[0].layer.network is None:
         return calls, outputs
     if not all(given.keys() == {"i", "parts"} for given in arguments):
         return calls, outputs
     own = Call(copies[0].layer, copies[0].name, 0, list(inputs), {})
-    return [own], [Tensor(own.name, 0, outputs[0].output)]
+    firsts = [next(tensors_in(join.args)) for join in joins]
+    return [own], [Tensor(own.name, 0, first.output) for first in firsts]
 
 
 def _read_ends(ends: Any) -> tuple[list[str], list[Tensor]]:
@@ -324,7 +340,10 @@ def _convert_lambdas(calls: list[Call], era: Era) -> None:
             call.layer.config.get("class_name") == "Lambda"
             and call.layer.config["inputs"] != inputs
         ):
-            raise ModelError(f"{call.layer} is called on one array and on several: {RESAVE}")
+            raise ModelError(
+                f"{call.layer} is called on one array and on several: give each call a layer of "
+                f"its own; {CHANGED}"
+            )
 
 
 def _check_call(call: Call, era: Era) -> None:
@@ -336,7 +355,7 @@ def _check_call(call: Call, era: Era) -> None:
     if kwargs.pop("training", None) and era.keras < 3 and _acts_in_training(layer):
         raise ModelError(
             f"{layer} is called with training=True, so a result would depend on chance or on "
-            "the other chips of its batch: call it without and save the model again"
+            f"the other chips of its batch: call it without; {CHANGED}"
         )
     if layer.kind == "Operation":
         call.kwargs = {k: v for k, v in kwargs.items() if k != "name" and v is not None}
@@ -349,7 +368,9 @@ def _check_call(call: Call, era: Era) -> None:
         call.args = [[call.args[0][key] for key in layer.network.keys]]
     for key, value in kwargs.items():
         if _is_set(value):
-            raise ModelError(f"{layer} is called with '{key}', which cannot be computed: {RESAVE}")
+            raise ModelError(
+                f"{layer} is called with '{key}', which cannot be computed: {STANDARD}"
+            )
     kwargs.clear()
 
 
@@ -370,5 +391,5 @@ def count_calls(network: Network, count: int) -> int:
     for call in network.calls:
         count = count_calls(call.layer.network, count) if call.layer.network else count + 1
         if count > MAX_CALLS:
-            raise ModelError(f"it computes more than {MAX_CALLS} layers: {RESAVE}")
+            raise ModelError(f"it computes more than {MAX_CALLS} layers, more than any model has")
     return count

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from keras_files.activations import settle_activation
+from keras_files.advice import CARRY_OVER, CHANGED, STANDARD
 from keras_files.keras1 import convert_keras1
 from keras_files.layers import (
     KNOWN_CUSTOM,
@@ -23,11 +24,10 @@ from keras_files.network import Era, Layer, plain, words
 from keras_files.operations import (
     KERAS3_ACTIVATIONS,
     KERAS3_OPERATIONS,
-    RESAVE,
     convert_operation,
 )
 
-NOT_YET = f"is a standard layer of Keras, but is not computed here yet: {RESAVE}"
+NOT_YET = f"is a standard layer of Keras, but is not computed here yet: {STANDARD}"
 
 OPERATION_LAYERS = {"SlicingOpLambda", "TFOpLambda", "TensorFlowOpLayer"}
 ACTIVATION_KEYS = {"activation", "recurrent_activation"}
@@ -82,7 +82,9 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
     layer.kind = re.sub(r"(?<=Normalization)V[12]$", "", layer.kind)  # tf.keras on TensorFlow 1
     if layer.kind in RANDOM_LAYERS and (known or layer.kind in KNOWN_CUSTOM):
         if layer.kind == "StochasticDepth" and "drop_path_rate" not in config:
-            raise ModelError(f"{layer} is a custom layer, not that of keras.applications: {RESAVE}")
+            raise ModelError(
+                f"{layer} is a custom layer, not that of keras.applications: {STANDARD}"
+            )
         _drop_training_arguments(config)
         check_arguments(layer, era)
         # its class still names its place in an archive
@@ -101,7 +103,9 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
     if known and layer.kind in NOT_COMPUTED:
         raise ModelError(f"{layer} {NOT_YET}")
     if layer.kind not in LAYERS or not (known or layer.kind in KNOWN_CUSTOM):
-        raise ModelError(f"{layer} is a custom layer, or none that can be computed here: {RESAVE}")
+        raise ModelError(
+            f"{layer} is a custom layer, or none that can be computed here: {STANDARD}"
+        )
     _convert_arguments(layer, era)
 
 
@@ -115,7 +119,9 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
         )
     for key, default in UNSUPPORTED.items():
         if config.get(key, default) != default:
-            raise ModelError(f"{layer} has '{key}', which cannot be computed here: {RESAVE}")
+            raise ModelError(
+                f"{layer} has '{key}', which cannot be computed here: leave it out; {CHANGED}"
+            )
     _drop_training_arguments(config)
     for key in config.keys() - ACTIVATION_KEYS:
         value = plain(config[key])
@@ -125,14 +131,11 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
         config[key] = _convert_activation(config[key], layer, era)
     if layer.kind != "Flatten":
         config["data_format"] = config.get("data_format") or _default_format(layer, era)
-    if layer.kind == "Normalization":
-        config["adapted"] = config.get("mean") is None
     if era.keras == 3 and era.backend not in ("jax", "torch"):
         config["adds_by_length"] = True  # see formulas.check_bias_axis
     if layer.kind == "Attention":
         config["concat"] = config.get("score_mode") == "concat"
-    if "renorm" in LAYERS[layer.kind].weights:
-        config.setdefault("renorm", False)
+    _settle_normalization(layer, era)
     if "ConvLSTM" in layer.kind:
         config["recurrent_padding"] = "theano_same" if era.backend == "theano" else "same"
     if era.backend == "theano" and config.get("padding") == "same":
@@ -144,6 +147,19 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
         config["interpolation"] = "bilinear_corner"
 
 
+def _settle_normalization(layer: Layer, era: Era) -> None:
+    """Tell which weights a normalization has."""
+    config = layer.config
+    if layer.kind == "Normalization":
+        config["adapted"] = config.get("mean") is None
+    if "renorm" in LAYERS[layer.kind].weights:
+        renorm = config.setdefault("renorm", False)
+        if config.get("virtual_batch_size"):  # its axis counts that of the parts of a batch
+            config["axis"] = [axis - 1 for axis in config["axis"]]
+        config["renorm_weight"] = renorm and era.has_renorm_weight
+        config["renorm_stddev"] = renorm and not era.has_renorm_weight
+
+
 def _check_interpolation(layer: Layer) -> None:
     """Refuse what TensorFlow 1.13 and 1.14 saved, whose get_config forgets the interpolation.
 
@@ -152,8 +168,7 @@ def _check_interpolation(layer: Layer) -> None:
     if "interpolation" not in layer.config:
         raise ModelError(
             f"{layer} was saved by TensorFlow 1.13 or 1.14, which do not write down whether it is "
-            "'nearest' or 'bilinear': build the model again in a later version, load_weights from "
-            "this file, and save it"
+            f"'nearest' or 'bilinear': build the model again in a later version, {CARRY_OVER}"
         )
 
 

@@ -183,14 +183,14 @@ def convolve(c: Config, x: Array, kernel: Array) -> Array:
     rank = len(kernel.shape) - 2
     strides, dilations = (_several(c.get(key, 1), rank) for key in ("strides", "dilation_rate"))
     padded, padding = _padded(c, x, kernel.shape[:-2], dilations)
-    groups = c.get("groups", 1)
-    y = [
-        tf.nn.convolution(part, piece, strides, padding, dilations=dilations)
-        for part, piece in zip(
-            tf.split(padded, groups, axis=-1), tf.split(kernel, groups, axis=-1), strict=True
-        )
-    ]
-    y = y[0] if groups == 1 else tf.concat(y, axis=-1)
+    convolution = functools.partial(
+        tf.nn.convolution, strides=strides, padding=padding, dilations=dilations
+    )
+    if (groups := c.get("groups", 1)) == 1:  # the rule: a split takes time to trace
+        y = convolution(padded, kernel)
+    else:
+        pieces = (tf.split(array, groups, axis=-1) for array in (padded, kernel))
+        y = tf.concat([*map(convolution, *pieces)], axis=-1)
     return _first_windows(y, x, strides) if c["padding"] == "theano_same" else y
 
 
@@ -392,6 +392,8 @@ def _dot(c: Config, w: Weights, inputs: list[Array]) -> Array:
         raise ModelError("products of arrays of more than two axes cannot be computed")
     axes = c["axes"] if isinstance(c["axes"], list) else [c["axes"]] * 2
     axes = [axis % len(x.shape) for axis, x in zip(axes, inputs, strict=True)]
+    if 0 in axes:
+        raise ModelError("its axes are not those of a chip's arrays")
     if c.get("normalize"):
         first, second = (tf.math.l2_normalize(x, a) for x, a in zip(inputs, axes, strict=True))
     # letters: n the chips, k the common axis, a and b the others

@@ -63,11 +63,11 @@ def read_head(network: Network, loss: Any) -> Head:
         network: the whole model.
         loss: that of its training configuration, as Keras wrote it, or None.
     """
-    activation = _last_activation(network)
+    activation = last_activation(network)
     return Head(activation, _owed_function(loss) if activation == "linear" else None)
 
 
-def check_head(head: Head, outputs: int) -> None:
+def check_head(head: Head, outputs: int | None) -> None:
     """Raise ModelError if a single output does not tell which of two classes it means."""
     if outputs == 1 and head.activation not in {*_TELLING, "softmax"}:
         raise ModelError(
@@ -91,10 +91,10 @@ def _owed_function(loss: Any) -> str | None:
     return "softmax" if name in (*names, "SparseCategoricalCrossentropy") else None
 
 
-def _last_activation(network: Network) -> str | None:
+def last_activation(network: Network) -> str | None:
     """Return the activation of the last layer that has one; see Head."""
     moved = False
-    for layer in _layers_before(network, network.outputs[0]):
+    for layer in layers_before(network, network.outputs[0]):
         kind, config = layer.kind, layer.config
         activation = config.get("activation", "linear")
         end = _end_of(layer)
@@ -120,20 +120,12 @@ def check_ends(network: Network, era: Era) -> tuple[tuple[int | None, int | None
     """Return the size (rows, columns) of the model, its bands, and whether these come first.
 
     Raises:
-        ModelError: it does not turn one image into one output.
+        ModelError: it does not take one image.
     """
     if len(network.inputs) != 1:
         raise ModelError(
             f"the model has {len(network.inputs)} inputs, of the shapes "
             f"{', '.join(map(str, network.shapes))}; it must have one, a chip"
-        )
-    if len(network.outputs) != 1:
-        units = [count_outputs(network, tensor) for tensor in network.outputs]
-        shapes = ", ".join(f"[None, {'?' if count is None else count}]" for count in units)
-        raise ModelError(
-            f"the model has {len(network.outputs)} outputs, of the shapes {shapes}; it must have "
-            "one, with a value for each class: save the one that gives the classes, by "
-            "Model(model.input, model.outputs[0]).save('model.h5')"
         )
     shape = network.shapes[0]
     if shape is None or len(shape) != 4:
@@ -149,12 +141,9 @@ def check_ends(network: Network, era: Era) -> tuple[tuple[int | None, int | None
     return (rows, columns), bands or 3, channels_first
 
 
-def count_outputs(network: Network, tensor: Tensor | None = None) -> int | None:
-    """Return the units of the last Dense layer, if only what keeps their number comes after it.
-
-    Before the model's first output, or before another of its Tensors.
-    """
-    for layer in _layers_before(network, tensor or network.outputs[0]):
+def count_outputs(network: Network) -> int | None:
+    """Return the units of the last Dense layer, if only what keeps their number comes after it."""
+    for layer in layers_before(network, network.outputs[0]):
         if layer.kind == "Dense":
             return layer.config["units"]
         same = layer.kind in ("Activation", "BatchNormalization")
@@ -164,19 +153,25 @@ def count_outputs(network: Network, tensor: Tensor | None = None) -> int | None:
     return None
 
 
-def _layers_before(network: Network, tensor: Tensor) -> Iterator[Layer]:
+def layers_before(
+    network: Network, tensor: Tensor, through_merges: bool = False
+) -> Iterator[Layer]:
     """Yield the layers that lead to a tensor, the last one first, up to one of several inputs.
 
     Those of a model within the model too, and so the operations of a Lambda layer.
+
+    Args:
+        through_merges: go on with the first one of several inputs.
     """
     made = {(call.name, call.number): call for call in network.calls}
     while call := made.get((tensor.layer, tensor.call)):
         if call.layer.kind == "Network":
-            yield from _layers_before(call.layer.network, call.layer.network.outputs[tensor.output])
+            inner = call.layer.network
+            yield from layers_before(inner, inner.outputs[tensor.output], through_merges)
         else:
             yield call.layer
         starts = list(tensors_in([call.args, call.kwargs]))
-        if len(starts) != 1:
+        if not starts or (len(starts) > 1 and not through_merges):
             return
         tensor = starts[0]
 

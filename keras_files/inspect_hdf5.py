@@ -58,8 +58,8 @@ for encoding in ("cp437", "ascii", "latin-1", "utf-8"):
 Found = dict[str, Any]
 
 NO_HDF5 = (
-    "this is no HDF5 file, or its beginning is damaged: save the model again with "
-    "model.save('model.h5') and copy the whole file"
+    "this is no HDF5 file, or its beginning is damaged: copy the whole file again, or save "
+    "the model with model.save('model.h5')"
 )
 
 
@@ -258,8 +258,8 @@ def _checked_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     """Return one file of a .keras archive, unless it declares far more bytes than it stores."""
     if name not in archive.namelist():
         raise Refusal(
-            f"this zip archive has no {name}, so it is no .keras file: save the model again "
-            "with model.save('model.keras')"
+            f"this zip archive has no {name}, so it is no .keras file: save the model with "
+            "model.save('model.keras')"
         )
     info = archive.getinfo(name)
     if info.file_size > max(2**20, MAX_INFLATION * info.compress_size):
@@ -295,5 +295,5 @@ def _address(item: h5py.Group | h5py.Dataset) -> int:
 def _unsafe(where: str, cause: str) -> Refusal:
     return Refusal(
         f"{where} {cause}, which Keras never writes; the file is not opened for safety's sake: "
-        "save the model again with model.save()"
+        "take it as model.save() wrote it"
     )

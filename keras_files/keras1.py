@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from keras_files.advice import STANDARD
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer
-from keras_files.operations import RESAVE
 
 LAYERS = {
     "AtrousConvolution1D": "Conv1D",
@@ -62,7 +62,7 @@ def _convert_merge(layer: Layer) -> None:
         if layer.kind in ("Dot", "Cosine"):
             config["axes"] = config["dot_axes"]
     else:
-        raise ModelError(f"{layer} merges by '{config['mode']}', not computed here: {RESAVE}")
+        raise ModelError(f"{layer} merges by '{config['mode']}', not computed here: {STANDARD}")
 
 
 def convert_keras1(layer: Layer, era: Era) -> None:
@@ -78,6 +78,10 @@ def convert_keras1(layer: Layer, era: Era) -> None:
             config["kernel_size"] = [config[key] for key in sizes]
     if layer.kind == "Merge":
         _convert_merge(layer)
+    if layer.kind == "ConvLSTM2D":
+        layer.warnings.append(
+            f"{layer} is computed with subsample=(1, 1): Keras 1 does not write that down."
+        )
     if layer.kind == "ConvLSTM2D" or (
         layer.kind in ("GRU", "LSTM") and config["consume_less"] != "gpu"
     ):

@@ -344,6 +344,21 @@ def _k_batch_flatten(g: Graph, x: Any) -> Tensor:
     return g.add_layer("Flatten", _tensor(x))
 
 
+def _k_batch_dot(g: Graph, x: Any, y: Any, axes: Any = None) -> Tensor:
+    """Add the Dot layer, which calls it; without axes, the product of two matrices for a chip."""
+    both = [2, 1] if axes is None else _whole(axes, "an axis")
+    both = both if isinstance(both, list) else [both, both]
+    if len(both) != 2 or min(both) < 1:
+        raise CodeError("it calls 'K.batch_dot' along the chips of a batch, or backwards")
+    return g.add_layer("Dot", [_tensor(x), _tensor(y)], axes=both)
+
+
+def _einsum(g: Graph, equation: Any, *arrays: Any) -> Tensor:
+    if not isinstance(equation, str):
+        raise CodeError("it calls 'einsum' without a text")
+    return g.add("einsum", equation, *_tensors(list(arrays)))
+
+
 def _k_resize_images(
     g: Graph, x: Any, height_factor: Any, width_factor: Any, data_format: Any
 ) -> Tensor:
@@ -470,6 +485,8 @@ _SPELLINGS: dict[str, Function] = {
     "K.l2_normalize": _k_l2_normalize,
     "K.batch_flatten": _k_batch_flatten,
     "K.resize_images": _k_resize_images,
+    "K.batch_dot": _k_batch_dot,
+    "ops.einsum tf.einsum tf.linalg.einsum": _einsum,
     "K.floatx": lambda g: "float32",
     "K.epsilon": lambda g: 1e-7,
     "np.array np.asarray": _np_array,

@@ -18,7 +18,7 @@ from keras_files.code_object import Code, CodeError, read_code
 from keras_files.lambda_machine import Machine
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, Network, Tensor
-from keras_files.operations import RESAVE
+from keras_files.operations import STANDARD
 from keras_files.symbols import Graph, as_array, as_plain
 
 # co_flags of a function with *args or **kwargs, of a generator, of a coroutine.
@@ -39,7 +39,7 @@ def convert_lambda(layer: Layer, inputs: int | None, era: Era) -> None:
     except CodeError as error:
         raise ModelError(
             f"{layer} runs Python code from the file, which is never done, and cannot be read as "
-            f"plain arithmetic: {error}: {RESAVE}"
+            f"plain arithmetic: {error}: {STANDARD}"
         ) from error
     layer.kind, layer.config = "Network", {"class_name": "Lambda", "inputs": inputs}
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from keras_files import weight_shapes as shapes
+from keras_files.advice import STANDARD, TWO_MODELS
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, words
-from keras_files.operations import RESAVE
 from keras_files.weight_shapes import Declared, Shape
 
 
@@ -51,7 +51,9 @@ ALWAYS = "1.0 2.0 3.0"
 
 
 # Weights of the training alone.
-IDLE = {"count", "moving_stddev", "renorm_mean", "renorm_stddev"}
+IDLE = words(
+    "count moving_stddev renorm_mean renorm_mean_weight renorm_stddev renorm_stddev_weight"
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,11 @@ _KERNEL = "kernel bias?use_bias"
 _RECURRENT_KERNEL = "kernel recurrent_kernel bias?use_bias"
 _SCALE = "gamma?scale beta?center"
 _STATISTICS = f"{_SCALE} | moving_mean moving_variance"
-_RENORM = "moving_stddev?renorm renorm_mean?renorm renorm_stddev?renorm"  # of the training alone
+# Of the training alone; TensorFlow 1.13 and 1.14 had no moving_stddev, but weights.
+_RENORM = (
+    "moving_stddev?renorm_stddev renorm_mean?renorm renorm_mean_weight?renorm_weight "
+    "renorm_stddev?renorm renorm_stddev_weight?renorm_weight"
+)
 
 _ROWS = {
     "Activation": Row("activation", axes=Axes.POINTWISE, end=End.ACTIVATED, whole=Whole.KEPT),
@@ -308,6 +314,7 @@ _ROWS = {
         end=End.ACTIVATION,
         since="2.2 2.0 3.0",
         whole=Whole.KEPT,
+        always="max_value",
     ),
     "RepeatVector": Row("n", whole=Whole.KEPT),
     "Rescaling": Row("offset scale", axes=Axes.POINTWISE, since="- 2.4 3.0", always="offset scale"),
@@ -336,7 +343,7 @@ _ROWS = {
             ("SeparableConv2D", "1.0 2.0 3.0"),
         )
     },
-    "Softmax": Row("axis robust_masking", end=End.ACTIVATION, since="2.1.3 2.0 3.0"),
+    "Softmax": Row("axis robust_masking", end=End.ACTIVATION, since="2.1.3 2.0 3.0", always="axis"),
     "SyncBatchNormalization": Row(
         _BATCH_NORMALIZATION,
         _STATISTICS,
@@ -389,7 +396,7 @@ _RANDOM_ROWS = {
     "GaussianNoise": Row("seed sigma stddev"),
     "MixUp": Row("alpha data_format seed", since="- - 3.8"),
     "RandAugment": Row(f"{_IMAGE} interpolation num_ops", since="- - 3.8"),
-    "RandomBrightness": Row(f"{_IMAGE} rng_type", since="- 2.9 3.0"),
+    "RandomBrightness": Row(f"{_IMAGE} rng_type", since="- 2.9 3.0", always="factor seed"),
     "RandomColorDegeneration RandomGrayscale RandomHue RandomPosterization RandomSaturation "
     "RandomSharpness": Row(_IMAGE, since="- - 3.8"),
     "RandomColorJitter": Row(
@@ -397,20 +404,32 @@ _RANDOM_ROWS = {
         "value_range",
         since="- - 3.8",
     ),
-    "RandomContrast": Row(f"{_IMAGE} rng_type", since=_OF_TF),
+    "RandomContrast": Row(f"{_IMAGE} rng_type", since=_OF_TF, always="factor seed"),
     "RandomElasticTransform": Row(f"{_WARPED} factor scale value_range", since="- - 3.10"),
     "RandomErasing": Row(f"{_IMAGE} fill_value scale", since="- - 3.9"),
-    "RandomFlip": Row("data_format mode rng_type seed", since=_OF_TF),
+    "RandomFlip": Row("data_format mode rng_type seed", since=_OF_TF, always="mode seed"),
     "RandomGaussianBlur": Row(f"{_IMAGE} kernel_size sigma", since="- - 3.9"),
-    "RandomHeight RandomWidth": Row("factor interpolation rng_type seed", since=_OF_TF),
+    "RandomHeight RandomWidth": Row(
+        "factor interpolation rng_type seed", since=_OF_TF, always="factor interpolation seed"
+    ),
     "RandomInvert": Row(_IMAGE, since="- - 3.9"),
     "RandomPerspective": Row(
         "data_format factor fill_value interpolation scale seed", since="- - 3.9"
     ),
-    "RandomRotation": Row(f"{_WARPED} factor value_range", since=_OF_TF),
+    "RandomRotation": Row(
+        f"{_WARPED} factor value_range", since=_OF_TF, always="factor fill_mode interpolation seed"
+    ),
     "RandomShear": Row(f"{_WARPED} x_factor y_factor", since="- - 3.8"),
-    "RandomTranslation": Row(f"{_WARPED} height_factor width_factor", since=_OF_TF),
-    "RandomZoom": Row(f"{_WARPED} height_factor width_factor", since=_OF_TF),
+    "RandomTranslation": Row(
+        f"{_WARPED} height_factor width_factor",
+        since=_OF_TF,
+        always="height_factor interpolation seed width_factor",
+    ),
+    "RandomZoom": Row(
+        f"{_WARPED} height_factor width_factor",
+        since=_OF_TF,
+        always="height_factor interpolation seed width_factor",
+    ),
     "SpatialDropout1D": Row("p rate seed noise_shape", since="1.2 2.0 3.0"),
     "SpatialDropout2D SpatialDropout3D": Row("data_format p rate seed noise_shape"),
     "StochasticDepth": Row("drop_path_rate", since="- 2.10 3.0"),
@@ -468,7 +487,7 @@ def check_since(layer: Layer, era: Era) -> None:
     if row and not era.has(row.since):
         raise ModelError(
             f"{layer} is a custom layer, for Keras {era.version} has none of that name, so the "
-            f"file does not hold what it computes: {RESAVE}"
+            f"file does not hold what it computes: {STANDARD}"
         )
 
 
@@ -494,12 +513,12 @@ def check_arguments(layer: Layer, era: Era) -> None:
     if unknown := layer.config.keys() - known:
         raise ModelError(
             f"{layer} has {', '.join(map(repr, sorted(unknown)))}, which this layer of Keras "
-            f"{era.version} does not have: replace it by a standard layer and save the model again"
+            f"{era.version} does not have, so it is a custom layer: {STANDARD}"
         )
     if missing := words(row.always) - layer.config.keys():
         raise ModelError(
             f"{layer} is a custom layer, for it lacks {', '.join(map(repr, sorted(missing)))}, "
-            f"which this layer of Keras {era.version} always has: {RESAVE}"
+            f"which this layer of Keras {era.version} always has: {STANDARD}"
         )
 
 
@@ -531,7 +550,7 @@ def check_shapes(layer: Layer, stored: Mapping[str, Shape], inputs: list[Shape])
             comma = "," if len(wanted) == 1 else ""
             raise ModelError(
                 f"its {role} has the shape {found} in the file, but its configuration declares "
-                f"({sizes}{comma}): save the model again with model.save()"
+                f"({sizes}{comma}): {TWO_MODELS}"
             )
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_files.advice import CHANGED
 from keras_files.apart import find_parts, is_pointwise, mixes_chips
 from keras_files.attention import ATTENTION
 from keras_files.formulas import FORMULAS as PLAIN
@@ -109,7 +110,7 @@ class Model:
         if len(self.output_shape) != 2 or self.output_shape[1] is None:
             raise ModelError(
                 f"the model's output has the shape {self.output_shape}, not (None, classes): "
-                "end the model with a Dense layer and save it again"
+                "end it with a pooling of the image and a Dense layer, and train that"
             )
 
     @tf.autograph.experimental.do_not_convert
@@ -201,7 +202,7 @@ class Model:
         if _are_of_known_size(_tensors([args, kwargs])) and not _are_of_known_size(made):
             raise ModelError(
                 f"{layer} makes an array of shape {made[0].shape}, whose size the model does not "
-                "fix: give it fixed numbers and save the model again"
+                f"fix: give it fixed numbers; {CHANGED}"
             )
         return y
 
@@ -239,8 +240,7 @@ class Model:
             if mixes:
                 raise ModelError(
                     f"{what} gives a chip a result that depends on the other chips of its batch: "
-                    "give each function the axes of one chip, such as axis=[1, 2, 3], and save the "
-                    "model again"
+                    f"give each function the axes of one chip, such as axis=[1, 2, 3]; {CHANGED}"
                 )
 
     def _mixes(self, network: Network, inputs: list[Value]) -> bool:
@@ -290,7 +290,7 @@ def _check_sizes(call: Call, sizes: set[Tensor]) -> None:
     if alone or (function in SIZED and not sizes.issuperset(arguments[1:])):
         raise ModelError(
             f"{call.layer} makes an array whose size depends on the values of a chip: give it "
-            "fixed numbers and save the model again"
+            f"fixed numbers; {CHANGED}"
         )
 
 

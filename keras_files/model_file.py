@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_files.advice import NOT_OF_KERAS
 from keras_files.inspect_hdf5 import MAX_TEXT_BYTES, look
 from keras_files.limits import LimitError, run_limited
 from keras_files.pinned_file import PinnedFile
@@ -65,8 +66,8 @@ def naming(path: Path) -> Iterator[None]:
 
 def _damaged(cause: str) -> str:
     return (
-        f"the file is damaged or was not written by Keras ({cause}): save it again with "
-        "model.save()"
+        f"the file is damaged or was not written by Keras ({cause}): copy the whole file again, or "
+        "save the model with model.save()"
     )
 
 
@@ -161,8 +162,8 @@ def open_checked(file: PinnedFile) -> Contents:
         )
     except LimitError as error:
         raise ModelError(
-            f"the file is damaged: to look at it {error}; save the model again with model.save() "
-            "and copy the whole file"
+            f"the file is damaged: to look at it {error}; copy the whole file again, or save "
+            "the model with model.save()"
         ) from error
     size = int.from_bytes(answer[:8])
     found = json.loads(answer[8 : 8 + size])
@@ -351,5 +352,5 @@ def read_array(file: Group, place: str) -> np.ndarray:
     """Return one array of weights as float32; half precision and doubles become that too."""
     array = file[place]
     if array.dtype.kind not in "fiub":
-        raise ModelError(f"'{place}' holds no numbers: save the model again with model.save()")
+        raise ModelError(f"'{place}' holds no numbers: {NOT_OF_KERAS}")
     return np.asarray(array.read(), np.float32)

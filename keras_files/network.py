@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+UNUSED = "Unused"  # the kind of a layer that no output needs and that cannot be computed
 
 
 @dataclass
@@ -63,7 +65,8 @@ class Network:
     """A model: its calls in the order of computing, the Tensors it starts and ends with.
 
     `shapes` are the declared shapes of its inputs, batch axis included, `dtypes` the types to which
-    Keras casts them (none: as they come); `keys` the names by which a dict of inputs has them.
+    Keras casts them (none: as they come); `keys` the names by which a dict of inputs has them,
+    `named` the names of its outputs.
     """
 
     layers: list[Layer]
@@ -74,6 +77,7 @@ class Network:
     trainable: bool = True
     dtypes: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Era:
     backend: str
     data_format: str
     has_efficientnet: bool = False  # the package of that name, whose swish is x * sigmoid(x)
+    has_renorm_weight: bool = False  # among the weights of a BatchNormalization with renorm
 
     def has(self, since: str) -> bool:
         """Return whether this version has what came with others.
@@ -161,3 +166,14 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
     elif isinstance(value, slice):
         yield from tensors_in([value.start, value.stop, value.step])
+
+
+def leading_to(ends: Iterable[Tensor], calls: list[Call]) -> list[Call]:
+    """Return those of the calls whose results `ends` need, in their order."""
+    needed = set(ends)
+    kept: list[Call] = []
+    for call in reversed(calls):
+        if any((call.name, call.number) == (tensor.layer, tensor.call) for tensor in needed):
+            needed |= set(tensors_in([call.args, call.kwargs]))
+            kept.append(call)
+    return kept[::-1]

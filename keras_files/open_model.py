@@ -20,12 +20,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_files.advice import NOT_OF_KERAS
 from keras_files.configuration import count_calls, raise_refusal, read_layer
 from keras_files.head import Head, check_ends, check_head, count_outputs, read_head
 from keras_files.hints import find_architecture, find_scaling
@@ -46,6 +47,7 @@ from keras_files.network import (
     Network,
     words,
 )
+from keras_files.outputs import loss_of_output, take_output
 from keras_files.pinned_file import PinnedFile
 from keras_files.weights import (
     check_weights,
@@ -117,7 +119,7 @@ class OpenedModel:
             array = read_weight(self.root, self.era, layer, role)
             room -= array.nbytes
             if room < 0:
-                raise ModelError("its layers have far more weights than the file: save it again")
+                raise ModelError(f"its layers have far more weights than the file: {NOT_OF_KERAS}")
             return array
 
         with naming(self.file.path):
@@ -134,7 +136,10 @@ class OpenedModel:
 
 
 def open_model(
-    path: Path, trained_with: str = "tensorflow", beside: Sequence[Path] = ()
+    path: Path,
+    trained_with: str = "tensorflow",
+    beside: Sequence[Path] = (),
+    classes: int | None = None,
 ) -> OpenedModel:
     """Check a model file and read its configuration. Needs neither TensorFlow nor Keras.
 
@@ -144,6 +149,7 @@ def open_model(
             record what they were trained with.
         beside: .json files. Where `path` holds weights alone, one of them must be the architecture
             that model.to_json() gave; else they are not read.
+        classes: how many there are, to tell which output of several gives them; None: not known.
 
     Raises:
         ModelError: the file is damaged, unsafe or no whole model, or cannot be computed.
@@ -157,14 +163,15 @@ def open_model(
         contents = open_checked(file)
         document = read_document(contents, beside)
         era = _era_of(document, trained_with)
-        network = _read_network(document, era)
-        input_size, bands, channels_first = check_ends(network, era)
+        whole = _read_network(document, era)
+        input_size, bands, channels_first = check_ends(whole, era)
+        network, warnings = take_output(whole, classes)
         raise_refusal(network)
-        _place(document, network, era, contents.root)
-        head = read_head(network, read_loss(document.model, contents.root))
+        network = _place(document, network, era, contents.root)
+        loss = read_loss(document.model, contents.root)
+        head = read_head(network, loss_of_output(loss, whole, network))
         outputs = count_outputs(network)
-        if outputs is not None:
-            check_head(head, outputs)
+        check_head(head, outputs)
         return OpenedModel(
             file=file,
             root=contents.root,
@@ -175,10 +182,7 @@ def open_model(
             head=head,
             scaling=find_scaling(network),
             architecture=find_architecture(network),
-            warnings=(
-                *(_compare_backend(document.weights, era) if era.keras == 1 else ()),
-                *_warnings_of(network),
-            ),
+            warnings=(*warnings, *_compare_backend(document.weights, era), *_warnings_of(network)),
             description=_describe(document, era, channels_first),
             network=network,
             era=era,
@@ -194,7 +198,17 @@ def _era_of(document: Document, trained_with: str) -> Era:
     generation = int(version[0]) if version[0] in "23" else 1
     data_format = _data_format(document.model)
     efficient = '"FixedDropout"' in json.dumps(document.model)
-    return Era(generation, version, backend or trained_with, data_format, efficient)
+    stored = " ".join(
+        name for group in document.weights.values() for name in names(group, "weight_names")
+    )
+    return Era(
+        generation,
+        version,
+        backend or trained_with,
+        data_format,
+        has_efficientnet=efficient,
+        has_renorm_weight="renorm_mean_weight" in stored,
+    )
 
 
 def _read_network(document: Document, era: Era) -> Network:
@@ -203,13 +217,15 @@ def _read_network(document: Document, era: Era) -> Network:
     if top.refusal:
         raise top.refusal
     if top.network is None:
-        raise ModelError(f"it holds a single {top}, no model: save the whole model")
+        raise ModelError(
+            f"it holds a single {top}, no model: save the whole model with model.save()"
+        )
     count_calls(top.network, 0)
     return top.network
 
 
-def _place(document: Document, network: Network, era: Era, file: Group) -> None:
-    """Find the weights of all layers in the file."""
+def _place(document: Document, network: Network, era: Era, file: Group) -> Network:
+    """Find the weights of all layers in the file; return the model with those that it calls."""
     try:
         if document.is_archive:
             place_archived(network.layers, document.weights.name, file)
@@ -221,6 +237,8 @@ def _place(document: Document, network: Network, era: Era, file: Group) -> None:
             raise
         name = document.architecture.path.name
         raise ModelError(f"the weights do not fit the architecture {name}: {error}") from error
+    called = {id(call.layer): call.layer for call in network.calls}
+    return replace(network, layers=list(called.values()))
 
 
 def _data_format(document: Any) -> str:
@@ -250,7 +268,7 @@ def _compare_backend(weights: Group, era: Era) -> tuple[str, ...]:
     """Return a warning if weights have names of the other backend: "conv_W:0" or "conv_W"."""
     found = [name for group in weights.values() for name in names(group, "weight_names")]
     looks = "tensorflow" if any(name.endswith(":0") for name in found) else "theano"
-    if not found or looks == era.backend:
+    if not found or looks == era.backend or era.keras > 1:
         return ()
     warning = (
         f"This Keras {era.version} model is taken as trained with {era.backend}, as the task says, "

@@ -7,10 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from keras_files.advice import STANDARD
 from keras_files.model_file import ModelError
 from keras_files.network import Layer, plain, words
-
-RESAVE = "replace it by standard Keras layers and save the model again"
 
 # What an Operation may compute: functions of TensorFlow that are arithmetic on arrays, by their
 # name in the module tf ("getitem": slicing). A TFOpLambda layer can name any function at all.
@@ -327,7 +326,7 @@ def convert_operation(layer: Layer) -> None:
         name, own = KERAS3_ACTIVATIONS[kind]
         for key in config.keys() - {"name", "dtype"}:
             if config[key] != own.get(key):
-                raise ModelError(f"{layer} has '{key}', which cannot be computed here: {RESAVE}")
+                raise ModelError(f"{layer} has '{key}', which cannot be computed here: {STANDARD}")
         layer.kind, layer.config = "Activation", {"activation": name}
         return
     if kind == "TensorFlowOpLayer":
@@ -355,9 +354,9 @@ def _arguments_of_keras3(layer: Layer, renamed: Mapping[str, str]) -> dict[str, 
         if key in renamed:
             arguments[renamed[key]] = plain(value)
         elif key not in ("name", "dtype") and value not in _PLAIN_VALUES:
-            raise ModelError(f"{layer} has '{key}', which cannot be computed here: {RESAVE}")
+            raise ModelError(f"{layer} has '{key}', which cannot be computed here: {STANDARD}")
     if layer.kind in ("Repeat", "Roll", "Take") and arguments.get("axis") is None:
-        raise ModelError(f"{layer} takes values of all chips at once: {RESAVE}")
+        raise ModelError(f"{layer} takes values of all chips at once: {STANDARD}")
     if "padding" in arguments:
         arguments["padding"] = arguments["padding"].upper()
     if "shape" in arguments:
@@ -386,7 +385,7 @@ def _convert_graph_node(layer: Layer) -> None:
 def _not_arithmetic(layer: Layer, function: str) -> ModelError:
     return ModelError(
         f"{layer} calls the function '{function}' of TensorFlow, which is not known to be mere "
-        f"arithmetic, and is never called from a file: {RESAVE}"
+        f"arithmetic, and is never called from a file: {STANDARD}"
     )
 
 

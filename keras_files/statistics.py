@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_files.model_file import Array, Group, ModelError, read_array
-from keras_files.network import Call, Layer, Network, Tensor, tensors_in
+from keras_files.network import Call, Layer, Network, Tensor, leading_to, tensors_in
 from keras_files.open_model import OpenedModel
 from keras_files.weights import read_weight
 
@@ -212,7 +212,7 @@ def _cut(network: Network) -> Network | None:
         if last is None:
             continue
         end = replace(call, layer=last)
-        calls = [*_leading_to(end, network.calls[:place]), end]
+        calls = [*leading_to(tensors_in([end.args, end.kwargs]), network.calls[:place]), end]
         layers = list({id(call.layer): call.layer for call in calls}.values())
         outputs = [Tensor(call.name, call.number, 0)]
         return replace(network, layers=layers, calls=calls, outputs=outputs)
@@ -228,17 +228,6 @@ def _plain(layer: Layer) -> Layer | None:
     if layer.kind == "Normalization":
         config = layer.config
     return replace(layer, config=config, places={role: layer.places[role] for role in roles})
-
-
-def _leading_to(end: Call, calls: list[Call]) -> list[Call]:
-    """Return those of the calls before `end` whose results it needs, in their order."""
-    needed = set(tensors_in([end.args, end.kwargs]))
-    kept: list[Call] = []
-    for call in reversed(calls):
-        if any((call.name, call.number) == (tensor.layer, tensor.call) for tensor in needed):
-            needed |= set(tensors_in([call.args, call.kwargs]))
-            kept.append(call)
-    return kept[::-1]
 
 
 def _count_kernels(network: Network) -> int:

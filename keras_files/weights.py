@@ -6,16 +6,17 @@ import re
 
 import numpy as np
 
+from keras_files.advice import CHANGED, NOT_OF_KERAS, STANDARD, TWO_MODELS
 from keras_files.layers import LAYERS, check_shapes
 from keras_files.model_file import ARCHIVE_ROOTS, Group, ModelError, names, read_array
-from keras_files.network import Era, Layer, Network
+from keras_files.network import UNUSED, Era, Layer, Network
 
 
 def _roles(layer: Layer) -> dict[str, bool]:
     """Return a layer's weights by role, in the order of their making: trainable or not."""
     roles = {}
     trainable = True
-    for word in LAYERS[layer.kind].weights.split():
+    for word in LAYERS[layer.kind].weights.split() if layer.kind in LAYERS else ():
         role, _, condition = word.partition("?")
         if role == "|":
             trainable = False
@@ -57,13 +58,13 @@ def place_weights(network: Network, era: Era, root: Group, file: Group) -> None:
     by_name = [layer.name for layer, _ in wanted]
     if set(by_name) <= set(groups) <= {layer.name for layer in network.layers}:
         for layer in network.layers:
-            if layer.name in groups and layer.name not in by_name:
+            if layer.name in groups and layer.name not in by_name and layer.kind != UNUSED:
                 _refuse_weights(layer, names(root[layer.name], "weight_names"))
         groups = by_name
     elif len(groups) != len(wanted):
         raise ModelError(
             f"the file has weights of {len(groups)} layers ({_list(groups)}), but the model has "
-            f"{len(wanted)} layers with weights ({_list(by_name)}): save the whole model again"
+            f"{len(wanted)} layers with weights ({_list(by_name)}): {TWO_MODELS}"
         )
     for group, (layer, slots) in zip(groups, wanted, strict=True):
         layer.name = layer.name or group
@@ -78,8 +79,7 @@ def _refuse_weights(layer: Layer, stored: list[str]) -> None:
     if any("StateVar" not in name and "seed_generator" not in name for name in stored):
         raise ModelError(
             f"{layer} has weights in the file, but is known as a layer without any: it is "
-            "custom code, and is never run; replace it by standard Keras layers and save the model "
-            "again"
+            f"custom code, and is never run: {STANDARD}"
         )
 
 
@@ -97,11 +97,11 @@ def _place_group(group: Group, layer: Layer, slots: list[tuple[Layer, str]], fil
     stored = names(group, "weight_names")
     if len(set(stored)) < len(stored):
         twice = next(name for name in stored if stored.count(name) > 1)
-        raise ModelError(f"{layer} has two weights of the name '{twice}': save the model again")
+        raise ModelError(f"{layer} has two weights of the name '{twice}': {NOT_OF_KERAS}")
     if len(stored) != len(slots):
         raise ModelError(
             f"{layer} needs {len(slots)} arrays of weights, the file has {len(stored)}: "
-            "save the model again"
+            f"{TWO_MODELS}"
         )
     for (owner, role), name in zip(slots, _sort_names(stored, slots), strict=True):
         _place(owner, role, f"{group.name}/{name}", file)
@@ -176,7 +176,7 @@ def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
             raise ModelError(
                 f"{layer} needs {count} arrays of weights, the file has more in "
                 f"'{place}{part}/vars': it is another layer of this name, or a quantized one: "
-                "replace it by a standard layer of float32 and save the model again"
+                f"take one of float32 in its place; {CHANGED}"
             )
     if not layer.network and not numbers and f"{place}/vars/0" in file:
         _refuse_weights(layer, [f"{place}/vars/0"] if file[f"{place}/vars/0"].shape else [])
@@ -185,7 +185,7 @@ def _place_archived_layer(layer: Layer, place: str, file: Group) -> None:
 def _place(layer: Layer, role: str, place: str, file: Group) -> None:
     """Note where a weight lies."""
     if place not in file or not hasattr(file[place], "shape"):
-        raise ModelError(f"the file lacks the array '{place}' of {layer}: save the model again")
+        raise ModelError(f"the file lacks the array '{place}' of {layer}: {TWO_MODELS}")
     layer.places[role] = place
 
 
@@ -215,6 +215,8 @@ def read_weight(file: Group, era: Era, layer: Layer, role: str) -> np.ndarray:
 
 def arrange(array: np.ndarray, era: Era, layer: Layer, role: str) -> np.ndarray:
     """Return a stored weight in the layout of TensorFlow: kernels (rows, columns, in, out)."""
+    if layer.config.get("virtual_batch_size"):  # of the training alone, but they have its axis
+        return array.reshape(-1)
     if not role.endswith("kernel") or array.ndim < 3 or layer.kind == "MaxoutDense":
         return array
     first = layer.config["data_format"] == "channels_first"

@@ -4,6 +4,7 @@ The reference is what the version that saved a file predicted for the same chips
 preprocessing (see tests/models).
 """
 
+import html
 import io
 import json
 import shutil
@@ -151,6 +152,16 @@ def test_keras_1_file_under_its_own_and_under_the_other_name(name: str, tmp_path
     contradicted = run_task(work_dir_for(name, tmp_path / "other"), "--trained-with", other)
     (warning,) = assert_succeeded(contradicted).warnings("look like")
     assert f"look like {own}" in warning
+
+
+def test_output_that_was_taken_is_told_everywhere(tmp_path: Path) -> None:
+    work_dir = work_dir_for("k224_multi_gpu_outputs", tmp_path / "w")
+    run = assert_succeeded(run_task(work_dir))
+    check(run.classified, "k224_multi_gpu_outputs")
+    taken = "Only output 1 ('c', 4 values) fits 4 classes"
+    assert len(run.warnings(taken)) == 1
+    page = (work_dir / "output/logs/preview.html").read_text(encoding="utf-8")
+    assert all(taken in html.unescape(text) for text in (run.status["reason"], run.stderr, page))
 
 
 def test_refused_model_fails_with_a_sentence_that_names_file_and_layer(tmp_path: Path) -> None:

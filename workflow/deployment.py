@@ -31,6 +31,7 @@ from chip_classifier.layout import (
     logs_of,
     results_of,
 )
+from chip_classifier.output import put_in_place
 from workflow.archives import (
     SUFFIXES,
     WILD,
@@ -114,6 +115,8 @@ class Deployment:
         self.archives = self.entries.archives
         if not self.archives and not self.entries.refused:
             said = describe_passed_over(self.entries.passed_over, self.entries.others)
+            if here and not here.is_dir():
+                raise WorkflowError(f"{here} is no folder: set archives to the one with them.")
             raise WorkflowError(
                 f"{self.places.whole_name(folder)} holds no archive ({', '.join(SUFFIXES)}, or a "
                 f"folder of chips). {' '.join(said)}".rstrip()
@@ -197,6 +200,7 @@ class Deployment:
             )
         if self.places.prefix:
             self._begin_in_store()
+        put_in_place([self.out_here])  # the results of a call that died while it did so
         write_order(self.out_here, self._call())
         threading.Thread(target=self._show_progress, daemon=True).start()
 

@@ -12,7 +12,6 @@ stay: summary.json says of which archives these are.
 
 import json
 import re
-import shutil
 import sys
 import time
 from collections import Counter
@@ -24,8 +23,16 @@ from pathlib import Path
 from chip_classifier.answers import write_json_object
 from chip_classifier.layout import CLASSIFIED, MAP, STATUS, TABLE, UNCLASSIFIED, results_of
 from chip_classifier.log import printable
+from chip_classifier.output import NEW, complete, put_in_place, take_away
 from workflow.archives import describe_passed_over
-from workflow.summary import PAGE, read_mark, write_map, write_page, write_table
+from workflow.summary import (
+    PAGE,
+    SharedFeatures,
+    read_mark,
+    write_map,
+    write_page,
+    write_table,
+)
 
 NOT_RUN = "not run yet"
 LOST = (
@@ -40,7 +47,6 @@ SUMMARY = "summary.json"
 COMPLETE = (CLASSIFIED, UNCLASSIFIED, MAP, TABLE)
 PARTIAL = tuple(name.replace(".", ".partial.") for name in COMPLETE)
 MERGED = (*COMPLETE, *PARTIAL, PAGE, SUMMARY)
-NEW = ".new"  # has the merged files until all of them are there
 ORDER = ".archives.json"
 # What differs from archive to archive in a warning of the same meaning.
 _DETAILS = re.compile(r"'[^']*'|\d[\d,.]*")
@@ -101,19 +107,23 @@ def gather(out: Path, call: Call) -> dict:
     }
     reasons = dict(sorted((reasons | dict(call.refused)).items()))
     counts = {name: Counts() for name, reason in reasons.items() if reason is None}
-    complete = len(counts) == len(reasons)
+    is_whole = len(counts) == len(reasons)
+    put_in_place([out])  # those of a call that died meanwhile
     new = out / NEW
-    shutil.rmtree(new, ignore_errors=True)
+    take_away(new)
     new.mkdir(parents=True)
-    classified, unclassified, map_name, table = COMPLETE if complete else PARTIAL
+    classified, unclassified, map_name, table = COMPLETE if is_whole else PARTIAL
     write_json_object(new / classified, _classified(out, counts))
     write_json_object(new / unclassified, _unclassified(out, counts))
     if not any(count.unclassified for count in counts.values()):
         (new / unclassified).unlink()
-    write_map(new / map_name, out, list(counts), call.shared_reference)
+    shared = _shared_features(out, counts, call)
+    write_map(new / map_name, out, list(counts), shared)
     without_table = write_table(new / table, out, list(counts))
     summary = _summary(reasons, counts)
     summary["warnings"] = warnings_of(out, counts, call)
+    if is_whole and 0 < shared.lost < shared.number:
+        summary["warnings"].insert(0, {"warning": _lost(shared), "archives": 0, "first": None})
     if without_table:
         summary["warnings"].append(
             {"warning": NO_TABLE, "archives": len(without_table), "first": without_table[0]}
@@ -122,19 +132,25 @@ def gather(out: Path, call: Call) -> dict:
     summary["merged"] = _merged(out, summary, call)
     write_page(new / PAGE, out, summary)
     write_whole(new / SUMMARY, summary)
-    _put_in_place(out, complete)
+    complete(out, MERGED if is_whole else (*PARTIAL, PAGE, SUMMARY))  # the summary last
+    put_in_place([out])
     return summary
 
 
-def _put_in_place(out: Path, complete: bool) -> None:
-    """Let the new files take the place of the earlier ones, the summary last."""
-    names = [name for name in MERGED if (out / NEW / name).exists()]
-    for name in names:
-        (out / NEW / name).replace(out / name)
-    for name in MERGED if complete else PARTIAL:
-        if name not in names:
-            (out / name).unlink(missing_ok=True)
-    (out / NEW).rmdir()
+def _shared_features(out: Path, done: Sequence[str], call: Call) -> SharedFeatures:
+    """Return what must be known of the features in one file for all, to find those of no chip."""
+    archives = [name for name in call.shared_reference if name in done]
+    without = (chip for name in archives for chip, _ in _reasons(out, name))
+    return SharedFeatures(archives, frozenset(without))
+
+
+def _lost(shared: SharedFeatures) -> str:
+    """Say how many of the features in one file for all match no chip."""
+    first = f"'{shared.first_lost}'" if shared.first_lost else "one without a name"
+    return (
+        f"{shared.lost:,} of the {shared.number:,} features in the file for all archives match no "
+        f"chip of any of them, the first is {first}: they get no class."
+    )
 
 
 def _merged(out: Path, summary: Mapping, call: Call) -> dict | None:
@@ -164,7 +180,7 @@ def warnings_of(out: Path, done: Sequence[str], call: Call) -> list[dict]:
     found = {sentence: {"warning": sentence, "archives": 0, "first": None} for sentence in own}
     told = {name: read_mark(out, name).get("warnings", ()) for name in done}
     shared = {name for name in call.shared_reference if name in told}
-    # A feature of all archives' file matches a chip of one: that is none to warn of.
+    # A feature of all archives' file matches a chip of one: that is none to warn of (see _lost).
     is_useless = all(any(text.startswith("None of the") for text in told[name]) for name in shared)
     for name, sentences in told.items():
         for sentence in sentences:
@@ -215,10 +231,15 @@ def _classified(out: Path, counts: Mapping[str, Counts]) -> Iterator[tuple[str, 
 def _unclassified(out: Path, counts: Mapping[str, Counts]) -> Iterator[tuple[str, object]]:
     """Yield the reasons of the chips that are not classified, and count them."""
     for name, count in counts.items():
-        path = results_of(out / "tasks" / name) / UNCLASSIFIED
-        for chip, reason in read_entries(path) if path.exists() else ():
+        for chip, reason in _reasons(out, name):
             count.unclassified += 1
             yield f"{name}/{chip}", reason
+
+
+def _reasons(out: Path, name: str) -> Iterator[tuple[str, object]]:
+    """Yield the chips of an archive that are not classified, with the reason for each."""
+    path = results_of(out / "tasks" / name) / UNCLASSIFIED
+    yield from read_entries(path) if path.exists() else ()
 
 
 def _summary(reasons: Mapping[str, str | None], counts: Mapping[str, Counts]) -> dict:

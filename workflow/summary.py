@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from chip_classifier.layout import LOG, MAP, TABLE, logs_of, results_of
 from chip_classifier.layout import PAGE as PAGE_OF_A_TASK
 from chip_classifier.log import printable
 from chip_classifier.review.geojson import write_collection
-from chip_classifier.review.reference import PREFIX
+from chip_classifier.review.reference import KEYS, PREFIX, name_of
 
 PAGE = "summary.html"
 RATE = re.compile(r" INFO Total classification time: .* s, ([\d.]+) chips/s$", re.MULTILINE)
@@ -40,21 +41,45 @@ def read_mark(out: Path, name: str) -> dict:
     return json.loads((out / "tasks" / name / "done").read_text())
 
 
-def write_map(path: Path, out: Path, done: Sequence[str], shared: Collection[str] = ()) -> None:
+@dataclass
+class SharedFeatures:
+    """The features that are in one file for all archives.
+
+    archives: the names of these archives.
+    unclassified: the names of their chips that have no class.
+    number: how many features there are.
+    lost: those that match no chip; first_lost: the first of them, as it names its chip.
+    """
+
+    archives: Collection[str] = ()
+    unclassified: frozenset[str] = frozenset()
+    number: int = 0
+    lost: int = 0
+    first_lost: str | None = None
+
+    def note(self, feature: dict) -> None:
+        """Note a feature that has no answer of any archive."""
+        names = [name for key in KEYS if (name := name_of(feature, key)) is not None]
+        if self.unclassified.isdisjoint(names):
+            self.lost += 1
+            self.first_lost = self.first_lost or next(iter(names), None)
+
+
+def write_map(path: Path, out: Path, done: Sequence[str], shared: SharedFeatures) -> None:
     """Merge the tasks' classified.geojson, if there are any; each feature gets its `archive`.
 
     Args:
         path: of the file to write.
         out: folder of the results.
         done: the names of the archives that are done.
-        shared: those whose features are in one file for all. A feature of that has the answer of
-            each archive that has its chip; one without any stands there once, without `archive`.
+        shared: the features that are in one file for all. One has the answer of each archive that
+            has its chip; one without any stands there once, without `archive`, and is noted.
     Raises:
         OSError, ValueError: a file cannot be read or written.
     """
     maps = {name: results_of(out / "tasks" / name) / MAP for name in done}
     maps = {name: file for name, file in maps.items() if _is_there(file)}
-    together = {name: file for name, file in maps.items() if name in shared}
+    together = {name: file for name, file in maps.items() if name in shared.archives}
     features = itertools.chain(
         (
             encode_json(_of_archive(name, feature))
@@ -62,7 +87,7 @@ def write_map(path: Path, out: Path, done: Sequence[str], shared: Collection[str
             if name not in together
             for feature in _features(file)
         ),
-        _shared_features(together),
+        _shared_features(together, shared),
     )
     if (first := next(features, None)) is not None:
         write_collection(path, itertools.chain([first], features))
@@ -93,6 +118,7 @@ def write_table(path: Path, out: Path, done: Sequence[str]) -> list[str]:
 def _rows(files: Mapping[str, Path]) -> Iterator[list[str]]:
     """Yield the rows of tables, archive -> file, with one header for all."""
     columns: list[str] | None = None
+    csv.field_size_limit(2**31 - 1)  # texts may be longer than the csv module allows by itself
     for name, file in files.items():
         with file.open(encoding="utf-8", newline="") as lines:
             rows = csv.reader(lines)
@@ -119,7 +145,7 @@ def _of_archive(name: str, feature: dict) -> dict:
     return {**feature, "properties": {"archive": name, **(feature.get("properties") or {})}}
 
 
-def _shared_features(maps: Mapping[str, Path]) -> Iterator[str]:
+def _shared_features(maps: Mapping[str, Path], shared: SharedFeatures) -> Iterator[str]:
     """Yield the features of maps that were made of one file: all of them have all its features."""
 
     def has(feature: dict, name: str) -> bool:
@@ -136,7 +162,9 @@ def _shared_features(maps: Mapping[str, Path]) -> Iterator[str]:
                 yield encode_json(_of_archive(name, feature))
     for file in list(maps.values())[:1]:
         for number, feature in enumerate(_features(file)):
+            shared.number += 1
             if number not in answered:
+                shared.note(feature)
                 yield encode_json(feature)
 
 

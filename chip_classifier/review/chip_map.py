@@ -143,8 +143,9 @@ def _cells(x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> list[Layer]:
     """Draw a line as long as it is wide for each cell, in the class that most of its chips have."""
     columns = WIDTH // CELL
     cell = np.clip(x // CELL, 0, columns - 1) + columns * np.clip(y // CELL, 0, None)
-    pairs = np.stack([cell.astype(np.int64), classes])
-    (cells, owners), counts = np.unique(pairs, axis=1, return_counts=True)
+    many = int(classes.max()) + 1
+    pairs, counts = np.unique(cell.astype(np.int64) * many + classes, return_counts=True)
+    cells, owners = np.divmod(pairs, many)
     best = np.lexsort((-counts, cells))
     best = best[np.unique(cells[best], return_index=True)[1]]
     cells, owners = cells[best], owners[best]

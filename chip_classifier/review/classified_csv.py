@@ -9,17 +9,16 @@ chip's middle in WGS 84. What is not known is empty; a reason is given where the
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 import numpy as np
 
-from chip_classifier.answers import NO_CLASS, rounded, whole_file
+from chip_classifier.answers import NO_CLASS, whole_file
 from chip_classifier.layout import TABLE
 from chip_classifier.record import Record
 from chip_classifier.review.final_chips import FinalChips
-from chip_classifier.review.footprints import DECIMALS
+from chip_classifier.review.numerals import degree_texts, rounded_texts
 
 FIRST, LAST = ("chip", "class", "certainty"), ("true_class", "longitude", "latitude", "reason")
 CHIPS_AT_A_TIME, CELLS_AT_A_TIME = 10_000, 200_000  # are written
@@ -74,22 +73,18 @@ def _columns(
     is_classified = [index != NO_CLASS for index in classes]
     yield [next(names) for _ in classes]
     yield [named[index] for index in classes]
-    certainties = zip(is_classified, chips.certainties.tolist())
-    yield [rounded(value) if has else "" for has, value in certainties]
+    yield _where(is_classified, rounded_texts(chips.certainties))
     if answers.keeps_probabilities:
-        yield from zip(*_probabilities(record, chips))
+        number = len(record.class_names)
+        values = np.asarray(answers.probabilities).reshape(-1, number)[chips.answering]
+        texts = rounded_texts(values.ravel())
+        yield from (_where(is_classified, texts[index::number]) for index in range(number))
     yield [named[index] for index in truths.tolist()]
-    for degrees in centres.T:
-        values = degrees.tolist()
-        yield [f"{value:.{DECIMALS}f}" if not math.isnan(value) else "" for value in values]
+    yield from map(degree_texts, centres.T)
     numbers = zip(is_classified, chips.numbers.tolist(), chips.answering.tolist())
     yield ["" if has else answers.reason(*pair) for has, *pair in numbers]
 
 
-def _probabilities(record: Record, chips: FinalChips) -> Iterator[list[str]]:
-    """Yield the values of all classes of each chip."""
-    number, values = len(record.class_names), record.answers.probabilities
-    for index, answering in zip(chips.classes.tolist(), chips.answering.tolist()):
-        first = answering * number
-        found = values[first : first + number] if index != NO_CLASS else ()
-        yield [rounded(value) for value in found] or [""] * number
+def _where(is_classified: Iterable[bool], texts: Iterable[str]) -> list[str]:
+    """Return the texts of the chips that are classified, "" for the others."""
+    return [text if has else "" for has, text in zip(is_classified, texts)]

@@ -1,10 +1,12 @@
 """classified.geojson: the features of a reference, or the footprints of tif chips, with answers."""
 
+import itertools
 from collections.abc import Iterator, Mapping
+from json.encoder import encode_basestring_ascii
 
 import numpy as np
 
-from chip_classifier.answers import NO_CLASS, encode_json
+from chip_classifier.answers import NO_CLASS
 from chip_classifier.layout import MAP
 from chip_classifier.log import log
 from chip_classifier.record import Record
@@ -90,9 +92,9 @@ def map_footprints(record: Record, placed: PlacedChips, chips: FinalChips) -> np
     def features() -> Iterator[str]:
         entry = record.answers.entry_writer(record.class_names)
         answering = chips.answering[rows].tolist()
-        names = chips.names.of(chips.numbers[rows].tolist())
+        names = itertools.compress((name for _, name in chips.names), is_placed.tolist())
         for name, number, geometry in zip(names, answering, footprints(corners), strict=True):
-            properties = f'{{"name": {encode_json(name)}, {entry(number)}}}'
+            properties = f'{{"name": {encode_basestring_ascii(name)}, {entry(number)}}}'
             yield f'{{"type": "Feature", "properties": {properties}, "geometry": {geometry}}}'
 
     write_collection(record.results / MAP, features())

@@ -1,6 +1,5 @@
 """The answers of a run that has ended, as arrays: one row for each chip that counts."""
 
-from array import array
 from typing import NamedTuple
 
 import numpy as np
@@ -36,14 +35,14 @@ class FinalChips(NamedTuple):
 
 def final_chips(answers: Answers) -> FinalChips:
     """Return what `answers.final()` yields, with the answers."""
-    numbers, answering = array("q"), array("q")
-    for number, _, by in answers.final():
-        numbers.append(number)
-        answering.append(by)
-    sources = np.asarray(answering)
+    names, every = answers.chip_names(), np.arange(len(answers.names))
+    numbers = np.delete(every, list(names.replaced))
+    for link, answering in answers.answering().items():
+        every[link] = answering
+    sources = every[numbers]
     is_answered = sources >= 0
     classes = np.full(len(sources), NO_CLASS, np.int32)
     classes[is_answered] = np.asarray(answers.classes)[sources[is_answered]]
     certainties = np.zeros(len(sources))
     certainties[is_answered] = np.asarray(answers.certainties)[sources[is_answered]]
-    return FinalChips(np.asarray(numbers), answers.chip_names(), sources, classes, certainties)
+    return FinalChips(numbers, names, sources, classes, certainties)

@@ -14,12 +14,10 @@ import numpy as np
 
 from chip_classifier.answers import encode_json
 from chip_classifier.gdal import OPTIONS, load_rasterio
+from chip_classifier.review import numerals
 from chip_classifier.review.geotiff import GeoKeys, PlacedChips
 
 WGS84 = "OGC:CRS84"  # WGS 84 with longitude first
-DECIMALS = 8  # of a degree: a millimetre
-_POSITION = f"[%.{DECIMALS}f, %.{DECIMALS}f]"
-_POLYGON = f'{{"type": "Polygon", "coordinates": [[{", ".join([_POSITION] * 5)}]]}}'
 CHIPS_AT_ONCE = 20_000  # enough to be quick, few enough to take little memory
 WIDE = 1e6  # metres: of chips that are longer or wider, the edges are followed
 STEPS = 64  # along an edge
@@ -103,16 +101,16 @@ def _go_on(corners: np.ndarray) -> np.ndarray:
     return corners
 
 
-def _follow_degrees(corners: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+def _follow_degrees(corners: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Let the longitudes of corners (K, 4, 2) go on as those before the shift of the datum do.
 
     A shift by some metres makes -180 of 180; and a chip may be wider than half the earth.
 
     Args:
         corners: longitudes and latitudes in WGS 84.
-        degrees: those in the system of the chips, which may be of another prime meridian.
+        own: those in the system of the chips, which may be of another prime meridian.
     """
-    there, here = (one[..., 0] - one[:, :1, 0] for one in (degrees, corners))
+    there, here = (one[..., 0] - one[:, :1, 0] for one in (own, corners))
     corners[..., 0] += 360 * np.round((there - here) / 360)
     return corners
 
@@ -172,12 +170,26 @@ def footprints(corners: np.ndarray) -> Iterator[str]:
         longitudes = part[..., 0]
         # The others may cross the antimeridian, or lie over a pole.
         is_simple = (abs(longitudes) <= 180).all(axis=1) & (np.ptp(longitudes, axis=1) < 180)
-        rings = _rings(part).reshape(len(part), -1).tolist()
-        for ring, corner, simple in zip(rings, part, is_simple.tolist(), strict=True):
+        rings = _rings(part)
+        rings[~is_simple] = np.nan
+        for ring, corner, simple in zip(_texts(rings), part, is_simple.tolist(), strict=True):
             if simple:
-                yield _POLYGON % tuple(ring)
+                yield f'{{"type": "Polygon", "coordinates": [[{ring}]]}}'
             else:
                 yield encode_json(_cut_footprint(corner))
+
+
+def _texts(rings: np.ndarray) -> list[str]:
+    """Write the positions of each of the rings (K, n, 2), in JSON, without the ring's brackets."""
+    numbers = numerals.degrees(rings)
+    blank = np.frombuffer(
+        b"[" + bytes(numerals.WIDTH) + b", " + bytes(numerals.WIDTH) + b"], ", "u1"
+    )
+    text = np.broadcast_to(blank, (*rings.shape[:2], len(blank))).copy()
+    text[..., 1 : numerals.WIDTH + 1] = numbers[..., 0, :]
+    text[..., -3 - numerals.WIDTH : -3] = numbers[..., 1, :]
+    text[:, -1, -2:] = list(b"\n\0")
+    return numerals.plain(text).split("\n")[:-1]
 
 
 def _rings(corners: np.ndarray) -> np.ndarray:
@@ -185,7 +197,7 @@ def _rings(corners: np.ndarray) -> np.ndarray:
     offsets = corners - corners[:, :1]  # because areas of metres vanish beside 180 degrees
     x, y = offsets[..., 0], offsets[..., 1]
     areas = (x * np.roll(y, -1, axis=1) - np.roll(x, -1, axis=1) * y).sum(axis=1)
-    rings = np.where((areas < 0)[:, None, None], corners[:, ::-1], corners).round(DECIMALS)
+    rings = np.where((areas < 0)[:, None, None], corners[:, ::-1], corners).round(numerals.DECIMALS)
     return np.concatenate([rings, rings[:, :1]], axis=1)
 
 

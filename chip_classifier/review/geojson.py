@@ -10,7 +10,7 @@ from typing import TextIO, TypeAlias
 
 import numpy as np
 
-from chip_classifier.answers import encode_json, whole_file
+from chip_classifier.answers import ENTRIES_AT_A_TIME, encode_json, whole_file
 
 # Of a feature, or of another member of a file. Python's objects take up to 33 times as much memory.
 MOST_CHARACTERS = 2**24
@@ -150,10 +150,10 @@ def write_collection(path: Path, features: Iterable[str]) -> None:
     """
     with whole_file(path) as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        separator = "\n"
-        for feature in features:
-            file.write(separator + feature)
-            separator = ",\n"
+        features, between = iter(features), "\n"
+        while some := list(itertools.islice(features, ENTRIES_AT_A_TIME)):
+            file.write(between + ",\n".join(some))
+            between = ",\n"
         file.write("\n]}\n")
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chip_classifier.tiff_tags import Directory, read_directory
+from chip_classifier.tiff_tags import KEPT_DIRECTORIES, Directory, read_directory
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -68,17 +68,21 @@ def read_place(data: bytes) -> Place | None:
         affine = _affine(tags)
         if affine is None:
             return None
-        keys = GeoKeys(tags[_KEYS], tags.get(_DOUBLES, b""), tags.get(_TEXT, b""))
-        width, height = (int.from_bytes(tags[tag][:8], "little") for tag in (_WIDTH, _HEIGHT))
+        keys = tags[_KEYS], tags.get(_DOUBLES, b""), tags.get(_TEXT, b"")
+        width = int.from_bytes(tags[_WIDTH][:8], "little")
+        height = int.from_bytes(tags[_HEIGHT][:8], "little")
     except (struct.error, LookupError, ArithmeticError, ValueError):
         return None
+    if len(keys[0]) + len(keys[1]) + len(keys[2]) > MAX_KEY_BYTES:
+        return None
+    keys, is_point = _known(*keys)
     x, a, b, y, d, e = affine
-    if len(keys.directory) <= MAX_KEY_BYTES and _is_point(keys.directory):
+    if is_point:
         x, y = x - (a + b) / 2, y - (d + e) / 2
-    place = Place((x, y), (a * width, d * width), (b * height, e * height), keys)
+    along, down = (a * width, d * width), (b * height, e * height)
     # The sum of finite numbers is infinite only where they lie nowhere on the earth.
-    is_sound = math.isfinite(sum((x, y, *place.along, *place.down)))
-    return place if is_sound and sum(map(len, keys)) <= MAX_KEY_BYTES else None
+    is_sound = math.isfinite(x + y + along[0] + along[1] + down[0] + down[1])
+    return Place((x, y), along, down, keys) if is_sound else None
 
 
 def _values(data: bytes, directory: Directory) -> dict[int, bytes]:
@@ -87,17 +91,37 @@ def _values(data: bytes, directory: Directory) -> dict[int, bytes]:
     Raises struct.error, KeyError: a tag does not lie within the file, or is of a type that it
     cannot be of.
     """
-    tags = {}
+    inside, outside = _tags(directory)
+    tags = inside.copy()
+    for tag, place, size in outside:
+        tags[tag] = value = data[place]
+        if len(value) < size:
+            raise struct.error("a tag lies outside the file")
+    if directory.order == ">":
+        for tag, value in tags.items():
+            unit = _TAGS[tag][directory.entries[tag].type]
+            tags[tag] = np.frombuffer(value, f"u{unit}").byteswap().tobytes()
+    return tags
+
+
+@functools.lru_cache(KEPT_DIRECTORIES)
+def _tags(directory: Directory) -> tuple[dict[int, bytes], list[tuple[int, slice, int]]]:
+    """Find those of _TAGS that a directory has: their values where they stand in it, and tag,
+    place and bytes of the others.
+
+    Raises struct.error, KeyError: a tag is cut off, or of a type that it cannot be of.
+    """
+    inside, outside = {}, []
     for tag in _TAGS.keys() & directory.entries.keys():
         entry = directory.entries[tag]
-        unit = _TAGS[tag][entry.type]
-        place = directory.outside.get(tag)
-        value = data[place] if place else entry.value[: unit * entry.count]
-        if len(value) < unit * entry.count:
-            raise struct.error("a tag lies outside the file")
-        is_intel = directory.order == "<"
-        tags[tag] = value if is_intel else np.frombuffer(value, f"u{unit}").byteswap().tobytes()
-    return tags
+        size = _TAGS[tag][entry.type] * entry.count
+        if tag in directory.outside:
+            outside.append((tag, directory.outside[tag], size))
+        else:
+            inside[tag] = entry.value[:size]
+            if len(inside[tag]) < size:
+                raise struct.error("a tag lies outside the file")
+    return inside, outside
 
 
 def _affine(tags: dict[int, bytes]) -> tuple[float, ...] | None:
@@ -120,13 +144,14 @@ def _affine(tags: dict[int, bytes]) -> tuple[float, ...] | None:
 
 
 @functools.lru_cache(MAX_KEY_SETS)
-def _is_point(directory: bytes) -> bool:
-    """Return whether the geo keys say that a pixel is a point (GTRasterTypeGeoKey)."""
+def _known(directory: bytes, doubles: bytes, text: bytes) -> tuple[GeoKeys, bool]:
+    """Return geo keys, and whether they say that a pixel is a point (GTRasterTypeGeoKey)."""
     entries = directory[8 : len(directory) // 8 * 8]  # behind the header, four shorts for each key
-    return any(
+    is_point = any(
         key == _RASTER_TYPE and value == _PIXEL_IS_POINT
         for key, _, _, value in struct.iter_unpack("<4H", entries)
     )
+    return GeoKeys(directory, doubles, text), is_point
 
 
 class PlacedChips(NamedTuple):

@@ -85,6 +85,8 @@ CLASSIFY_BLACK_CHIPS = """
 import numpy as np
 from test_classifier import SIZE, load_classifier
 classifier = load_classifier()
+import tensorflow as tf
+tf.compat.v1.image  # some models need it, and it loads TensorFlow's tests
 print(classifier(np.zeros((2, *SIZE, 3), np.uint8)).shape)
 """
 

@@ -28,6 +28,19 @@ def test_without_arguments_the_usage_is_shown() -> None:
     assert "give --chips, --model and --out, or --work-dir" in done.stderr
 
 
+def test_current_directory_that_is_gone_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    flags = "--chips c.tar --model m.h5 --out o"
+    command = ["sh", "-c", f'rmdir "$PWD" && "{sys.executable}" "{SCRIPT}" {flags}']
+    done = subprocess.run(
+        command, cwd=gone, capture_output=True, check=False, encoding="utf-8", timeout=60
+    )
+    assert done.returncode == 2
+    assert "the current directory cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_version_is_told() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"deploy-chip-classifier.py {VERSION}\n")

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +20,7 @@ from chip_classifier.decode import Decoder
 from chip_classifier.errors import UndecodableChip
 from chip_classifier.image_header import TIF, describe, kind_of
 from chip_classifier.picture import warp
+from chip_classifier.ports import LOADINGS
 from chip_classifier.tiff import read_layout
 from chip_files import decode_chip, make_tar, make_work_dir, readable_chips, scene, unreadable_chips
 from tif_reference import read_tif
@@ -359,6 +361,51 @@ def test_png_of_apple_is_named() -> None:
     data = b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\6" + bytes(100)
     with pytest.raises(UndecodableChip, match="CgBI"):
         Decoder().decode(data)
+
+
+def deflate_tif(padding: int = 0) -> bytes:
+    """Write a tif with one strip at its end, with zeros behind the packed bytes."""
+    data = bytearray(imagecodecs.tiff_encode(scene(1, 64, 64), compression="deflate"))
+    ((start, end),) = read_layout(bytes(data)).packed
+    directory = int.from_bytes(data[4:8], "little")
+    values = {273: len(data), 279: end - start + padding}  # the strip's place and its bytes
+    for entry in range(directory + 2, directory + 2 + 12 * data[directory], 12):
+        tag = int.from_bytes(data[entry : entry + 2], "little")
+        if tag in values:
+            data[entry + 2 : entry + 12] = struct.pack("<HII", 4, 1, values[tag])
+    return bytes(data + data[start:end] + bytes(padding))
+
+
+UNWRITTEN = {
+    **{name: chip_files.pillow(scene(1, 64, 64), name) for name in ("jpeg", "png", "webp")},
+    "jp2": chip_files.pillow(scene(1, 64, 64), "jpeg2000"),
+    "tif": deflate_tif(),
+}
+
+
+@pytest.mark.parametrize("loading", LOADINGS)
+@pytest.mark.parametrize("kind", UNWRITTEN)
+def test_end_that_was_never_written_is_damage(kind: str, loading: str) -> None:
+    """Files of which the end is zeros, as after a power failure: decoders take them for data."""
+    data, decoder = UNWRITTEN[kind], Decoder(loading=loading)
+    decoder.decode(data)
+    for missing in (len(data) // 2, 700 if kind == "webp" else 5):
+        with pytest.raises(UndecodableChip, match="damaged"):
+            decoder.decode(data[:-missing] + bytes(missing))
+
+
+@pytest.mark.parametrize("loading", LOADINGS)
+def test_png_with_a_wrong_checksum_is_damaged_whoever_reads_it(loading: str) -> None:
+    """Pillow reads over it."""
+    data = bytearray(UNWRITTEN["png"])
+    data[data.index(b"IDAT") - 4 + 8 + int.from_bytes(data[data.index(b"IDAT") - 4 :][:4])] ^= 1
+    with pytest.raises(UndecodableChip, match="damaged"):
+        Decoder(loading=loading).decode(bytes(data))
+
+
+def test_deflate_that_is_padded_with_zeros_is_sound() -> None:
+    pixels = Decoder().decode(deflate_tif(padding=8))
+    assert np.array_equal(pixels[..., 0], scene(1, 64, 64))
 
 
 def test_answers_keep_the_order_of_the_archive(

@@ -281,6 +281,20 @@ def test_probabilities_are_those_of_all_classes(
     assert len(answers) == 2 * holds
 
 
+def test_a_line_is_as_long_as_its_probabilities_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4,000 chips of 1,000 classes have 77 MB."""
+    monkeypatch.setattr(journal_module, "MAX_LINE_BYTES", 2**10)
+    expected, values = Expected(50, 20, 40, probabilities=True), [-1.2345678901234567e-308] * 1000
+    journal = Journal(tmp_path / "j", FINGERPRINT, expected, Answers(True))
+    journal.add(AnsweredBatch(0, [1] * 20, [0.3] * 20, probabilities=values))
+    journal.close()
+    answers = Answers(True)
+    Journal(tmp_path / "j", FINGERPRINT, expected, answers).close()
+    assert list(answers.probabilities) == values
+
+
 def test_line_without_an_end_is_not_read_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

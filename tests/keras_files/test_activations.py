@@ -48,6 +48,7 @@ def test_activation_of_keras_itself(value: Any, version: str, name: str) -> None
     ("value", "version", "formula"),
     [
         ("swish", "2.3.0-tf", "x * sigmoid(x)"),
+        ("silu", "2.8.0", "x * sigmoid(x)"),
         ("mish", "2.2.4", "x * tanh(softplus(x))"),
         ("relu6", "1.2.2", "min(max(x, 0), 6)"),
         ("relu6", "2.2.4", "min(max(x, 0), 6)"),

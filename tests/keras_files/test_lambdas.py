@@ -104,6 +104,12 @@ FORMULAS: dict[str, Formula] = {
     "K.batch_flatten": lambda x: K.batch_flatten(x) * K.pow(2.0, 3),
     "K.cast": lambda x: K.cast(x, "float32") + K.cast(x, K.floatx()),
     "K.resize_images": lambda x: K.resize_images(x, 2, 3, data_format="channels_last"),
+    "K.batch_dot": lambda x: (
+        K.batch_dot(K.reshape(x, (-1, 48, 3)), K.reshape(x, (-1, 48, 3)), axes=[1, 1])
+        + K.batch_dot(K.reshape(x, (-1, 3, 48)), K.reshape(x, (-1, 48, 3)))
+        + K.expand_dims(K.batch_dot(K.batch_flatten(x), K.batch_flatten(x), axes=1), 2)
+    ),
+    "tf.einsum": lambda x: tf.einsum("bhwc,bhwd->bcd", x, x / 100.0),
     "K.maximum": lambda x: K.maximum(x, 0) + K.minimum(x, 1.0) + K.exp(x / 100) + K.square(x),
     "tf arithmetic": lambda x: tf.add(tf.subtract(x, 1), tf.multiply(x, 2)) / tf.maximum(x, 1),
     "tf.reduce_mean": lambda x: (

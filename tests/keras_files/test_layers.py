@@ -139,11 +139,26 @@ def test_layer_that_its_version_has_is_taken(kind: str, version: str) -> None:
     )
 
 
-def test_layer_without_an_argument_that_its_version_always_writes_is_refused() -> None:
-    layer, era = Layer("LayerNormalization", "n", {"epsilon": 0.1}), Era(2, "2.15.0", "", "")
-    with pytest.raises(ModelError, match="lacks 'axis', 'center', 'scale'"):
+@pytest.mark.parametrize(
+    ("kind", "config", "more", "words"),
+    [
+        (
+            "LayerNormalization",
+            {"epsilon": 0.1},
+            {"axis": [3], "center": True, "scale": True},
+            "lacks 'axis', 'center', 'scale'",
+        ),
+        ("ReLU", {}, {"max_value": None}, "lacks 'max_value'"),
+        ("RandomFlip", {"seed": 1}, {"mode": "horizontal"}, "lacks 'mode'"),
+    ],
+)
+def test_layer_without_an_argument_that_its_version_always_writes_is_refused(
+    kind: str, config: dict[str, object], more: dict[str, object], words: str
+) -> None:
+    layer, era = Layer(kind, "n", config), Era(2, "2.15.0", "", "")
+    with pytest.raises(ModelError, match=words):
         layers.check_arguments(layer, era)
-    layer.config |= {"axis": [3], "center": True, "scale": True}
+    layer.config |= more
     layers.check_arguments(layer, era)
 
 

@@ -2,15 +2,15 @@
 
     python tests/measure/decoders.py
     python tests/measure/decoders.py --ports     the ports loading and values with their defaults
+    python tests/measure/decoders.py --quick     few turns, which try no more than that it runs
 
 Chips of 256 x 256 pixels, on one thread and on as many as there are cores. The two take many short
 turns one after the other; each figure is the median, of the turns and of their ratios, so that
 other work on the machine does not decide. cv2.imdecode reads four bands and 16 bits of tif files
 wrongly: its time is what is compared, not its pixels. With --ports the processor time of one
-thread is measured, and the difference of the pixels.
+thread is measured, and the difference of the pixels. Tables of Markdown are printed.
 """
 
-import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -32,8 +32,8 @@ from chip_classifier.cores import usable_cores
 from chip_classifier.decode import Decoder
 from chip_classifier.ports import LOADINGS, VALUES
 
-CHIPS, TURNS = 60, 31  # chips a turn
-SIDE = 256
+CHIPS, TURNS = 60, 3 if "--quick" in sys.argv else 31  # chips a turn
+SIDE, SMALL = 256, 224
 
 
 def scene(bands: int, kind: type) -> np.ndarray:
@@ -78,22 +78,25 @@ def read_with_opencv(data: bytes) -> np.ndarray | None:
 
 
 def main() -> None:
-    """Measure, and print a line for each kind and number of threads."""
-    print(f"{'chips a second':34} threads     here   OpenCV   ratio")
-    for (kind, data), threads in itertools.product(kinds().items(), (1, usable_cores())):
-        turns = np.array(
-            [
-                [rate(reader, data, threads) for reader in (Decoder().decode, read_with_opencv)]
-                for _ in range(TURNS)
-            ]
-        )
-        here, opencv = np.median(turns, axis=0)
-        ratio = np.median(turns[:, 0] / turns[:, 1])
-        print(f"{kind:34} {threads:7} {here:8,.0f} {opencv:8,.0f} {ratio:7.2f}")
+    """Measure, and print a row for each kind."""
+    cores = usable_cores()
+    print(f"| chips/s, and over OpenCV's | one thread | {cores} threads |\n| --- | --- | --- |")
+    for kind, data in kinds().items():
+        cells = []
+        for threads in (1, cores):
+            turns = np.array(
+                [
+                    [rate(reader, data, threads) for reader in (Decoder().decode, read_with_opencv)]
+                    for _ in range(TURNS)
+                ]
+            )
+            ratio = np.median(turns[:, 0] / turns[:, 1])
+            cells.append(f"{np.median(turns[:, 0]):,.0f} ({ratio:.2f})")
+        print(f"| {kind} | {' | '.join(cells)} |", flush=True)
 
 
 def compare_ports() -> None:
-    """Measure each value of the ports loading and values against its default; print a line each."""
+    """Measure each value of the ports loading and values against its default; print a row each."""
     rgb, four = scene(3, np.uint8), scene(4, np.uint16)
     jpeg, png = chip_files.pillow(rgb, "jpeg", quality=90), chip_files.png(rgb)
     alpha = {"photometric": "rgb", "extrasamples": ["unassalpha"]}
@@ -103,22 +106,24 @@ def compare_ports() -> None:
     for compression in (None, "lzw"):
         tif = chip_files.tif(four, compression=compression, **alpha)
         cases.append((f"tif, four bands of 16 bits, {compression}", tif, by_values))
-    print("file, rows and columns wanted, port: rate over that of the default; differences")
-    for (kind, data, decoders), size in itertools.product(cases, (SIDE, 224)):
-        chips = [new_chip(decoder, data, size) for decoder in decoders.values()]
-        turns = np.array(
-            [
-                [seconds(*pair, data) for pair in zip(decoders.values(), chips, strict=True)]
-                for _ in range(TURNS)
-            ]
-        )
-        ratios = np.median(turns[:, :1] / turns, axis=0)
-        for name, chip, ratio in zip(decoders, chips, ratios, strict=True):
-            apart = np.abs(chip - chips[0].astype(np.float64))
-            line = f"{kind}, {size}, {name}: {ratio:.2f}"
-            if decoders is by_loading:
-                line += f"; {apart.mean():.2f} on average, {apart.max():.1f} at most"
-            print(line)
+    print(f"| rate over the default's | not resized | to {SMALL} x {SMALL} |\n| --- | --- | --- |")
+    for kind, data, decoders in cases:
+        rates = {name: [] for name in decoders}
+        for size in (SIDE, SMALL):
+            chips = [new_chip(decoder, data, size) for decoder in decoders.values()]
+            turns = np.array(
+                [
+                    [seconds(*pair, data) for pair in zip(decoders.values(), chips, strict=True)]
+                    for _ in range(TURNS)
+                ]
+            )
+            ratios = np.median(turns[:, :1] / turns, axis=0)
+            for name, chip, ratio in zip(decoders, chips, ratios, strict=True):
+                apart = np.abs(chip - chips[0].astype(np.float64)).mean()
+                differs = f"; pixels differ by {apart:.2f}" if decoders is by_loading else ""
+                rates[name].append(f"{ratio:.2f}{differs}")
+        for name, cells in list(rates.items())[1:]:
+            print(f"| {kind}, {name} | {' | '.join(cells)} |", flush=True)
 
 
 def new_chip(decoder: Decoder, data: bytes, size: int) -> np.ndarray:

@@ -4,8 +4,9 @@
 
 The answers are made up, nothing is classified; the files are written by the task's own functions.
 Each case runs in a process of its own: the footprints of tif chips, the features of a ref.geojson,
-and neither, as before there were maps. For each step it prints the time of the processor (one
-core), for each file its size, and the peak of the memory above what was there before: the answers.
+and neither, as before there were maps. A table of Markdown has, for each step, the time of the
+processor (one core), for each file its size, and the peak of the memory above what was there
+before: the answers.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +31,23 @@ from chip_classifier.journal import Expected
 from chip_classifier.log import Warnings
 from chip_classifier.output import Output
 from chip_classifier.record import Record
+from chip_classifier.review import review
 from chip_classifier.review.geojson import write_collection
 from chip_classifier.review.geotiff import Places
 from chip_classifier.review.page import RunFacts
 from chip_classifier.review.reference import check_reference
-from chip_classifier.review.review import Where, review
+from chip_classifier.review.review import Where
 
 BATCH = 1000
 CLASSES = [f"class {number}" for number in range(12)]
 COLUMNS = 1000  # chips in a row on the ground
 PIXEL, SIZE = 0.5, 96  # metres, pixels
+# Functions of the review whose time is measured -> what they write.
+PARTS = {
+    "review_answers": "truth and classified.geojson",
+    "write_csv": "classified.csv",
+    "write_page": "preview.html",
+}
 
 
 def make_record(chips: int, folder: Path) -> Record:
@@ -112,9 +121,23 @@ class NoPipeline:
 class NoLook:
     """Stands for the second look at the settings: it saw nothing."""
 
+    numbers = ()
+
     def tell(self, _truth: object) -> list:
         """Return no findings."""
         return []
+
+
+def timed(function: Callable, name: str, found: dict[str, str]) -> Callable:
+    """Return a function that notes its seconds of processor time, under a name, when it is done."""
+
+    def measured(*arguments: object, **options: object) -> object:
+        started = time.process_time()
+        result = function(*arguments, **options)
+        found[name] = f"{time.process_time() - started:.1f} s"
+        return result
+
+    return measured
 
 
 def peak() -> float:
@@ -122,49 +145,49 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(kind: str, chips: int) -> None:
-    """Write the files of a run and print what that took."""
+def measure(kind: str, chips: int) -> dict[str, str]:
+    """Write the files of a run; return what that took: what was measured -> its value."""
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         results, reference, places = Path(folder), None, Places()
         record = make_record(chips, results)
         if kind == "footprints":
             places, seconds = make_places(chips)
-            print(f"{kind}: reading the place of a chip: {seconds * 1e6:.1f} us")
+            found["reading the place of a chip"] = f"{seconds * 1e6:.1f} us"
         if kind == "reference":
             reference = results / "ref.geojson"
             write_reference(reference, chips)
             reference = check_reference(reference)
         before = peak()
-        print(f"{kind}: peak memory with the answers: {before:,.0f} MiB")
         started = time.process_time()
         record.write()
-        print(f"{kind}: classified.json: {time.process_time() - started:.1f} s")
-        print(f"{kind}: memory above that: {peak() - before:,.0f} MiB")
-        started = time.process_time()
+        found["classified.json"] = f"{time.process_time() - started:.1f} s"
+        found["memory above the answers, for that"] = f"{peak() - before:,.0f} MiB"
+        for part, name in PARTS.items():
+            setattr(review, part, timed(getattr(review, part), name, found))
         run = RunFacts("chips.tar", "model.h5", "", CLASSES, {}, "CPU", 1.0, 1.0, "", "")
-        review(record, NoPipeline(places), run, Where(reference, record.results), NoLook())
-        print(f"{kind}: truth, map and page: {time.process_time() - started:.1f} s")
-        print(f"{kind}: memory above that of the answers: {peak() - before:,.0f} MiB")
+        review.review(record, NoPipeline(places), run, Where(reference, record.results), NoLook())
+        found["memory above the answers, for all"] = f"{peak() - before:,.0f} MiB"
         for path in sorted(record.results.iterdir()):
-            print(f"{kind}: {path.name}: {path.stat().st_size / 1e6:,.2f} MB")
+            found[f"size of {path.name}"] = f"{path.stat().st_size / 1e6:,.2f} MB"
+    return found
 
 
 def main() -> None:
-    """Parse the command line and measure."""
+    """Parse the command line, measure, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--chips", type=int, default=1_000_000)
     parser.add_argument("--kinds", nargs="+", default=["neither", "footprints", "reference"])
     arguments = parser.parse_args()
-    for kind in arguments.kinds:
-        process = multiprocessing.get_context("spawn").Process(
-            target=measure, args=(kind, arguments.chips)
-        )
-        process.start()
-        process.join()
-        if process.exitcode:
-            sys.exit(f"{kind}: exit code {process.exitcode}")
+    cases = [(kind, arguments.chips) for kind in arguments.kinds]
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        found = pool.starmap(measure, cases, chunksize=1)
+    print(f"| {arguments.chips:,} chips | {' | '.join(arguments.kinds)} |")
+    print(f"|{' --- |' * (len(found) + 1)}")
+    for name in dict.fromkeys(name for one in found for name in one):
+        print(f"| {name} | {' | '.join(one.get(name, '') for one in found)} |")
 
 
 if __name__ == "__main__":

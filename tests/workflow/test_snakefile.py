@@ -257,7 +257,8 @@ def test_every_kind_of_archive_is_done_and_the_rest_is_named(
     lines = done.stdout.splitlines()
     assert lines[-1].startswith("3 of 3 archives are done, 6 chips of them (0 unclassified)")
     told = [line for line in lines if line.startswith("Warning")]
-    assert len(told) == len(warnings) == 5
+    assert len(told) == len(warnings) == 6
+    assert told[0].startswith("Warning: 1 of the 3 features in the file for all archives match no ")
     assert told[-1].startswith("Warning in tar.tar and 1 more archives: 1 file(s) of the archive")
 
     # What is done is not done again, but for a folder in which a chip was changed.
@@ -554,7 +555,9 @@ def test_changes_between_calls(stand_in: Path) -> None:
     ("settings", "message"),
     [
         ({"model": ""}, "Set model: "),
-        ({"archives": "empty"}, "holds no archive"),
+        ({"archives": "workflow"}, "holds no archive"),
+        ({"archives": "missing"}, "is no folder"),
+        ({"archives": "model.h5"}, "is no folder"),
         ({"out": "{}"}, "Rename"),
     ],
 )

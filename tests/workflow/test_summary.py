@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from browser import Browser
-from workflow.summary import write_map, write_page, write_table
+from workflow.summary import SharedFeatures, write_map, write_page, write_table
 
 HOSTILE = "<script>x</script>\"'&.tar"
 
@@ -41,7 +41,7 @@ def test_maps_become_one(tmp_path: Path) -> None:
     make_task(tmp_path, "a.tar", [feature("1", **{"class": "x"}), feature("2")])
     make_task(tmp_path, "b.tar", None)
     make_task(tmp_path, HOSTILE, [feature("1")])
-    write_map(path, tmp_path, ["a.tar", "b.tar", HOSTILE])
+    write_map(path, tmp_path, ["a.tar", "b.tar", HOSTILE], SharedFeatures())
     merged = json.loads(path.read_text())
     found = [one["properties"] for one in merged["features"]]
     assert found == [
@@ -54,7 +54,7 @@ def test_maps_become_one(tmp_path: Path) -> None:
 
 def test_without_maps_there_is_none(tmp_path: Path) -> None:
     make_task(tmp_path, "a.tar", None)
-    write_map(tmp_path / "map.geojson", tmp_path, ["a.tar"])
+    write_map(tmp_path / "map.geojson", tmp_path, ["a.tar"], SharedFeatures())
     assert list(tmp_path.glob("*.geojson")) == []
 
 
@@ -63,7 +63,10 @@ def test_tables_become_one(tmp_path: Path) -> None:
         make_task(tmp_path, name, None)
     for name in ("a.tar", HOSTILE):
         table = tmp_path / "tasks" / name / "output" / "results" / "classified.csv"
-        table.write_bytes(b'chip,class,reason\r\n"1, ""x""\ny",A,\r\n2,,"cut, off"\r\n')
+        long = b"l" * 200_000
+        table.write_bytes(
+            b'chip,class,reason\r\n"1, ""x""\ny",A,\r\n2,,"cut, off"\r\n%s,A,\r\n' % long
+        )
     assert write_table(tmp_path / "all.csv", tmp_path, ["a.tar", "b.tar", HOSTILE]) == ["b.tar"]
     with (tmp_path / "all.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
@@ -71,7 +74,11 @@ def test_tables_become_one(tmp_path: Path) -> None:
     assert rows == [
         [f"{name}/{chip}", *values]
         for name in ("a.tar", HOSTILE)
-        for chip, *values in (['1, "x"\ny', "A", ""], ["2", "", "cut, off"])
+        for chip, *values in (
+            ['1, "x"\ny', "A", ""],
+            ["2", "", "cut, off"],
+            [long.decode(), "A", ""],
+        )
     ]
 
 

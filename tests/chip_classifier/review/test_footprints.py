@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -14,6 +16,7 @@ from test_geotiff import PLACED, WIDTH, corners_by_rasterio, geotif, metres_apar
 from chip_classifier.review import footprints
 from chip_classifier.review.footprints import centres_of, corners_in_wgs84, cut
 from chip_classifier.review.geotiff import Places, read_place
+from chip_files import REPOSITORY
 
 # rasterio's own: how it multiplies.
 pytestmark = [
@@ -215,3 +218,16 @@ def test_chips_of_half_the_earth_and_more(
     extents = [np.ptp([point[0] for point in ring]) for ring in rings]
     assert sum(extents) == pytest.approx(width, abs=0.001)
     assert all(-180 <= x <= 180 for ring in rings for x, _ in ring)
+
+
+def test_rasterio_is_loaded_without_the_library_of_a_store() -> None:
+    """It stays to be had for others, such as the workflow's tests; decoders load at a time."""
+    program = (
+        "import sys; from chip_classifier.gdal import load_rasterio; "
+        "from concurrent.futures import ThreadPoolExecutor; "
+        "list(ThreadPoolExecutor(8).map(lambda _: load_rasterio(), range(8))); "
+        "print('boto3' in sys.modules, 'botocore' in sys.modules); import boto3"
+    )
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert found.stdout == "False False\n"
