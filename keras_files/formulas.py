@@ -475,9 +475,16 @@ def _operation(c: Config, w: Weights, *args: Any, **kwargs: Any) -> Array:
         for place, value in sorted(c["constants"].items()):
             tensors.insert(place, value)
         return compute_node(c["node"], c["arguments"], tensors)
+    axis = kwargs.get("axis", c["arguments"].get("axis", 0))
     if c["function"] == "gather" and isinstance(args[1], list):  # -1: the last one
-        axis = kwargs.get("axis", c["arguments"].get("axis", 0))
+        if c.get("clips") and np.min(args[1]) < 0:
+            raise ModelError("it takes the place -1, for which versions of Keras 3 differ")
         args = [args[0], np.asarray(args[1]) % args[0].shape[axis], *args[2:]]
+    sizes = c["arguments"].get("num_or_size_splits")
+    if c.get("promotes") and isinstance(sizes, list):  # Keras 3 says where each part begins
+        sizes = np.diff([0, *sizes, args[0].shape[axis]]).tolist()
+        c = c | {"arguments": c["arguments"] | {"num_or_size_splits": sizes}}
+    kwargs = {key: value for key, value in kwargs.items() if value is not None}
     if len(args) == 2 and isinstance(args[0], int) and getattr(args[1], "dtype", None) == "float32":
         args = [float(args[0]), args[1]]  # 2 * x, of which TensorFlow would make an integer
     function = functools.reduce(getattr, c["function"].split("."), tf)
