@@ -41,6 +41,21 @@ def test_current_directory_that_is_gone_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("flag", ["--chips", "--model", "--out", "--work-dir", "--ports"])
+def test_empty_path_is_not_the_current_directory(flag: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), flag, ""],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert f"{flag}: the path is empty" in done.stderr
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_version_is_told() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"deploy-chip-classifier.py {VERSION}\n")
