@@ -178,7 +178,7 @@ class Decoder:
 
     def decode_alone(self, out: np.ndarray, data: bytes) -> Decoded:
         """Decode as decode_into does, in a process of its own: one that crashes is undecodable."""
-        return Decoded(*self._isolation.decode(data, out.shape))
+        return Decoded(*self._isolation.decode(data, out.shape, self.facts))
 
     def _decode(self, data: bytes, out: np.ndarray | None) -> Decoded:
         """Decode an image file, and resize it to the size of `out` if there is one."""
