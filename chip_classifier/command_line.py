@@ -6,7 +6,9 @@ say "success": that would be an earlier run's.
 
 import argparse
 import contextlib
+import difflib
 import functools
+import re
 import sys
 import traceback
 from dataclasses import dataclass
@@ -160,6 +162,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the program; an earlier success in the work directory is not this run's."""
+        if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+            flags = re.findall(r"--[\w-]+", self.format_usage())
+            near = difflib.get_close_matches(unknown[1], flags, n=1)
+            message += f"; did you mean {near[0]}?" if near else ""
         finder = argparse.ArgumentParser(add_help=False, exit_on_error=False)
         finder.add_argument("--work-dir", type=_path, default=DEFAULT_WORK_DIR)
         finder.add_argument("--out", type=_path)

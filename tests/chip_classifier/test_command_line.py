@@ -56,6 +56,13 @@ def test_empty_path_is_not_the_current_directory(flag: str, tmp_path: Path) -> N
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.parametrize("typo", ["--clases", "\u2014classes", "-classes"])
+def test_flag_that_is_mistyped_is_guessed(typo: str, tmp_path: Path) -> None:
+    done = run("--chips", tmp_path, "--model", "m.h5", "--out", tmp_path / "out", typo, "a,b")
+    assert done.returncode == 2
+    assert "did you mean --classes?" in done.stderr
+
+
 def test_version_is_told() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"deploy-chip-classifier.py {VERSION}\n")
