@@ -31,6 +31,7 @@ import contextlib
 import functools
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -101,16 +102,21 @@ def run_task(
     listing = list_chips(inputs.chips)
     log_settings(settings, inputs, model)
     warnings.add(*inputs.warnings, *settings.warnings)
-    fingerprint = fingerprint_task(
-        inputs.chips.fingerprint(), model.files, trained_with, settings.in_force
-    )
     batch_size = listing.batch_size(settings.ports.deploy_batch)
     listing.go_on_aside()
-    classifier = Classifier(model, settings, batch_size, warnings)
+    with ThreadPoolExecutor(1, "hash") as hashing:  # needs no turns of Python's
+        fingerprint = hashing.submit(
+            fingerprint_task,
+            inputs.chips.fingerprint(),
+            model.files,
+            trained_with,
+            settings.in_force,
+        )
+        classifier = Classifier(model, settings, batch_size, warnings)
     log_classifier(classifier)
     classes, chips = classifier.class_names, listing.number if listing.is_complete else None
     expected = Expected(len(classes), batch_size, chips, settings.ports.probabilities)
-    with Record(output, fingerprint, expected, classes, warnings) as record:
+    with Record(output, fingerprint.result(), expected, classes, warnings) as record:
         # Not before TensorFlow is loaded: Python runs one thread at a time, and others that ask for
         # their turns slow its import down by more than they gain.
         ports, bands = settings.ports, settings.preprocessing.bands

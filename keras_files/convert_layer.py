@@ -99,6 +99,7 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
         convert_operation(layer)
         if era.keras == 3 and layer.kind == "Operation":
             layer.config["promotes"] = True  # whole numbers, see model.MOVING
+            layer.config["clips"] = not era.has("- - 3.3")  # places below 0, in Take
         return
     if known and layer.kind in NOT_COMPUTED:
         raise ModelError(f"{layer} {NOT_YET}")

@@ -183,14 +183,14 @@ def convolve(c: Config, x: Array, kernel: Array) -> Array:
     rank = len(kernel.shape) - 2
     strides, dilations = (_several(c.get(key, 1), rank) for key in ("strides", "dilation_rate"))
     padded, padding = _padded(c, x, kernel.shape[:-2], dilations)
-    groups = c.get("groups", 1)
-    y = [
-        tf.nn.convolution(part, piece, strides, padding, dilations=dilations)
-        for part, piece in zip(
-            tf.split(padded, groups, axis=-1), tf.split(kernel, groups, axis=-1), strict=True
-        )
-    ]
-    y = y[0] if groups == 1 else tf.concat(y, axis=-1)
+    convolution = functools.partial(
+        tf.nn.convolution, strides=strides, padding=padding, dilations=dilations
+    )
+    if (groups := c.get("groups", 1)) == 1:  # the rule: a split takes time to trace
+        y = convolution(padded, kernel)
+    else:
+        pieces = (tf.split(array, groups, axis=-1) for array in (padded, kernel))
+        y = tf.concat([*map(convolution, *pieces)], axis=-1)
     return _first_windows(y, x, strides) if c["padding"] == "theano_same" else y
 
 
@@ -475,9 +475,16 @@ def _operation(c: Config, w: Weights, *args: Any, **kwargs: Any) -> Array:
         for place, value in sorted(c["constants"].items()):
             tensors.insert(place, value)
         return compute_node(c["node"], c["arguments"], tensors)
+    axis = kwargs.get("axis", c["arguments"].get("axis", 0))
     if c["function"] == "gather" and isinstance(args[1], list):  # -1: the last one
-        axis = kwargs.get("axis", c["arguments"].get("axis", 0))
+        if c.get("clips") and np.min(args[1]) < 0:
+            raise ModelError("it takes the place -1, for which versions of Keras 3 differ")
         args = [args[0], np.asarray(args[1]) % args[0].shape[axis], *args[2:]]
+    sizes = c["arguments"].get("num_or_size_splits")
+    if c.get("promotes") and isinstance(sizes, list):  # Keras 3 says where each part begins
+        sizes = np.diff([0, *sizes, args[0].shape[axis]]).tolist()
+        c = c | {"arguments": c["arguments"] | {"num_or_size_splits": sizes}}
+    kwargs = {key: value for key, value in kwargs.items() if value is not None}
     if len(args) == 2 and isinstance(args[0], int) and getattr(args[1], "dtype", None) == "float32":
         args = [float(args[0]), args[1]]  # 2 * x, of which TensorFlow would make an integer
     function = functools.reduce(getattr, c["function"].split("."), tf)

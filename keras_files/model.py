@@ -47,9 +47,9 @@ SIZED = words(
 # Operations that Keras 3 does on whole numbers as TensorFlow does: it has types of its own for
 # sums, products and means of them.
 MOVING = words(
-    "cast concat convert_to_tensor expand_dims gather getitem identity math.maximum math.minimum "
-    "math.reduce_max math.reduce_min pad reshape reverse roll shape slice split squeeze stack "
-    "stop_gradient tile transpose unstack"
+    "cast concat convert_to_tensor expand_dims gather getitem identity math.argmax math.argmin "
+    "math.maximum math.minimum math.reduce_max math.reduce_min one_hot pad reshape reverse roll "
+    "shape slice split squeeze stack stop_gradient tile transpose unstack"
 )
 
 BATCH_NORMALIZATIONS = {"BatchNormalization", "SyncBatchNormalization"}
@@ -449,7 +449,8 @@ def _apply_formula(layer: Layer, weights: Weights, args: list[Any], kwargs: dict
     """Compute a layer once its weights have the shapes that it declares for these inputs."""
     becomes_float = layer.kind != "Operation" or _promotes(layer, args)
     whole = None if layer.kind == "Operation" and becomes_float else _whole_type(layer, args)
-    args = _as_float(args) if becomes_float else args
+    kept = 1 if layer.config.get("function") == "where" else 0  # its condition
+    args = [*args[:kept], *_as_float(args[kept:])] if becomes_float else args
     shapes = [tuple(arg.shape) for arg in args if isinstance(arg, tf.Tensor)]
     check_shapes(layer, {role: tuple(weight.shape) for role, weight in weights.items()}, shapes)
     y = FORMULAS[layer.kind](layer.config, weights, *args, **kwargs)

@@ -23,23 +23,23 @@ OPERATIONS = words(
     "identity image.central_crop image.flip_left_right image.flip_up_down image.grayscale_to_rgb "
     "image.per_image_standardization image.resize image.resize_with_crop_or_pad "
     "image.rgb_to_grayscale linalg.l2_normalize linalg.matmul math.abs math.acos math.acosh "
-    "math.add math.add_n math.asin math.asinh math.atan math.atan2 math.atanh math.ceil math.cos "
-    "math.cosh math.cumprod math.cumsum math.divide math.divide_no_nan math.equal math.erf "
-    "math.erfc math.exp math.expm1 math.floor math.floordiv math.floormod math.greater "
-    "math.greater_equal math.is_finite math.is_inf math.is_nan math.l2_normalize math.less "
-    "math.less_equal math.log math.log1p math.log_sigmoid math.logical_and math.logical_not "
-    "math.logical_or math.logical_xor math.maximum math.minimum math.multiply "
-    "math.multiply_no_nan math.negative math.not_equal math.pow math.reciprocal math.reduce_all "
-    "math.reduce_any math.reduce_euclidean_norm math.reduce_logsumexp math.reduce_max "
-    "math.reduce_mean math.reduce_min math.reduce_prod math.reduce_std math.reduce_sum "
-    "math.reduce_variance math.round math.rsqrt math.sigmoid math.sign math.sin math.sinh "
-    "math.softplus math.sqrt math.square math.squared_difference math.subtract math.tan math.tanh "
-    "math.truediv nn.avg_pool nn.avg_pool2d nn.bias_add nn.conv2d nn.depth_to_space "
-    "nn.depthwise_conv2d nn.elu nn.gelu nn.l2_normalize nn.leaky_relu "
+    "math.add math.add_n math.argmax math.argmin math.asin math.asinh math.atan math.atan2 "
+    "math.atanh math.ceil math.cos math.cosh math.count_nonzero math.cumprod math.cumsum "
+    "math.divide math.divide_no_nan math.equal math.erf math.erfc math.exp math.expm1 math.floor "
+    "math.floordiv math.floormod math.greater math.greater_equal math.is_finite math.is_inf "
+    "math.is_nan math.l2_normalize math.less math.less_equal math.log math.log1p math.log_sigmoid "
+    "math.logical_and math.logical_not math.logical_or math.logical_xor math.maximum math.minimum "
+    "math.multiply math.multiply_no_nan math.negative math.not_equal math.pow math.reciprocal "
+    "math.reduce_all math.reduce_any math.reduce_euclidean_norm math.reduce_logsumexp "
+    "math.reduce_max math.reduce_mean math.reduce_min math.reduce_prod math.reduce_std "
+    "math.reduce_sum math.reduce_variance math.round math.rsqrt math.sigmoid math.sign math.sin "
+    "math.sinh math.softplus math.sqrt math.square math.squared_difference math.subtract math.tan "
+    "math.tanh math.truediv nn.avg_pool nn.avg_pool2d nn.bias_add nn.conv2d nn.convolution "
+    "nn.depth_to_space nn.depthwise_conv2d nn.elu nn.gelu nn.l2_normalize nn.leaky_relu "
     "nn.local_response_normalization nn.log_softmax nn.max_pool nn.max_pool2d nn.moments nn.relu "
     "nn.relu6 nn.selu nn.sigmoid nn.silu nn.softmax nn.softplus nn.softsign nn.space_to_depth "
-    "nn.swish nn.tanh ones_like pad repeat reshape reverse roll shape slice split squeeze stack "
-    "stop_gradient tensordot tile transpose unstack where zeros_like"
+    "nn.swish nn.tanh one_hot ones_like pad repeat reshape reverse roll shape slice sort split "
+    "squeeze stack stop_gradient tensordot tile transpose unstack where zeros_like"
 )
 
 OPERATORS = {
@@ -65,6 +65,7 @@ _KERAS3_PLAIN = {
     "Arctan2": "math.atan2",
     "Arctanh": "math.atanh",
     "Ceil": "math.ceil",
+    "Conjugate": "identity",
     "ConvertToTensor": "identity",
     "Copy": "identity",
     "Cos": "math.cos",
@@ -136,10 +137,18 @@ KERAS3_OPERATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "Amax": ("math.reduce_max", _REDUCTION),
     "Amin": ("math.reduce_min", _REDUCTION),
     "Any": ("math.reduce_any", _REDUCTION),
+    "Argmax": ("math.argmax", {"axis": "axis"}),
+    "Argmin": ("math.argmin", {"axis": "axis"}),
+    "Average": ("math.reduce_mean", {"axis": "axis"}),
     "AveragePool": ("nn.avg_pool2d", _POOLING),
     "Cast": ("cast", {"dtype": "dtype"}),
     "Clip": ("clip_by_value", {"x_min": "clip_value_min", "x_max": "clip_value_max"}),
     "Concatenate": ("concat", {"axis": "axis"}),
+    "Conv": (
+        "nn.convolution",
+        {"strides": "strides", "padding": "padding", "dilation_rate": "dilations"},
+    ),
+    "CountNonzero": ("math.count_nonzero", {"axis": "axis"}),
     "Cumprod": ("math.cumprod", {"axis": "axis"}),
     "Cumsum": ("math.cumsum", {"axis": "axis"}),
     "Einsum": ("einsum", {"subscripts": "equation"}),
@@ -148,6 +157,7 @@ KERAS3_OPERATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "ExpandDims": ("expand_dims", {"axis": "axis"}),
     "Flip": ("reverse", {"axis": "axis"}),
     "Gelu": ("nn.gelu", {"approximate": "approximate"}),
+    "Hstack": ("concat", {}),
     "LeakyRelu": ("nn.leaky_relu", {"negative_slope": "alpha"}),
     "LogSoftmax": ("nn.log_softmax", {"axis": "axis"}),
     "Logsumexp": ("math.reduce_logsumexp", _REDUCTION),
@@ -157,7 +167,9 @@ KERAS3_OPERATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "Min": ("math.reduce_min", _REDUCTION),
     "Moments": ("nn.moments", {"axes": "axes", "keepdims": "keepdims"}),
     "Moveaxis": ("experimental.numpy.moveaxis", {"source": "source", "destination": "destination"}),
-    "Pad": ("pad", {"pad_width": "paddings"}),
+    "Norm": ("math.reduce_euclidean_norm", _REDUCTION),
+    "OneHot": ("one_hot", {"num_classes": "depth", "axis": "axis", "dtype": "dtype"}),
+    "Pad": ("pad", {"pad_width": "paddings", "mode": "mode"}),
     "Prod": ("math.reduce_prod", _REDUCTION),
     "Repeat": ("repeat", {"repeats": "repeats", "axis": "axis"}),
     "Reshape": ("reshape", {"newshape": "shape"}),
@@ -168,6 +180,7 @@ KERAS3_OPERATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "Roll": ("roll", {"shift": "shift", "axis": "axis"}),
     "Rot90": ("experimental.numpy.rot90", {"k": "k", "axes": "axes"}),
     "Softmax": ("nn.softmax", {"axis": "axis"}),
+    "Sort": ("sort", {"axis": "axis"}),
     "SpaceToDepth": ("nn.space_to_depth", {"block_size": "block_size"}),
     "Split": ("split", {"indices_or_sections": "num_or_size_splits", "axis": "axis"}),
     "Squeeze": ("squeeze", {"axis": "axis"}),
@@ -322,6 +335,9 @@ def convert_operation(layer: Layer) -> None:
     """
     config, kind = layer.config, layer.kind
     arguments: dict[str, Any] = {}
+    if kind == "Elu" and config.get("alpha", 1.0) != 1.0:
+        layer.kind, layer.config = "ELU", {"alpha": config["alpha"]}
+        return
     if kind in KERAS3_ACTIVATIONS:
         name, own = KERAS3_ACTIVATIONS[kind]
         for key in config.keys() - {"name", "dtype"}:
@@ -337,6 +353,10 @@ def convert_operation(layer: Layer) -> None:
         arguments = _arguments_of_keras3(layer, renamed)
         if function == "reverse" and isinstance(arguments["axis"], int):
             arguments["axis"] = [arguments["axis"]]
+        if kind == "Hstack":
+            arguments["axis"] = 1
+        if function == "nn.max_pool2d" or function == "nn.avg_pool2d":
+            arguments["strides"] = arguments.get("strides") or arguments["ksize"]
     else:
         function = OPERATORS.get(config["function"], config["function"])
     if function not in OPERATIONS:

@@ -115,6 +115,8 @@ class Deployment:
         self.archives = self.entries.archives
         if not self.archives and not self.entries.refused:
             said = describe_passed_over(self.entries.passed_over, self.entries.others)
+            if here and not here.is_dir():
+                raise WorkflowError(f"{here} is no folder: set archives to the one with them.")
             raise WorkflowError(
                 f"{self.places.whole_name(folder)} holds no archive ({', '.join(SUFFIXES)}, or a "
                 f"folder of chips). {' '.join(said)}".rstrip()

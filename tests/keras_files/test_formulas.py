@@ -501,15 +501,27 @@ def test_input_is_cast_to_the_type_of_a_nested_model(
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["take", "take from the end", "flip"])
-def test_operation_on_bands(name: str, tmp_path: Path) -> None:
-    keras = pytest.importorskip("keras")
-    operations = {
-        "take": lambda x: keras.ops.take(x, [2, 0], axis=-1),
-        "take from the end": lambda x: keras.ops.take(x, [-1, 0, -3], axis=-1),
-        "flip": lambda x: keras.ops.flip(x, axis=-1),
-    }
-    compare(keras, lambda L, x: operations[name](x), tmp_path / "model.h5")
+def test_operations_of_keras3(tmp_path: Path) -> None:
+    ops = pytest.importorskip("keras").ops
+    operations = [
+        lambda x: ops.take(x, [2, 0], axis=-1),
+        lambda x: ops.take(x, [-1, 0, -3], axis=-1),
+        lambda x: ops.flip(x, axis=-1),
+        lambda x: ops.max_pool(x, 2),
+        lambda x: ops.average_pool(x, 2, 1, padding="same"),
+        lambda x: ops.split(x, [1], axis=-1)[1],
+        lambda x: ops.concatenate(ops.split(x, [1, 2], axis=-1)[1:], axis=-1),
+        lambda x: ops.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]], mode="reflect"),
+        lambda x: ops.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]], constant_values=3.0),
+        lambda x: ops.where(ops.isfinite(x), x, 0.0) + ops.conj(x),
+        lambda x: ops.elu(x - 100.0, 0.5),
+    ]
+
+    def build(L: Any, x: Any) -> Any:
+        parts = [L.Flatten()(operation(x)) for operation in operations]
+        return L.Concatenate()([L.Dense(2)(part) for part in parts])
+
+    compare(pytest.importorskip("keras"), build, tmp_path / "model.h5")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -51,14 +51,14 @@ class Version:
         else:
             from tensorflow import keras
         self.keras, self.layers, self.K = keras, keras.layers, keras.backend
-        self.number = getattr(keras, "__version__", "2.1-tf")
-        self.generation = int(self.number[0])
         try:
             import tensorflow
 
             self.tf = tensorflow
         except ImportError:
             self.tf = None
+        self.number = getattr(keras, "__version__", None) or self.tf.__version__
+        self.generation = int(self.number[0])
         archives = self.generation == 3 or int(self.number.split(".")[1]) > 11
         self.endings = (".h5", ".keras", ".json") if archives else (".h5", ".h5", ".json")
         models = keras.models
@@ -267,7 +267,12 @@ def operations(version, builder):
                 layer = getattr(layers, kind)(*arguments)
                 return builder.model_with(lambda x: layer(x, training=True))
 
-            yield "mixing", kind + " in training", in_training
+            # Keras 3 predicts as if they were not
+            yield (
+                "forms" if version.generation == 3 else "mixing",
+                kind + " in training",
+                in_training,
+            )
 
 
 def custom_code(version, builder, names):
@@ -283,7 +288,7 @@ def custom_code(version, builder, names):
         if not hasattr(version.keras.activations, name) and version.tf is not None:
             yield "common activation", name, activated(common(name))
     for name in names["activations"]:
-        if not hasattr(version.keras.activations, name) or version.generation == 3:
+        if not hasattr(version.keras.activations, name):
             yield "custom activation", name, activated(odd(version, name))
     for kind, known in sorted(names["layers"].items()):
         if not hasattr(version.layers, kind) or version.generation == 3:

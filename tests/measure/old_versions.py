@@ -6,7 +6,8 @@
 Each version is an environment with a Python from 3.7 on, its library named by "keras" or
 "tf.keras"; `old_networks.py` makes the networks there. Prints, as Markdown, what became of those
 of each version: "equal", "refused", "warned" (different, and a warning says that an activation is
-somebody's own) and "different". The exit code is 1 if one is different, or ends in anything but a
+somebody's own) and "different"; at last the share of the layers, forms and operations that are
+equal. The exit code is 1 if one is different, or ends in anything but a
 ModelError. Networks that mix the chips of a batch and such of custom code have columns of their
 own: they should be refused. So have "special" ones, that may be refused.
 
@@ -48,6 +49,7 @@ GROUPS = (
     "custom activation",
     "custom layer",
 )
+STANDARD = ("layers", "forms", "operations")  # without custom code, and not to be refused
 ENDS = ("equal", "refused", "warned", "different")
 
 
@@ -135,16 +137,18 @@ def main() -> int:
         tally: Counter[tuple[str, str]] = Counter()
         for group, network, end, sentence in judge_all(lines):
             tally[group, end] += 1
-            standard = group in ("layers", "forms", "special", "operations")
-            standard |= group == "mixing" and end != "refused"
-            if end in ("different", "broken") or (standard and end != "equal"):
+            expected = "refused" if group == "mixing" else "equal"
+            told = group in (*STANDARD, "special", "mixing") and end != expected
+            if end in ("different", "broken") or told:
                 print(f"{name} {group} {network}: {end} {sentence}", file=sys.stderr)
             if end in ("different", "broken"):
                 wrong.append(network)
         counts = [" / ".join(str(tally[group, end]) for end in ENDS) for group in GROUPS]
-        rows.append(f"| {name} | {' | '.join(counts)} |")
+        share = sum(tally[g, "equal"] for g in STANDARD)
+        share /= max(1, sum(tally[g, end] for g in STANDARD for end in ENDS))
+        rows.append(f"| {name} | {' | '.join(counts)} | {share:.1%} |")
         print(rows[-1], file=sys.stderr)
-    print(f"| version | {' | '.join(GROUPS)} |\n| --- |{' ---: |' * len(GROUPS)}")
+    print(f"| version | {' | '.join(GROUPS)} | agree |\n| --- |{' ---: |' * (len(GROUPS) + 1)}")
     print("\n".join(rows))
     return int(bool(wrong))
 

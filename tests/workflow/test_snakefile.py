@@ -555,7 +555,9 @@ def test_changes_between_calls(stand_in: Path) -> None:
     ("settings", "message"),
     [
         ({"model": ""}, "Set model: "),
-        ({"archives": "empty"}, "holds no archive"),
+        ({"archives": "workflow"}, "holds no archive"),
+        ({"archives": "missing"}, "is no folder"),
+        ({"archives": "model.h5"}, "is no folder"),
         ({"out": "{}"}, "Rename"),
     ],
 )
