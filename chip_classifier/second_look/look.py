@@ -26,7 +26,6 @@ PIXELS_AT_A_TIME = 16 * 224 * 224  # to the layers before the first normalizatio
 AS_NEAR = 2.0  # times the distance of the nearest setting: the other one may be it, too
 
 LEAST_REMEMBERED = 16  # chips to compare with what the model remembers
-REMEMBERED_FOR_ONE = 4  # so many cost less than one through the whole model
 
 SAME_SCALE = 10  # times: tf, torch and zero_to_one are of the same scale, caffe and none, too
 
@@ -220,7 +219,7 @@ class SecondLook:
 
     def _distance(self, recalled: Memory, preprocessing: Preprocessing) -> float:
         """Return how far the sample is from the training with some preprocessing."""
-        pixels = self.pixels[: max(LEAST_REMEMBERED, REMEMBERED_FOR_ONE * self._affordable)]
+        pixels = self.pixels[: max(LEAST_REMEMBERED, self._affordable)]
         at_a_time = max(1, PIXELS_AT_A_TIME // math.prod(pixels[0].shape[:2]))
         moments = [
             recalled.compute(prepare(np.stack(pixels[i : i + at_a_time]), preprocessing))
