@@ -6,7 +6,9 @@ say "success": that would be an earlier run's.
 
 import argparse
 import contextlib
+import difflib
 import functools
+import re
 import sys
 import traceback
 from dataclasses import dataclass
@@ -160,9 +162,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the program; an earlier success in the work directory is not this run's."""
+        if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+            flags = re.findall(r"--[\w-]+", self.format_usage())
+            near = difflib.get_close_matches(unknown[1], flags, n=1)
+            message += f"; did you mean {near[0]}?" if near else ""
         finder = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-        finder.add_argument("--work-dir", type=Path, default=DEFAULT_WORK_DIR)
-        finder.add_argument("--out", type=Path)
+        finder.add_argument("--work-dir", type=_path, default=DEFAULT_WORK_DIR)
+        finder.add_argument("--out", type=_path)
         with contextlib.suppress(OSError, argparse.ArgumentError):
             found = finder.parse_known_args()[0]
             output = _output_of(found.out or found.work_dir, is_out=bool(found.out))
@@ -171,6 +177,13 @@ class _Parser(argparse.ArgumentParser):
             output.fail(f"The command line is wrong ({message}): see --help.")
             release_lock(output.work_dir)
         super().error(message)
+
+
+def _path(text: str) -> Path:
+    """Parse a path; an empty one, as of a variable that is not set, is not this directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -187,7 +200,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         (give, "--work-dir", "DIR", f"work directory, alone (default: {DEFAULT_WORK_DIR})"),
         (get, "--out", "DIR", "where the results go"),
     ):
-        group.add_argument(flag, type=Path, metavar=metavar, help=text)
+        group.add_argument(flag, type=_path, metavar=metavar, help=text)
     for port in STRING_PORTS:
         names = dict.fromkeys((f"--{port}", f"--{port.replace('_', '-')}"))
         metavar, text = HELP[port]

@@ -178,7 +178,7 @@ class Decoder:
 
     def decode_alone(self, out: np.ndarray, data: bytes) -> Decoded:
         """Decode as decode_into does, in a process of its own: one that crashes is undecodable."""
-        return Decoded(*self._isolation.decode(data, out.shape))
+        return Decoded(*self._isolation.decode(data, out.shape, self.facts))
 
     def _decode(self, data: bytes, out: np.ndarray | None) -> Decoded:
         """Decode an image file, and resize it to the size of `out` if there is one."""
@@ -466,8 +466,9 @@ def _bands_of_libtiff(data: bytes, layout: TiffLayout) -> np.ndarray:
 
     out = None
     if layout.compression in DEFLATE:
-        if not all(_is_unpacked_whole(data[start:end]) for start, end in layout.packed):
-            raise UndecodableChip(DAMAGED)
+        for start, end in layout.packed:
+            if data[end - 4 : end] == bytes(4) and not _is_unpacked_whole(data[start:end]):
+                raise UndecodableChip(DAMAGED)
         # Of a strip with more rows than it should have, libtiff leaves the last pixels as they are
         # (ZIPDecode): they are not to be what was in memory, such as another chip.
         out = bytearray(layout.width * layout.height * layout.bands * layout.sample_bytes)
@@ -490,8 +491,6 @@ def _is_unpacked_whole(packed: bytes) -> bool:
     libtiff asks for no more than it needs, and takes zeros for pixels. A stream ends with its
     Adler-32, which is never 0; some writers pad it.
     """
-    if packed[-4:] != bytes(4):
-        return True
     inflater = zlib.decompressobj()
     try:
         while packed and not inflater.eof:

@@ -53,8 +53,9 @@ _NO_SEGMENTS = {0x00, 0x01, *range(0xD0, 0xD8), 0xFF}  # what stands behind the 
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 _END_OF_PICTURE = b"\xff\xd9"  # of a jpeg and of a JPEG 2000 codestream
 
-# Zeros at the end of a file of which the last part was never written: no webp has so many.
+# Zeros at the end of a picture of which the last part was never written: no webp has so many.
 _UNWRITTEN = bytes(256)
+_MOST_CHUNKS = 100  # of a webp, that are looked through for its picture
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF}
 
@@ -276,8 +277,14 @@ def has_sound_chunks(data: bytes) -> bool:
 
 
 def _webp(data: bytes) -> Header:
-    if data.endswith(_UNWRITTEN):
-        raise UndecodableChip(DAMAGED)
+    at = 12
+    for _ in range(_MOST_CHUNKS):  # what follows the picture, such as EXIF, may end with zeros
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] in (b"VP8 ", b"VP8L"):
+            if data.endswith(_UNWRITTEN, at, at + 8 + size):
+                raise UndecodableChip(DAMAGED)
+            break
+        at += 8 + size + size % 2
     kind = data[12:16]
     if kind == b"VP8X":
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))

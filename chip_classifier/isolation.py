@@ -22,6 +22,7 @@ import numpy as np
 from chip_classifier.answers import Noticed
 from chip_classifier.errors import UndecodableChip
 from chip_classifier.image_header import END_OF_IMAGE, MARKER, START_OF_SCAN
+from chip_classifier.second_look.chips import ChipFacts
 
 CRASHES = "its decoder crashes"
 
@@ -62,6 +63,7 @@ class _Reply(NamedTuple):
     type: of its pixels, for numpy; noticed: what may be wrong with its values.
     said: what its decoder said on stderr.
     problem: why there are no pixels; is_shortage: whether it is memory.
+    facts: what the chip is like, as ChipFacts takes it.
     """
 
     type: str = "u1"
@@ -69,6 +71,7 @@ class _Reply(NamedTuple):
     said: str = ""
     problem: str | None = None
     is_shortage: bool = False
+    facts: list[int] | None = None
 
 
 class Isolation:
@@ -79,8 +82,15 @@ class Isolation:
         self._settings = json.dumps(settings)
         self._servers = threading.local()
 
-    def decode(self, data: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, Noticed | None]:
+    def decode(
+        self, data: bytes, shape: tuple[int, ...], facts: ChipFacts | None = None
+    ) -> tuple[np.ndarray, Noticed | None]:
         """Decode an image file and resize it to a shape; as Decoder.decode_into.
+
+        Args:
+            data: the file.
+            shape: rows, columns, channels.
+            facts: receives what the chip is like.
 
         Raises:
             UndecodableChip: as Decoder does, or its decoder crashes, or says that it is damaged.
@@ -97,6 +107,8 @@ class Isolation:
                 process_group=0,
             )
         pixels, reply = _ask(server, data, shape)
+        if facts and reply.facts:
+            facts.add(reply.facts)
         said = reply.said
         for _ in range(MOST_FILLINGS):
             if told_of_damage(said):
@@ -236,7 +248,8 @@ def _answer(decoder: Any, data: bytes, shape: Sequence[int]) -> bytes:
         said = os.read(hearing, MOST_SAID).decode(errors="replace")
     except BlockingIOError:
         said = ""
-    return _pack(_Reply(pixels.dtype.str, noticed, said), pixels.tobytes())
+    reply = _Reply(pixels.dtype.str, noticed, said, facts=decoder.facts.last)
+    return _pack(reply, pixels.tobytes())
 
 
 def _pack(reply: _Reply, pixels: bytes = b"") -> bytes:

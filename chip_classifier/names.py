@@ -40,9 +40,11 @@ class Names(Sequence[str]):
         pack, place = divmod(range(len(self))[number], _OF_A_PACK)
         if pack == len(self._packs):
             return self._last[place]
-        if pack != self._unpacked[0]:
-            self._unpacked = pack, pickle.loads(zlib.decompress(self._packs[pack]))
-        return self._unpacked[1][place]
+        unpacked = self._unpacked  # another thread may ask for another pack meanwhile
+        if pack != unpacked[0]:
+            unpacked = pack, pickle.loads(zlib.decompress(self._packs[pack]))
+            self._unpacked = unpacked
+        return unpacked[1][place]
 
 
 class ChipNames:

@@ -251,7 +251,12 @@ class Pipeline:
         return Decoded(pixels, noticed)
 
     def decode_again(self, number: int) -> np.ndarray | None:
-        """Return the pixels of a chip once more, uint8 (rows, columns, 3), B, G, R.
+        """Return the pixels of a chip once more, uint8 (rows, columns, 3), B, G, R; or None."""
+        pixels = self.pixels_again(number)
+        return None if pixels is None else self.look.show(pixels)
+
+    def pixels_again(self, number: int) -> np.ndarray | None:
+        """Return the pixels of a chip as in its batch, (rows, columns, bands), once more.
 
         None if there are none, as where the chips come as a stream.
         """
@@ -264,7 +269,7 @@ class Pipeline:
         path = self._paths[number] if self._is_folder else ""
         group = [(number, Chip(path, offset=offset, size=size))]
         problems, wider = self._decode(pixels, number, group, files)
-        return None if problems else self.look.show(wider.get(number, pixels[0]))
+        return None if problems else wider.get(number, pixels[0])
 
     def _has_place(self, chip: Chip) -> bool:
         """Return whether the file of a chip may say where it lies, and that is wanted."""

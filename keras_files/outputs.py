@@ -106,7 +106,7 @@ def _refusal(
         why = f"none of them has {classes} values, one for each class"
     elif len(fitting) > 1:
         which = ", ".join(str(place) for place in fitting)
-        why = f"the outputs {which} have {classes} values each, one for each class"
+        why = f"the outputs {which} have values for {classes} classes"
     else:
         why = "the file does not tell of each how many values it has"
     place = fitting[0] if fitting else 0

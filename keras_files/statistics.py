@@ -31,7 +31,8 @@ _STATISTICS = {
 # Of statistics that are on their way from mean 0 and variance 1, so much may be left of these.
 SETTLED = 0.01  # which changes nothing
 SURELY_SETTLED = 0.05  # where it is only known that it is not more
-UNKNOWN = 0.9  # from which the statistics tell nothing
+MOSTLY_BEGUN = 0.9  # the rest tells nothing
+NEAR_BEGUN = (0.5, 2.0)  # variances that may all be 1, in which hardly anything was seen
 
 
 class Seen(NamedTuple):
@@ -96,7 +97,7 @@ def recall(opened: OpenedModel) -> Memory | None:
     is_batch = "Batch" in layer.kind
     epsilon = float(layer.config.get("epsilon", 0.0)) if is_batch else 0.0
     begun, is_sure = _begun(opened, part) if is_batch else (0.0, True)
-    if begun > UNKNOWN:
+    if begun > MOSTLY_BEGUN:
         return None
 
     def read(layer: Layer, role: str) -> np.ndarray:
@@ -139,7 +140,10 @@ def _begun(opened: OpenedModel, part: Network) -> tuple[float, bool]:
         begun = float(layer.config.get("momentum", 0.99)) ** steps
         if begun <= SETTLED or begun <= least:
             return begun, True
-    if least > UNKNOWN:  # which tells nothing of how much it is
+    variances = read_weight(opened.root, opened.era, layer, "moving_variance")
+    if (variances > NEAR_BEGUN[0]).all() and (variances < NEAR_BEGUN[1]).all():
+        return 1.0, False
+    if least > MOSTLY_BEGUN:  # which tells nothing of how much it is
         return 0.0, False
     return least, least <= SURELY_SETTLED and not _is_frozen(part)
 

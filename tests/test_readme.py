@@ -195,7 +195,8 @@ def test_versions_are_those_of_the_requirements() -> None:
         pinned |= re.findall(
             r"^([\w.-]+)==([^\s;]+)", (REPOSITORY / name).read_text(), re.MULTILINE
         )
-    text = "".join(map(read, DOCUMENTS))
+    # The programs that measure also run in environments of other versions.
+    text = "".join(read(document) for document in DOCUMENTS if document.parent.name != "measure")
     named = re.findall(r"([\w.-]+)==([\w.]+)", text)
     assert "snakemake" in dict(named)
     for package, version in named:

@@ -1,6 +1,7 @@
 """The task as a process, with wrong settings: each is told, with the port and the value."""
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -72,6 +73,23 @@ def test_preprocessing_with_which_a_model_is_not_as_sure_as_any(
     (warning,) = run.warnings()
     assert f"with the preprocessing {in_force} " in warning
     assert "set the port preprocessing" in warning
+
+
+def test_run_whose_chips_are_all_answered_is_looked_at(task: ModuleType, tmp_path: Path) -> None:
+    class FullDisk(task.Output):
+        def replace(self) -> None:
+            raise OSError("no space left")
+
+    model = save_trained(tmp_path / "m.h5", "torch", remembers=True)
+    work_dir = make_work_dir(tmp_path / "w", archive(CHIPS), model)
+    output = FullDisk(work_dir, *(work_dir / "output" / name for name in ("results", "logs")))
+    output.make_folders()
+    with pytest.raises(OSError, match="no space left"):
+        task.run_task(work_dir / "input", output, "tensorflow", task.Warnings())
+    run = assert_succeeded(run_task(work_dir))
+    assert "Resuming" in run.log
+    assert "Chips 0 to" not in run.log
+    assert len(run.warnings("set the port preprocessing to torch")) == 1
 
 
 def test_chips_and_ports_that_do_not_fit(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from chip_classifier.review.scores import (
     truths_of_folders,
 )
 from chip_classifier.second_look.look import SecondLook
-from chip_classifier.second_look.of_run import look_again, truth_of
+from chip_classifier.second_look.of_run import look_again, see_again, truth_of
 
 FIRST_VALUES = 3  # classes of a chip whose values the page shows
 MOST_UNCLASSIFIED = 50  # chips that are named
@@ -90,6 +90,8 @@ def review(
     answers, sample, warnings = record.answers, record.sample, record.warnings
     chips = final_chips(answers)
     found = review_answers(record, chips, pipeline, where)
+    with warnings.instead_of("the second look at the settings"):
+        see_again(look, chips, pipeline)
     truth = truth_of(look, chips.numbers, found.truths, found.scores)
     doubts = [finding.line for finding in look_again(look, truth, warnings)]
     with warnings.instead_of(TABLE):

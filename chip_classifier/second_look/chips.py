@@ -41,6 +41,7 @@ class ChipFacts:
         the largest of their type does not count, for it often marks what is not known.
     largest: the largest of these values.
     sizes: rows and columns of each.
+    last: what was noted of the last chip, whole numbers.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class ChipFacts:
         self.chips = self.bands = self.grey = self.colored = 0
         self.values = self.above = self.largest = 0
         self.sizes: list[tuple[int, int]] = []
+        self.last: list[int] = []
 
     def note(self, picture: Picture, pixels: np.ndarray, bit_depth: int | None) -> None:
         """Note a chip.
@@ -59,20 +61,28 @@ class ChipFacts:
         """
         if self.chips >= MOST_CHIPS:
             return
+        bands, counts = picture.number, (0, 0, 0)
         is_grey = pixels.shape[2] == 3 and _are_alike(pixels)
         has_values = is_grey and np.ptp(pixels) > 0
-        counts = (0, 0, 0)
         if bit_depth is not None and picture.pixels.dtype in (np.uint16, np.int16, np.uint32):
             counts = _count(picture.pixels, bit_depth)
+        self.add([bands, *pixels.shape[:2], int(has_values), int(not is_grey), *counts])
+
+    def add(self, noted: list[int]) -> None:
+        """Add what was noted of a chip, maybe in another process, where it was `last`."""
+        bands, rows, columns, grey, colored, values, above, largest = noted
         with self._lock:
+            if self.chips >= MOST_CHIPS:
+                return
+            self.last = noted
             self.chips += 1
-            self.bands = max(self.bands, picture.number)
-            self.sizes.append(pixels.shape[:2])
-            self.grey += has_values
-            self.colored += not is_grey
-            self.values += counts[0]
-            self.above += counts[1]
-            self.largest = max(self.largest, counts[2])
+            self.bands = max(self.bands, bands)
+            self.sizes.append((rows, columns))
+            self.grey += grey
+            self.colored += colored
+            self.values += values
+            self.above += above
+            self.largest = max(self.largest, largest)
 
     def doubts(self, asked: Asked) -> Iterator[str]:
         """Yield warnings where the files do not fit what is asked of them."""

@@ -26,7 +26,6 @@ PIXELS_AT_A_TIME = 16 * 224 * 224  # to the layers before the first normalizatio
 AS_NEAR = 2.0  # times the distance of the nearest setting: the other one may be it, too
 
 LEAST_REMEMBERED = 16  # chips to compare with what the model remembers
-REMEMBERED_FOR_ONE = 4  # so many cost less than one through the whole model
 
 SAME_SCALE = 10  # times: tf, torch and zero_to_one are of the same scale, caffe and none, too
 
@@ -34,6 +33,7 @@ LEAST_FRESH = 12  # chips to tell whether they are of several classes
 
 # Where so many of the chips with a known class are right, nothing else can be wrong by much.
 RIGHT_ENOUGH = 0.85
+SURELY_RIGHT = 0.75  # a setting with which fewer are right may be wrong itself
 
 
 class Finding(NamedTuple):
@@ -131,6 +131,18 @@ class SecondLook:
         self.numbers = np.concatenate([self.numbers, batch.first + rows])[kept]
         self._values = np.concatenate([self._values, batch.values])[kept]
 
+    @property
+    def most_chips(self) -> int:
+        """How many chips it is worth to see once more if it has seen none."""
+        return max(LEAST_REMEMBERED, affordable(0, self._model.work))
+
+    def see_again(self, number: int, pixels: np.ndarray) -> None:
+        """Take a chip that an earlier run has answered, (rows, columns, bands)."""
+        values = self._model.values(prepare(pixels[None], self._in_force))
+        if np.isfinite(values).all():
+            given = values.argmax(axis=1).tolist()
+            self.see(AnsweredBatch(number, given, [], pixels=pixels[None], values=values))
+
     def tell(self, truth: Truth | None = None) -> list[Finding]:
         """Return what was looked at and found; at most one warning on the preprocessing."""
         if not len(self.numbers):
@@ -207,7 +219,7 @@ class SecondLook:
 
     def _distance(self, recalled: Memory, preprocessing: Preprocessing) -> float:
         """Return how far the sample is from the training with some preprocessing."""
-        pixels = self.pixels[: max(LEAST_REMEMBERED, REMEMBERED_FOR_ONE * self._affordable)]
+        pixels = self.pixels[: max(LEAST_REMEMBERED, self._affordable)]
         at_a_time = max(1, PIXELS_AT_A_TIME // math.prod(pixels[0].shape[:2]))
         moments = [
             recalled.compute(prepare(np.stack(pixels[i : i + at_a_time]), preprocessing))
@@ -250,11 +262,10 @@ class SecondLook:
         recalls = evidence.recalls(classes[trial.rows], trial.values.argmax(axis=1))
         if not evidence.is_righter(reached, accuracy, recalls):
             return Finding(figures)
-        return Finding(
-            figures,
-            f"With {name_in_force(self._in_force)} {figures}: {other.advice}, if the model was "
-            "trained so.",
-        )
+        advice = f"{other.advice}, if the model was trained so"
+        if reached < SURELY_RIGHT:
+            advice = f"look what the model was trained with, maybe {other.name}"
+        return Finding(figures, f"With {name_in_force(self._in_force)} {figures}: {advice}.")
 
     def _judge_answers(self) -> Finding | None:
         """Try the other settings where the answers cannot be those of a model that is fed right."""
@@ -336,8 +347,8 @@ class SecondLook:
                 f"{said}: look whether the port preprocessing is that of the training, and "
                 "whether the model was trained to its end."
             )
-        also = "".join(f", or {another.name}" for another in trial.rivals)
-        also = f" (the chips tried first spoke for {other.name}{also})" if also else ""
+        also = " and ".join(rival.name for rival in trial.rivals)
+        also = f" ({also} did nearly as well)" if also else ""
         return (
             f"{said}, and {len(trial.rows)} chips that were tried fall into {classes} classes: "
             f"{other.advice}, if the model was trained so{also}."

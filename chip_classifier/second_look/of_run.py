@@ -1,13 +1,17 @@
 """The second look at a run of the task: its classifier, its truth, and what is written of it."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from chip_classifier.answers import NO_CLASS
 from chip_classifier.classifier import Classifier, class_values
 from chip_classifier.decode import Decoder
 from chip_classifier.log import Warnings, log
+from chip_classifier.pipeline import Pipeline
 from chip_classifier.ports import NATIVE
+from chip_classifier.review.final_chips import FinalChips
 from chip_classifier.review.scores import Scores
 from chip_classifier.second_look.chips import Asked
 from chip_classifier.second_look.evidence import Margins
@@ -31,6 +35,17 @@ def second_look(classifier: Classifier) -> SecondLook:
     )
     settings = classifier.settings
     return SecondLook(settings.preprocessing, model, settings.ports.values == NATIVE)
+
+
+def see_again(look: SecondLook, chips: FinalChips, pipeline: Pipeline) -> None:
+    """Show a second look some chips if it has seen none: an earlier run has answered all."""
+    if look.counts.any():
+        return
+    (rows,) = (chips.classes != NO_CLASS).nonzero()
+    for row in rows[:: math.ceil(len(rows) / look.most_chips) or 1].tolist():
+        pixels = pipeline.pixels_again(int(chips.answering[row]))
+        if pixels is not None:
+            look.see_again(int(chips.numbers[row]), pixels)
 
 
 def truth_of(

@@ -1,5 +1,6 @@
 """A tar, a zip or a folder of chips, told by what it is."""
 
+import stat
 import tarfile
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def open_source(path: Path) -> Source:
     try:
         if path.is_dir():
             return Folder(path)
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for
+            raise OSError(f"{path.name} is no file")
         with path.open("rb") as file:
             head = file.read(BLOCK)
         # The first name in a tar may begin as a zip does; the checksum of its header tells.

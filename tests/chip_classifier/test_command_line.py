@@ -41,6 +41,28 @@ def test_current_directory_that_is_gone_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("flag", ["--chips", "--model", "--out", "--work-dir", "--ports"])
+def test_empty_path_is_not_the_current_directory(flag: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), flag, ""],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert f"{flag}: the path is empty" in done.stderr
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("typo", ["--clases", "\u2014classes", "-classes"])
+def test_flag_that_is_mistyped_is_guessed(typo: str, tmp_path: Path) -> None:
+    done = run("--chips", tmp_path, "--model", "m.h5", "--out", tmp_path / "out", typo, "a,b")
+    assert done.returncode == 2
+    assert "did you mean --classes?" in done.stderr
+
+
 def test_version_is_told() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"deploy-chip-classifier.py {VERSION}\n")

@@ -394,6 +394,12 @@ def test_end_that_was_never_written_is_damage(kind: str, loading: str) -> None:
             decoder.decode(data[:-missing] + bytes(missing))
 
 
+def test_webp_with_zeros_behind_its_picture_is_sound() -> None:
+    """As the notes of a camera's maker in EXIF."""
+    data = chip_files.pillow(scene(1, 64, 64), "webp", exif=b"Exif\0\0II*\0" + bytes(600))
+    assert Decoder().decode(data).shape == (64, 64, 3)
+
+
 @pytest.mark.parametrize("loading", LOADINGS)
 def test_png_with_a_wrong_checksum_is_damaged_whoever_reads_it(loading: str) -> None:
     """Pillow reads over it."""

@@ -74,8 +74,13 @@ def test_one_output_fits(
     [
         (["classes", "box"], None, ["output 0 ('classes', 5 values)", "name the classes"]),
         (["classes", "box"], 3, ["output 1 ('box', 4 values)", "none of them has 3"]),
-        (["box", "classes", "other classes"], 5, ["outputs 1, 2 have 5", "model.outputs[1]"]),
+        (
+            ["box", "classes", "other classes"],
+            5,
+            ["outputs 1, 2 have values for 5", "model.outputs[1]"],
+        ),
         (["age", "box"], 2, ["('age', 1 value)", "none of them has 2"]),
+        (["binary", "box", "age"], 1, ["outputs 0, 2 have values for 1"]),
         (["joined", "classes"], 5, ["('joined', of unknown length)", "does not tell"]),
         (["image", "box"], 5, ["('image', an image)", "none of them has 5"]),
     ],
@@ -135,7 +140,7 @@ def test_what_other_outputs_need_may_be_anything(tmp_path: Path) -> None:
         open_model(save(path, model), classes=2)  # those of the layer 'box' are not there
 
 
-def test_auxiliary_heads_of_one_length_are_named() -> None:
+def test_lengths_of_the_outputs_of_several_gpus() -> None:
     path, _ = REFERENCES["k224_multi_gpu_outputs.h5"]
     with pytest.raises(ModelError, match=r"output 0 \('d', 2 values\), output 1 \('c', 4 values\)"):
         open_model(path, classes=3)

@@ -30,7 +30,11 @@ LIMIT_SECONDS = 1500  # of one part; it has to end some day
 # Name of its place, program with arguments, the same for a quick try.
 PARTS = (
     ("benchmark", "benchmark.py", "benchmark.py --quick"),
-    ("in_turns", f"in_turns.py {VERSION_1} {BEFORE}", f"in_turns.py {VERSION_1} {BEFORE} --quick"),
+    (
+        "in_turns",
+        f"in_turns.py --rounds 4 {VERSION_1} {BEFORE}",
+        f"in_turns.py --quick {VERSION_1} {BEFORE}",
+    ),
     ("decoders", "decoders.py", "decoders.py --quick"),
     ("decoders --ports", "decoders.py --ports", "decoders.py --ports --quick"),
     ("load_run", "load_run.py --count 1000000", "load_run.py --count 4000"),

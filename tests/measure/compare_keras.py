@@ -30,14 +30,14 @@ ERAS = {
 }
 
 
-def open_here(path: Path, task: str) -> Callable[[np.ndarray], Any]:
+def open_here(path: Path, entry: dict[str, Any]) -> Callable[[np.ndarray], Any]:
     """The model as this task opens it."""
     from keras_files.open_model import open_model
 
-    return open_model(path, task).build()
+    return open_model(path, entry["task"], classes=entry.get("classes")).build()
 
 
-def open_in_keras(path: Path, task: str) -> Callable[[np.ndarray], Any]:
+def open_in_keras(path: Path, entry: dict[str, Any]) -> Callable[[np.ndarray], Any]:
     """The model as Keras 3 opens it; a channels-first one gets its chips channels first."""
     import keras
 
@@ -50,7 +50,7 @@ def judge(path: Path, entry: dict[str, Any], opener: Callable[..., Any]) -> str:
     """ "agree", "wrong" or "refused"."""
     data = np.load(path.with_suffix(".npz"))
     try:
-        y = np.asarray(opener(path, entry["task"])(data["x"]))
+        y = np.asarray(opener(path, entry)(data["x"]))
     except Exception:  # noqa: BLE001 a library may fail in any way; that is what is counted
         return "refused"
     tolerance = entry.get("tolerance", 1e-4)

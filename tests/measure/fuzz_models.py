@@ -203,7 +203,7 @@ def outcome(path: Path, entry: dict) -> str:
 
     data = np.load((MODELS / entry["name"]).with_suffix(".npz"))
     try:
-        opened = open_model(path, entry["task"])
+        opened = open_model(path, entry["task"], classes=entry.get("classes"))
         sound = open_checked(PinnedFile(MODELS / entry["name"]))
         change = difference(open_checked(PinnedFile(path)), sound)
         if not change:

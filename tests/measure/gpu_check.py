@@ -327,7 +327,7 @@ class Check:
         self.report.say(
             f"ResNet50 on {name}: {found['device']}, loaded in {found['loading']:.1f} s, outputs "
             f"differ by {self.differences[f'ResNet50, {name}']:.0e} at most.\n\n"
-            f"{rates_table(found)}\n\nMiB in use on each GPU at the end: {found['used']}. "
+            f"{rates_table(found)}\n\nMiB in use on each GPU: {found['used'] or 'no GPU'}. "
             f"TensorFlow's build: {found['build']}"
         )
         return found

@@ -1,6 +1,6 @@
 """Compare whole runs of this code with those of earlier commits, in turns.
 
-    python tests/measure/in_turns.py --rounds 5 67f5aca 684aa07
+    python tests/measure/in_turns.py --rounds 4 67f5aca 684aa07
 
 In each round every version runs everything once, one after the other; 67f5aca is version 1.0.0. The
 commits are unpacked from the repository, and run with the packages of this environment:
@@ -198,7 +198,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("commits", nargs="*")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--quick", action="store_true", help="few chips, one round")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

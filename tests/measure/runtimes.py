@@ -245,10 +245,10 @@ def print_table(found: dict[str, dict], conversion: dict[str, float]) -> None:
         "chips/s, the model alone": [f"{f['rate']:.1f}" for f in found.values()],
         "over the task's": [f"{f['rate'] / task['rate']:.2f}" for f in found.values()],
         "from the command to the first answer, s": [f"{f['start']:.1f}" for f in found.values()],
-        "start and 2,000 chips (a), s": [
+        "start and 2,000 chips (a) by that rate, s": [
             f"{f['start'] + 2000 / f['rate']:.1f}" for f in found.values()
         ],
-        "start and 200 chips (c), s": [
+        "start and 200 chips (c) by that rate, s": [
             f"{f['start'] + 200 / f['rate']:.1f}" for f in found.values()
         ],
         "peak memory, MiB": [f"{f['memory']:,.0f}" for f in found.values()],

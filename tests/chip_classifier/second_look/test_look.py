@@ -1,5 +1,6 @@
 """The second look at runs of small models: quiet where the settings are right, on any archive."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,58 @@ def test_order_of_class_names_is_told_as_the_port_takes_it() -> None:
     (finding,) = look.tell(truth)
     _, told = finding.warning.rstrip(".").split("the port classes set to ")
     assert parse_classes(told[1:-1]) == names[::-1]
+
+
+def told(values: Callable[[np.ndarray], np.ndarray], mode: str) -> str:
+    """Return what is said of chips of four brightnesses, by a model of four classes."""
+    in_force = settle_preprocessing(Ports(preprocessing=mode), 3)
+    names = ("a", "b", "c", "d")
+    look = SecondLook(in_force, Model(values, lambda: None, Margins(False, False), names))
+    chips = np.repeat(np.arange(64) % 4 * 64 + 20, 12).reshape(64, 2, 2, 3).astype(np.uint8)
+    given = values(prepare(chips, in_force))
+    classes = given.argmax(axis=1).tolist()
+    look.see(AnsweredBatch(0, classes, [], pixels=chips, values=given))
+    (finding,) = look.tell()
+    return finding.warning or ""
+
+
+def by_brightness(x: np.ndarray) -> np.ndarray:
+    """Return a class for each brightness, as the preprocessing torch has it, surely."""
+    return np.eye(4)[np.digitize(x[:, 0, 0, 0], [-1, 0, 1])] * 0.96 + 0.01
+
+
+def test_no_setting_is_recommended_with_which_all_chips_are_of_one_class() -> None:
+    def values(x: np.ndarray) -> np.ndarray:
+        sure = 1.0 if np.abs(x).max() > 10 else 0.7
+        return np.tile([sure, *[(1 - sure) / 3] * 3], (len(x), 1))
+
+    said = told(values, "caffe")
+    assert "look whether the port preprocessing is that of the training" in said
+    assert "set the port" not in said and "1 classes" not in said
+
+
+def test_settings_of_another_scale_are_named_with_all_that_do_as_well() -> None:
+    def values(x: np.ndarray) -> np.ndarray:
+        return by_brightness(x) if np.abs(x).max() < 10 else np.tile([1.0, 0, 0, 0], (len(x), 1))
+
+    said = told(values, "none")
+    assert "chips that were tried fall into 4 classes: set the port preprocessing to torch" in said
+
+
+def test_setting_with_which_chips_are_told_apart_is_named() -> None:
+    def values(x: np.ndarray) -> np.ndarray:
+        is_torch = 1.1 < np.abs(x).max() < 10
+        return by_brightness(x) if is_torch else np.tile([0.5, 0.3, 0.1, 0.1], (len(x), 1))
+
+    assert "set the port preprocessing to torch, if the model was trained so." in told(values, "tf")
+    assert told(values, "torch") == ""
+
+
+def test_untrained_model_costs_no_further_chip() -> None:
+    computed = []
+
+    def values(x: np.ndarray) -> np.ndarray:
+        computed.append(len(x))
+        return np.tile([0.26, 0.25, 0.25, 0.24], (len(x), 1))
+
+    assert told(values, "caffe") == "" and computed == [64]

@@ -1,6 +1,7 @@
 """What chips come in, its first bytes tell."""
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def test_zip_that_is_called_a_tar_is_a_zip(tmp_path: Path) -> None:
 def test_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="nothing cannot be read"):
         open_source(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(TaskError, match="fifo is no file"):
+        open_source(tmp_path / "fifo")
 
 
 @pytest.mark.parametrize(
