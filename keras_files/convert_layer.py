@@ -124,6 +124,9 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
             raise ModelError(
                 f"{layer} has '{key}', which cannot be computed here: leave it out; {CHANGED}"
             )
+    if layer.kind == "LayerNormalization" and "gamma_initializer" not in config:
+        # TensorFlow 1.13, which has none, writes the same version as 1.14, which has
+        raise ModelError(f"{layer} is a custom layer, for it lacks 'gamma_initializer': {STANDARD}")
     _drop_training_arguments(config)
     for key in config.keys() - ACTIVATION_KEYS:
         value = plain(config[key])
