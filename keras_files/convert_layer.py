@@ -99,7 +99,8 @@ def _convert_layer(layer: Layer, era: Era, known: bool) -> None:
         convert_operation(layer)
         if era.keras == 3 and layer.kind == "Operation":
             layer.config["promotes"] = True  # whole numbers, see model.MOVING
-            layer.config["clips"] = not era.has("- - 3.3")  # places below 0, in Take
+            # what Take makes of places below 0; an architecture alone does not name the version
+            layer.config["clips"] = not era.has("- - 3.3") or "." not in era.version
         return
     if known and layer.kind in NOT_COMPUTED:
         raise ModelError(f"{layer} {NOT_YET}")
@@ -123,6 +124,9 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
             raise ModelError(
                 f"{layer} has '{key}', which cannot be computed here: leave it out; {CHANGED}"
             )
+    if layer.kind == "LayerNormalization" and "gamma_initializer" not in config:
+        # TensorFlow 1.13, which has none, writes the same version as 1.14, which has
+        raise ModelError(f"{layer} is a custom layer, for it lacks 'gamma_initializer': {STANDARD}")
     _drop_training_arguments(config)
     for key in config.keys() - ACTIVATION_KEYS:
         value = plain(config[key])

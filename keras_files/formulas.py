@@ -480,6 +480,8 @@ def _operation(c: Config, w: Weights, *args: Any, **kwargs: Any) -> Array:
         if c.get("clips") and np.min(args[1]) < 0:
             raise ModelError("it takes the place -1, for which versions of Keras 3 differ")
         args = [args[0], np.asarray(args[1]) % args[0].shape[axis], *args[2:]]
+    if "most_axes" in c and len(tf.convert_to_tensor(args[1]).shape) > c["most_axes"]:
+        raise ModelError("a dot of two images cannot be computed: use matmul or einsum")
     sizes = c["arguments"].get("num_or_size_splits")
     if c.get("promotes") and isinstance(sizes, list):  # Keras 3 says where each part begins
         sizes = np.diff([0, *sizes, args[0].shape[axis]]).tolist()

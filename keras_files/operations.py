@@ -22,24 +22,25 @@ OPERATIONS = words(
     "experimental.numpy.swapaxes experimental.numpy.tril experimental.numpy.triu gather getitem "
     "identity image.central_crop image.flip_left_right image.flip_up_down image.grayscale_to_rgb "
     "image.per_image_standardization image.resize image.resize_with_crop_or_pad "
-    "image.rgb_to_grayscale linalg.l2_normalize linalg.matmul math.abs math.acos math.acosh "
-    "math.add math.add_n math.argmax math.argmin math.asin math.asinh math.atan math.atan2 "
-    "math.atanh math.ceil math.cos math.cosh math.count_nonzero math.cumprod math.cumsum "
-    "math.divide math.divide_no_nan math.equal math.erf math.erfc math.exp math.expm1 math.floor "
-    "math.floordiv math.floormod math.greater math.greater_equal math.is_finite math.is_inf "
-    "math.is_nan math.l2_normalize math.less math.less_equal math.log math.log1p math.log_sigmoid "
-    "math.logical_and math.logical_not math.logical_or math.logical_xor math.maximum math.minimum "
-    "math.multiply math.multiply_no_nan math.negative math.not_equal math.pow math.reciprocal "
-    "math.reduce_all math.reduce_any math.reduce_euclidean_norm math.reduce_logsumexp "
-    "math.reduce_max math.reduce_mean math.reduce_min math.reduce_prod math.reduce_std "
-    "math.reduce_sum math.reduce_variance math.round math.rsqrt math.sigmoid math.sign math.sin "
-    "math.sinh math.softplus math.sqrt math.square math.squared_difference math.subtract math.tan "
-    "math.tanh math.truediv nn.avg_pool nn.avg_pool2d nn.bias_add nn.conv2d nn.convolution "
-    "nn.depth_to_space nn.depthwise_conv2d nn.elu nn.gelu nn.l2_normalize nn.leaky_relu "
-    "nn.local_response_normalization nn.log_softmax nn.max_pool nn.max_pool2d nn.moments nn.relu "
-    "nn.relu6 nn.selu nn.sigmoid nn.silu nn.softmax nn.softplus nn.softsign nn.space_to_depth "
-    "nn.swish nn.tanh one_hot ones_like pad repeat reshape reverse roll shape slice sort split "
-    "squeeze stack stop_gradient tensordot tile transpose unstack where zeros_like"
+    "image.rgb_to_grayscale linalg.cross linalg.l2_normalize linalg.matmul math.abs math.acos "
+    "math.acosh math.add math.add_n math.argmax math.argmin math.asin math.asinh math.atan "
+    "math.atan2 math.atanh math.ceil math.cos math.cosh math.count_nonzero math.cumprod "
+    "math.cumsum math.divide math.divide_no_nan math.equal math.erf math.erfc math.exp math.expm1 "
+    "math.floor math.floordiv math.floormod math.greater math.greater_equal math.is_finite "
+    "math.is_inf math.is_nan math.l2_normalize math.less math.less_equal math.log math.log1p "
+    "math.log_sigmoid math.logical_and math.logical_not math.logical_or math.logical_xor "
+    "math.maximum math.minimum math.multiply math.multiply_no_nan math.negative math.not_equal "
+    "math.pow math.reciprocal math.reduce_all math.reduce_any math.reduce_euclidean_norm "
+    "math.reduce_logsumexp math.reduce_max math.reduce_mean math.reduce_min math.reduce_prod "
+    "math.reduce_std math.reduce_sum math.reduce_variance math.round math.rsqrt math.sigmoid "
+    "math.sign math.sin math.sinh math.softplus math.sqrt math.square math.squared_difference "
+    "math.subtract math.tan math.tanh math.truediv nn.avg_pool nn.avg_pool2d nn.bias_add nn.conv2d "
+    "nn.convolution nn.depth_to_space nn.depthwise_conv2d nn.elu nn.gelu nn.l2_normalize "
+    "nn.leaky_relu nn.local_response_normalization nn.log_softmax nn.max_pool nn.max_pool2d "
+    "nn.moments nn.relu nn.relu6 nn.selu nn.sigmoid nn.silu nn.softmax nn.softplus nn.softsign "
+    "nn.space_to_depth nn.swish nn.tanh one_hot ones_like pad repeat reshape reverse roll shape "
+    "slice sort split squeeze stack stop_gradient tensordot tile transpose unstack where "
+    "zeros_like"
 )
 
 OPERATORS = {
@@ -50,6 +51,12 @@ OPERATORS = {
 # Operations of Keras 3 (keras.ops on the tensors of a model): the same function of TensorFlow, and
 # what it calls the arguments. An argument not named here must have one of the plain values.
 _PLAIN_VALUES = (None, False, "channels_last", "constant")
+_PLAIN_OF_KIND = {
+    "Cross": {"axisa": -1, "axisb": -1, "axisc": -1},
+    "Normalize": {"order": 2},
+    "Resize": {"fill_value": 0.0},
+    "Round": {"decimals": 0},
+}
 _REDUCTION = {"axis": "axis", "keepdims": "keepdims"}
 _POOLING = {"pool_size": "ksize", "strides": "strides", "padding": "padding"}
 
@@ -149,11 +156,13 @@ KERAS3_OPERATIONS: dict[str, tuple[str, dict[str, str]]] = {
         {"strides": "strides", "padding": "padding", "dilation_rate": "dilations"},
     ),
     "CountNonzero": ("math.count_nonzero", {"axis": "axis"}),
+    "Cross": ("linalg.cross", {}),
     "Cumprod": ("math.cumprod", {"axis": "axis"}),
     "Cumsum": ("math.cumsum", {"axis": "axis"}),
     "Einsum": ("einsum", {"subscripts": "equation"}),
     "DepthToSpace": ("nn.depth_to_space", {"block_size": "block_size"}),
     "Diff": ("experimental.numpy.diff", {"n": "n", "axis": "axis"}),
+    "Dot": ("tensordot", {}),
     "ExpandDims": ("expand_dims", {"axis": "axis"}),
     "Flip": ("reverse", {"axis": "axis"}),
     "Gelu": ("nn.gelu", {"approximate": "approximate"}),
@@ -168,6 +177,7 @@ KERAS3_OPERATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "Moments": ("nn.moments", {"axes": "axes", "keepdims": "keepdims"}),
     "Moveaxis": ("experimental.numpy.moveaxis", {"source": "source", "destination": "destination"}),
     "Norm": ("math.reduce_euclidean_norm", _REDUCTION),
+    "Normalize": ("math.l2_normalize", {"axis": "axis"}),
     "OneHot": ("one_hot", {"num_classes": "depth", "axis": "axis", "dtype": "dtype"}),
     "Pad": ("pad", {"pad_width": "paddings", "mode": "mode"}),
     "Prod": ("math.reduce_prod", _REDUCTION),
@@ -353,8 +363,9 @@ def convert_operation(layer: Layer) -> None:
         arguments = _arguments_of_keras3(layer, renamed)
         if function == "reverse" and isinstance(arguments["axis"], int):
             arguments["axis"] = [arguments["axis"]]
-        if kind == "Hstack":
-            arguments["axis"] = 1
+        arguments |= {"Dot": {"axes": 1}, "Hstack": {"axis": 1}}.get(kind, {})
+        if kind == "Normalize":
+            arguments["epsilon"] = 1e-14  # of the sum of squares: keras.config.epsilon() squared
         if function == "nn.max_pool2d" or function == "nn.avg_pool2d":
             arguments["strides"] = arguments.get("strides") or arguments["ksize"]
     else:
@@ -365,6 +376,8 @@ def convert_operation(layer: Layer) -> None:
     layer.config = {"function": function, "arguments": arguments, "constants": None}
     if kind == "Einsum":
         layer.config |= {"node": "Einsum", "constants": {}}
+    if kind == "Dot":
+        layer.config["most_axes"] = 2  # of the second array, for it to be a tensordot
 
 
 def _arguments_of_keras3(layer: Layer, renamed: Mapping[str, str]) -> dict[str, Any]:
@@ -373,7 +386,7 @@ def _arguments_of_keras3(layer: Layer, renamed: Mapping[str, str]) -> dict[str, 
     for key, value in layer.config.items():
         if key in renamed:
             arguments[renamed[key]] = plain(value)
-        elif key not in ("name", "dtype") and value not in _PLAIN_VALUES:
+        elif key not in ("name", "dtype") and not _is_plain(layer.kind, key, value):
             raise ModelError(f"{layer} has '{key}', which cannot be computed here: {STANDARD}")
     if layer.kind in ("Repeat", "Roll", "Take") and arguments.get("axis") is None:
         raise ModelError(f"{layer} takes values of all chips at once: {STANDARD}")
@@ -382,6 +395,15 @@ def _arguments_of_keras3(layer: Layer, renamed: Mapping[str, str]) -> dict[str, 
     if "shape" in arguments:
         arguments["shape"] = [-1 if size is None else size for size in arguments["shape"]]
     return arguments
+
+
+def _is_plain(kind: str, key: str, value: Any) -> bool:
+    """Return whether an argument of an operation of Keras 3 has a value that changes nothing."""
+    plain_values = [
+        *_PLAIN_VALUES,
+        *[v for k, v in _PLAIN_OF_KIND.get(kind, {}).items() if k == key],
+    ]
+    return any(value == plain and type(value) is type(plain) for plain in plain_values)
 
 
 def _convert_graph_node(layer: Layer) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from keras_files import activations, keras1, layers, operations
 from keras_files.configuration import MODELS, READ_APART
+from keras_files.convert_layer import read_plain_layer
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, words
 
@@ -167,3 +168,13 @@ def test_every_operation_exists() -> None:
 
     for name in operations.OPERATIONS - {"getitem"}:
         assert callable(functools.reduce(getattr, name.split("."), tf)), name
+
+
+def test_layer_normalization_of_tensorflow_1_13_is_custom_code() -> None:
+    """1.13 has none, but writes the same version as 1.14."""
+    era = Era(2, "2.2.4-tf", "tensorflow", "channels_last")
+    config = {"axis": -1, "center": True, "epsilon": 0.001, "scale": True}
+    with pytest.raises(ModelError, match="custom layer, for it lacks 'gamma_initializer'"):
+        read_plain_layer("LayerNormalization", {"config": config}, era)
+    own = config | {"gamma_initializer": "ones", "beta_initializer": "zeros"}
+    assert read_plain_layer("LayerNormalization", {"config": own}, era).config["axis"] == -1

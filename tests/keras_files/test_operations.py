@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras import ops
 from tensorflow.python.framework import op_def_registry
 
+from keras_files.model_file import ModelError
 from keras_files.network import Layer
 from keras_files.open_model import open_model
 from keras_files.operations import (
@@ -101,10 +102,12 @@ WITH_ARGUMENTS: dict[str, Callable[[Any], Any]] = {
     "Conjugate": ops.conj,
     "Conv": lambda x: ops.conv(x, np.ones((3, 3, 4, 2), "float32") / 9, padding="same"),
     "CountNonzero": lambda x: ops.count_nonzero(x > 0.5, axis=1),
+    "Cross": lambda x: ops.cross(x[..., :3], x[..., 1:]),
     "Cumprod": lambda x: ops.cumprod(x, axis=1),
     "Cumsum": lambda x: ops.cumsum(x, axis=-1),
     "DepthToSpace": lambda x: ops.depth_to_space(x, 2),
     "Diff": lambda x: ops.diff(x, n=2, axis=1),
+    "Dot": lambda x: ops.dot(x, np.eye(4, dtype="float32")[:, ::-1] * 0.5),
     "Einsum": lambda x: ops.einsum("nijc,njkc->nikc", x, ops.tanh(x)),
     "ExpandDims": lambda x: ops.expand_dims(x, 2),
     "Flip": lambda x: ops.flip(x, axis=2),
@@ -122,6 +125,7 @@ WITH_ARGUMENTS: dict[str, Callable[[Any], Any]] = {
     "Moments": lambda x: ops.moments(x, axes=[1, 2])[1],
     "Moveaxis": lambda x: ops.moveaxis(x, 1, -1),
     "Norm": lambda x: ops.norm(x, axis=-1),
+    "Normalize": lambda x: ops.normalize(x, axis=-1),
     "OneHot": lambda x: ops.one_hot(ops.argmax(x, axis=-1), 4),
     "Pad": lambda x: ops.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]]),
     "Prod": lambda x: ops.prod(x, axis=-1),
@@ -161,6 +165,22 @@ def apply_operation(kind: str, x: Any) -> Any:
     if kind.startswith("Logical"):
         return function(*[x > 0.3, x > 0.6][: len(needed)])
     return function(*[x, 1.5 - x][: len(needed)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("Norm", {"axis": -1, "keepdims": False, "ord": 0}),
+        ("Cross", {"axis": 0, "axisa": -1, "axisb": -1, "axisc": -1}),
+        ("Normalize", {"axis": -1, "order": 1}),
+        ("Round", {"decimals": 1}),
+    ],
+)
+def test_an_operation_of_keras_3_with_other_arguments_is_refused(
+    kind: str, config: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match="cannot be computed here"):
+        convert_operation(Layer(kind, "layer", config))
 
 
 def test_operations_of_keras_3_are_computed_as_it_does(tmp_path: Path) -> None:

@@ -359,7 +359,7 @@ def main():
     for number, (group, name, make) in enumerate(networks(version, r, arguments, names)):
         path = arguments.folder / f"{number:03}{version.endings[number % 3]}"
         try:
-            version.K.clear_session()
+            getattr(version.K, "clear_session", int)()  # Theano has none
             r.seed(f"{arguments.seed} {number}")
             numbers = np.random.RandomState([arguments.seed, number])
             fine = save(version, make(), path, numbers)
