@@ -470,6 +470,8 @@ def test_every_function_of_the_table_is_an_allowed_operation() -> None:
         "number": [2.0],
         "type": [tensor, "float32"],
         "several": [[tensor, tensor]],
+        "product": [tensor, tensor],
+        "equation": ["nh,nh->nh", tensor, tensor],
         "none": [],
     }
     for path in lambda_functions.FUNCTIONS:
