@@ -143,6 +143,8 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
     _settle_normalization(layer, era)
     if "ConvLSTM" in layer.kind:
         config["recurrent_padding"] = "theano_same" if era.backend == "theano" else "same"
+    if layer.kind == "SReLU":
+        config["limits_below"] = era.backend == "theano"
     if era.backend == "theano" and config.get("padding") == "same":
         config["padding"] = "theano_same"
     if layer.kind == "UpSampling2D" and era.version in ("2.2.4-tf", "2.3.0-tf"):

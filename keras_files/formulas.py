@@ -109,10 +109,12 @@ def _softmax(c: Config, w: Weights, x: Array) -> Array:
 
 
 def _srelu(c: Config, w: Weights, x: Array) -> Array:
+    """Compute SReLU of Keras 1; on Theano what is below `t_left` has the same upper limit, too."""
     right = w["t_left"] + tf.abs(w["t_right"])
     middle = tf.minimum(tf.nn.relu(x - w["t_left"]), right - w["t_left"])
-    left = w["t_left"] + middle - w["a_left"] * tf.nn.relu(w["t_left"] - x)
-    return left + tf.nn.relu(x - right) * w["a_right"]
+    below = -w["a_left"] * tf.nn.relu(w["t_left"] - x)
+    below = tf.minimum(below, right - w["t_left"]) if c["limits_below"] else below
+    return w["t_left"] + middle + below + tf.nn.relu(x - right) * w["a_right"]
 
 
 # Dense layers and convolutions

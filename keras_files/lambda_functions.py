@@ -307,10 +307,10 @@ def _k_clip(g: Graph, x: Any, low: Any, high: Any) -> Tensor:
 
 
 def _k_relu(g: Graph, x: Any, alpha: Any = 0.0, max_value: Any = None) -> Tensor:
-    top = None if max_value is None else _number(max_value)
-    if top is not None and top < 0:
-        raise CodeError("it calls 'K.relu' with a largest value below 0")
-    return g.add_layer("ReLU", _tensor(x), negative_slope=_number(alpha), max_value=top)
+    slope, top = _number(alpha), None if max_value is None else _number(max_value)
+    if top is not None and min(top, slope) < 0:  # each backend has the limit at another place
+        raise CodeError("it calls 'K.relu' with a largest value, and it or the slope is below 0")
+    return g.add_layer("ReLU", _tensor(x), negative_slope=slope, max_value=top)
 
 
 def _k_elu(g: Graph, x: Any, alpha: Any = 1.0) -> Tensor:

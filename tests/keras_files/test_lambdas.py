@@ -454,6 +454,13 @@ def test_resize_is_refused_where_the_version_does_not_tell_which(x: np.ndarray) 
     assert_same(old, expected, x, era=Era(2, "2.2.4", "tensorflow", "channels_last"))
 
 
+@pytest.mark.parametrize("era", [THEANO, TF_KERAS])
+def test_relu_of_a_negative_slope_with_a_limit_is_refused(era: Era, x: np.ndarray) -> None:
+    """Theano's minimum(x, max_value) comes last; TensorFlow's is for what is above 0 alone."""
+    with pytest.raises(ModelError, match="the slope is below 0"):
+        compute(layer_of(lambda x: K.relu(x, alpha=-0.5, max_value=6.0)), x, era=era)
+
+
 def test_every_function_of_the_table_is_an_allowed_operation() -> None:
     """A name that OPERATIONS lacks would be refused only when a file has it."""
     tensor = symbols.Graph("odd", 1, TF_KERAS).inputs[0]

@@ -67,9 +67,9 @@ def make(python: str, library: str, folder: Path, arguments: argparse.Namespace)
     command = [python, str(Path(__file__).with_name("old_networks.py")), str(folder)]
     command += ["--library", library, "--count", str(arguments.count)]
     command += ["--seed", str(arguments.seed), "--names", str(folder / "names.json")]
-    hidden = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""}
+    own = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": "", "KERAS_BACKEND": backend_of(folder)}
     done = subprocess.run(
-        command, env=os.environ | hidden, capture_output=True, text=True, check=False
+        command, env=os.environ | own, capture_output=True, text=True, check=False
     )
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
@@ -78,12 +78,18 @@ def make(python: str, library: str, folder: Path, arguments: argparse.Namespace)
     return lines
 
 
+def backend_of(folder: Path) -> str:
+    """Return what the networks of a version, in the folder of its name, are trained with."""
+    return "theano" if folder.name.startswith("theano") else "tensorflow"
+
+
 def places(path: Path) -> tuple[Path, str, list[Path]]:
     """Return the arguments of open_model for a network."""
+    backend = backend_of(path.parent)
     if path.suffix != ".json":
-        return path, "tensorflow", []
+        return path, backend, []
     weights = next(p for p in path.parent.glob(f"{path.stem}.*") if p.suffix == ".h5")
-    return weights, "tensorflow", [path]
+    return weights, backend, [path]
 
 
 def judge(path: Path, tolerance: float = TOLERANCE) -> tuple[str, str]:
