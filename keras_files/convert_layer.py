@@ -10,6 +10,7 @@ from keras_files.activations import settle_activation
 from keras_files.advice import CARRY_OVER, CHANGED, STANDARD
 from keras_files.keras1 import convert_keras1
 from keras_files.layers import (
+    ALWAYS,
     KNOWN_CUSTOM,
     LAYERS,
     NOT_COMPUTED,
@@ -31,6 +32,14 @@ NOT_YET = f"is a standard layer of Keras, but is not computed here yet: {STANDAR
 
 OPERATION_LAYERS = {"SlicingOpLambda", "TFOpLambda", "TensorFlowOpLayer"}
 ACTIVATION_KEYS = {"activation", "recurrent_activation"}
+
+# What begins a weight -> its argument, which Keras always writes.
+INITIALIZERS = {
+    "alpha": "alpha_initializer",
+    "depthwise_kernel": "depthwise_initializer",
+    "gamma": "gamma_initializer",
+    "kernel": "kernel_initializer",
+}
 
 # Arguments that are whole numbers, or lists of them.
 SIZES = words(
@@ -124,9 +133,8 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
             raise ModelError(
                 f"{layer} has '{key}', which cannot be computed here: leave it out; {CHANGED}"
             )
-    if layer.kind == "LayerNormalization" and "gamma_initializer" not in config:
-        # TensorFlow 1.13, which has none, writes the same version as 1.14, which has
-        raise ModelError(f"{layer} is a custom layer, for it lacks 'gamma_initializer': {STANDARD}")
+    if era.keras > 1:
+        _check_initializers(layer)
     _drop_training_arguments(config)
     for key in config.keys() - ACTIVATION_KEYS:
         value = plain(config[key])
@@ -177,6 +185,22 @@ def _check_interpolation(layer: Layer) -> None:
             f"{layer} was saved by TensorFlow 1.13 or 1.14, which do not write down whether it is "
             f"'nearest' or 'bilinear': build the model again in a later version, {CARRY_OVER}"
         )
+
+
+def _check_initializers(layer: Layer) -> None:
+    """Refuse a layer of the user's own that lacks what Keras writes of each of its layers since 2.
+
+    Only those count that came later, for people gave their names to layers of their own. Keras
+    itself may not have had the layer: TensorFlow 1.13, without LayerNormalization, writes the same
+    version as 1.14, which has it.
+    """
+    row = LAYERS[layer.kind]
+    roles = {role.partition("?")[0] for role in words(row.weights) if row.since != ALWAYS}
+    for role in sorted(roles & INITIALIZERS.keys()):
+        if INITIALIZERS[role] not in layer.config:
+            raise ModelError(
+                f"{layer} is a custom layer, for it lacks '{INITIALIZERS[role]}': {STANDARD}"
+            )
 
 
 def _drop_training_arguments(config: dict[str, Any]) -> None:
