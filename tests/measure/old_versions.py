@@ -68,9 +68,9 @@ def make(python: str, library: str, folder: Path, arguments: argparse.Namespace)
     command += ["--library", library, "--count", str(arguments.count)]
     command += ["--seed", str(arguments.seed), "--names", str(folder / "names.json")]
     own = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": "", "KERAS_BACKEND": backend_of(folder)}
-    done = subprocess.run(
-        command, env=os.environ | own, capture_output=True, text=True, check=False
-    )
+    own = os.environ | own
+    own.pop("TF2_BEHAVIOR", None)  # TensorFlow sets it here; TensorFlow 1 would follow it
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         raise RuntimeError(f"{python}: {done.stderr[-500:]}")
