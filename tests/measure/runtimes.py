@@ -91,7 +91,8 @@ def to_openvino(graph: bytes, path: Path) -> None:
 
 def convert(folder: Path) -> dict[str, float]:
     """Convert model.h5 in a folder to model.onnx and model.xml; return the seconds for each."""
-    graph, *ends = freeze(load_task(folder).replicas[0].function)
+    task = load_task(folder)  # which holds the weights
+    graph, *ends = freeze(task.replicas[0].function)
     started = time.perf_counter()
     to_openvino(graph, folder / "model.xml")
     between = time.perf_counter()
