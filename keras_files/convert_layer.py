@@ -33,14 +33,6 @@ NOT_YET = f"is a standard layer of Keras, but is not computed here yet: {STANDAR
 OPERATION_LAYERS = {"SlicingOpLambda", "TFOpLambda", "TensorFlowOpLayer"}
 ACTIVATION_KEYS = {"activation", "recurrent_activation"}
 
-# What begins a weight -> its argument, which Keras always writes.
-INITIALIZERS = {
-    "alpha": "alpha_initializer",
-    "depthwise_kernel": "depthwise_initializer",
-    "gamma": "gamma_initializer",
-    "kernel": "kernel_initializer",
-}
-
 # Arguments that are whole numbers, or lists of them.
 SIZES = words(
     "cropping depth_multiplier dilation_rate dims filters groups height kernel_size key_dim n "
@@ -133,8 +125,11 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
             raise ModelError(
                 f"{layer} has '{key}', which cannot be computed here: leave it out; {CHANGED}"
             )
-    if era.keras > 1:
-        _check_initializers(layer)
+    row = LAYERS[layer.kind]
+    if "gamma" in row.weights and row.since != ALWAYS and "gamma_initializer" not in config:
+        # Keras writes it. But TensorFlow 1.13, without LayerNormalization, writes the same version
+        # as 1.14, which has it; and Keras 3 does not write into HDF5 files whose a class is.
+        raise ModelError(f"{layer} is a custom layer, for it lacks 'gamma_initializer': {STANDARD}")
     _drop_training_arguments(config)
     for key in config.keys() - ACTIVATION_KEYS:
         value = plain(config[key])
@@ -185,22 +180,6 @@ def _check_interpolation(layer: Layer) -> None:
             f"{layer} was saved by TensorFlow 1.13 or 1.14, which do not write down whether it is "
             f"'nearest' or 'bilinear': build the model again in a later version, {CARRY_OVER}"
         )
-
-
-def _check_initializers(layer: Layer) -> None:
-    """Refuse a layer of the user's own that lacks what Keras writes of each of its layers since 2.
-
-    Only those count that came later, for people gave their names to layers of their own. Keras
-    itself may not have had the layer: TensorFlow 1.13, without LayerNormalization, writes the same
-    version as 1.14, which has it.
-    """
-    row = LAYERS[layer.kind]
-    roles = {role.partition("?")[0] for role in words(row.weights) if row.since != ALWAYS}
-    for role in sorted(roles & INITIALIZERS.keys()):
-        if INITIALIZERS[role] not in layer.config:
-            raise ModelError(
-                f"{layer} is a custom layer, for it lacks '{INITIALIZERS[role]}': {STANDARD}"
-            )
 
 
 def _drop_training_arguments(config: dict[str, Any]) -> None:
