@@ -10,7 +10,6 @@ from keras_files.activations import settle_activation
 from keras_files.advice import CARRY_OVER, CHANGED, STANDARD
 from keras_files.keras1 import convert_keras1
 from keras_files.layers import (
-    ALWAYS,
     KNOWN_CUSTOM,
     LAYERS,
     NOT_COMPUTED,
@@ -125,8 +124,9 @@ def _convert_arguments(layer: Layer, era: Era) -> None:
             raise ModelError(
                 f"{layer} has '{key}', which cannot be computed here: leave it out; {CHANGED}"
             )
-    row = LAYERS[layer.kind]
-    if "gamma" in row.weights and row.since != ALWAYS and "gamma_initializer" not in config:
+    if layer.kind in ("GroupNormalization", "LayerNormalization") and (
+        "gamma_initializer" not in config
+    ):
         # Keras writes it. But TensorFlow 1.13, without LayerNormalization, writes the same version
         # as 1.14, which has it; and Keras 3 does not write into HDF5 files whose a class is.
         raise ModelError(f"{layer} is a custom layer, for it lacks 'gamma_initializer': {STANDARD}")

@@ -183,3 +183,10 @@ def test_normalization_without_initializers_is_custom_code(kind: str, version: s
         read_plain_layer(kind, {"config": config}, era)
     own = config | {"gamma_initializer": "ones", "beta_initializer": "zeros"}
     assert read_plain_layer(kind, {"config": own}, era).config["axis"] == -1
+
+
+def test_layer_scale_of_convnext_has_no_initializers() -> None:
+    config = {"init_values": 1e-6, "projection_dim": 96}
+    for version in ("2.15.0", "3.15.1"):
+        era = Era(int(version[0]), version, "tensorflow", "channels_last")
+        assert read_plain_layer("LayerScale", {"config": dict(config)}, era).kind == "LayerScale"
