@@ -113,7 +113,9 @@ def _of_pairs(items: Sequence[str]) -> list[str] | None:
     numbers = [str(number) for number in range(len(items))]
     for by_index in ({index: name for name, index in pairs}, dict(pairs)):
         if len(pairs) == len(items) > 1 and sorted(by_index) == sorted(numbers):
-            return [by_index[number].strip("'\"") for number in numbers]
+            names = [by_index[number].strip("'\"") for number in numbers]
+            if len({*names}) == len(names):  # the keys of a dict; "zone: 0, zone: 1" is none
+                return names
     return None
 
 

@@ -41,6 +41,7 @@ AS_PEOPLE_HAVE_THEM = {
     "0: A\n1: B": ("A", "B"),
     "B=1,A=0": ("A", "B"),
     "zone: 1, zone: 2": ("zone: 1", "zone: 2"),
+    "zone: 1, zone: 0": ("zone: 1", "zone: 0"),
     "type: a, type: b": ("type: a", "type: b"),
     "\ufeffA, B": ("A", "B"),
 }
