@@ -169,13 +169,14 @@ def put_in_place(folders: Collection[Path]) -> None:
     """Move the files of complete results to their places, and take away what they replace.
 
     A run that dies meanwhile leaves them to be put in place. Where one of the folders has none, as
-    in a run that died before they were complete, those of the others are taken away.
+    in a run that died before they were complete, or a list that power failure damaged, those of
+    the others are taken away.
 
     Raises OSError if a file cannot be moved or taken away.
     """
-    is_complete = all((folder / COMPLETE / NAMES).is_file() for folder in folders)
-    for folder in folders if is_complete else ():
-        for name, is_new in json.loads((folder / COMPLETE / NAMES).read_text()).items():
+    names = {folder: _names_of_complete(folder) for folder in folders}
+    for folder in folders if all(names.values()) else ():
+        for name, is_new in names[folder].items():
             if not is_new:
                 (folder / name).unlink(missing_ok=True)
                 continue
@@ -183,6 +184,15 @@ def put_in_place(folders: Collection[Path]) -> None:
                 (folder / COMPLETE / name).replace(folder / name)
     for folder in folders:
         take_away(folder / COMPLETE)
+
+
+def _names_of_complete(folder: Path) -> dict[str, bool]:
+    """Return what `complete` wrote down; nothing where it did not, or where that is damaged."""
+    try:
+        names = json.loads((folder / COMPLETE / NAMES).read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return names if isinstance(names, dict) else {}
 
 
 def take_away(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chip_classifier.errors import TaskError
-from chip_classifier.output import Output
+from chip_classifier.output import COMPLETE, Output, put_in_place
 from chip_files import REPOSITORY
 
 EARLIER = {"classified.json": "old", "unclassified.json": "old", "preview.html": "old"}
@@ -19,7 +19,7 @@ NEW = {"classified.json": "new", "classified.geojson": "new", "preview.html": "n
 REPLACE_AND_DIE = """
 import os, sys
 from pathlib import Path
-from chip_classifier.output import Output
+from chip_classifier.output import COMPLETE, Output, put_in_place
 left = int(sys.argv[2])
 def dying(call):
     def counted(*arguments, **options):
@@ -112,3 +112,13 @@ def test_a_failed_run_says_whose_the_results_are(tmp_path: Path) -> None:
     assert "of 2001-09-" in reason
     assert json.loads((tmp_path / "status.json").read_text())["reason"] == reason
     assert results_in(output) == EARLIER
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{"])
+def test_a_damaged_list_of_complete_results_stops_no_further_run(text: str, tmp_path: Path) -> None:
+    """As a power failure may leave it; the earlier results stay."""
+    (tmp_path / "classified.json").write_text("old")
+    (tmp_path / COMPLETE).mkdir()
+    (tmp_path / COMPLETE / "names.json").write_text(text)
+    put_in_place([tmp_path])
+    assert [path.name for path in tmp_path.iterdir()] == ["classified.json"]
