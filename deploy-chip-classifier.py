@@ -104,7 +104,7 @@ def run_task(
     warnings.add(*inputs.warnings, *settings.warnings)
     batch_size = listing.batch_size(settings.ports.deploy_batch)
     listing.go_on_aside()
-    with ThreadPoolExecutor(1, "hash") as hashing:  # needs no turns of Python's
+    with ThreadPoolExecutor(1, "hash") as hashing:  # beside the import of TensorFlow
         fingerprint = hashing.submit(
             fingerprint_task,
             inputs.chips.fingerprint(),

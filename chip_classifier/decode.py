@@ -67,6 +67,7 @@ DECODING_BYTES = 2**20
 
 STDERR = 2
 MOST_HEARD = 2**16  # bytes of what is said while a chip is decoded
+UNPACKED_AT_A_TIME = 2**16  # bytes, of a strip whose end is looked for
 
 _CHANNELS_OF_OPENCV = {1: 2, 2: 1, 3: 0}  # where it has red, green and blue
 
@@ -494,7 +495,7 @@ def _is_unpacked_whole(packed: bytes) -> bool:
     inflater = zlib.decompressobj()
     try:
         while packed and not inflater.eof:
-            inflater.decompress(packed, MOST_HEARD)
+            inflater.decompress(packed, UNPACKED_AT_A_TIME)
             packed = inflater.unconsumed_tail
     except zlib.error:
         return False
