@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_files.advice import STANDARD
 from keras_files.code_object import Code, CodeError, read_code
 from keras_files.lambda_machine import Machine
 from keras_files.model_file import ModelError
 from keras_files.network import Era, Layer, Network, Tensor
-from keras_files.operations import STANDARD
 from keras_files.symbols import Graph, as_array, as_plain
 
 # co_flags of a function with *args or **kwargs, of a generator, of a coroutine.
